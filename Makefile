@@ -1,0 +1,123 @@
+# Two commands on a fresh machine with Python 3.11 or newer: `make book` and `make test`.
+# `make` alone lists the rest. What a command prints while all is well is short; what failed is printed whole.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+FLOOR  := .venv-floor
+BIN    := $(VENV)/bin
+HTML   := _build/html
+PORT   ?= 8000
+MODEL  ?= mini-s
+# Linux machines without an NVIDIA GPU: TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids gigabytes of CUDA.
+TORCH_INDEX ?=
+TORCH_FLAGS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+
+# Two test workers with one computing thread each: the machine this is planned for has two cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST     := $(BIN)/python -m pytest -q
+UNIT       := -m "not slow and not built and not browser"
+
+.PHONY: help venv venv-floor book test test-unit test-notebooks test-book test-floor notebooks serve train slug \
+        constraints lint format clean distclean
+
+help:  ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+# --- environments -----------------------------------------------------------------------------------------------
+
+venv: $(VENV)/.installed  ## create .venv with pinned versions (done by the other commands when needed)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is not. Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into $(VENV) (some minutes the first time; log: $(VENV)/install.log) ..."
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@pin=$$(grep '^torch==' constraints.txt); \
+	{ $(BIN)/python -m pip install $(TORCH_FLAGS) "$$pin" && \
+	  $(BIN)/python -m pip install -c constraints.txt -e ".[dev]"; } > $(VENV)/install.log 2>&1 \
+	  || { tail -n 40 $(VENV)/install.log; echo "make: the installation failed" >&2; exit 1; }
+	@touch $@
+
+venv-floor: $(FLOOR)/.installed
+
+$(FLOOR)/.installed: pyproject.toml constraints-floor.txt
+	@echo "Installing the oldest supported versions into $(FLOOR) (log: $(FLOOR)/install.log) ..."
+	@[ -x $(FLOOR)/bin/python ] || "$(PYTHON)" -m venv $(FLOOR)
+	@pin=$$(grep '^torch==' constraints-floor.txt); \
+	{ $(FLOOR)/bin/python -m pip install $(TORCH_FLAGS) "$$pin" && \
+	  $(FLOOR)/bin/python -m pip install -c constraints-floor.txt -e . pytest pytest-xdist hypothesis; } > $(FLOOR)/install.log 2>&1 \
+	  || { tail -n 40 $(FLOOR)/install.log; echo "make: the installation failed" >&2; exit 1; }
+	@touch $@
+
+# --- the book ---------------------------------------------------------------------------------------------------
+
+# Every CPU notebook runs during the build, from nothing, and its outputs go into the pages; the committed notebooks
+# stay as they are. A warning is an error: a failed cell, a dead reference, a wrong formula stop the build.
+book: $(VENV)/.installed  ## run the CPU notebooks and build the book
+	@echo "Running the notebooks and building the book (some minutes; log: _build/book.log) ..."
+	@rm -rf $(HTML) _build/.doctrees _build/jupyter_execute && mkdir -p _build
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build . --all -W --keep-going -n > _build/book.log 2>&1 \
+	  || { grep -E 'WARNING|ERROR|Exception' _build/book.log | head -n 40 || true; \
+	       find $(HTML)/reports -name '*.err.log' -exec tail -n 30 {} + 2>/dev/null || true; \
+	       echo "make: the book build failed (whole log: _build/book.log)" >&2; exit 1; }
+	@echo "The book is at file://$(CURDIR)/$(HTML)/index.html"
+
+serve:  ## show the built book at http://127.0.0.1:8000 (PORT=...)
+	@[ -f $(HTML)/index.html ] || $(MAKE) book
+	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C stops)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+
+notebooks: $(VENV)/.installed  ## run the CPU notebooks and store their outputs in place (before a commit)
+	@$(BIN)/python tools/run_notebooks.py $(NOTEBOOK)
+
+# --- the checks -------------------------------------------------------------------------------------------------
+
+test: lint test-unit test-notebooks test-book  ## lint, unit tests and doctests, notebooks, book build, wheel, browser
+
+test-unit: $(VENV)/.installed  ## unit tests and doctests only
+	@echo "== unit tests and doctests"
+	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --doctest-modules $(UNIT) tests corelib
+
+test-notebooks: $(VENV)/.installed
+	@echo "== notebooks against their stored outputs"
+	@notebooks=$$($(BIN)/python tools/run_notebooks.py --list); \
+	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900 $$notebooks
+
+test-book: book
+	@echo "== wheel, built book, browser"
+	@$(PYTEST) -m "slow or built or browser" tests
+
+test-floor: $(FLOOR)/.installed  ## unit tests with the oldest supported versions (Colab's transformers)
+	@echo "== unit tests with the oldest supported versions"
+	@$(ONE_THREAD) $(FLOOR)/bin/python -m pytest -q -n 2 --dist loadfile $(UNIT) tests
+
+lint: $(VENV)/.installed  ## ruff
+	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+
+format: $(VENV)/.installed  ## let ruff sort imports and fix what it can
+	@$(BIN)/ruff check --fix-only --quiet .
+
+# --- the rest ---------------------------------------------------------------------------------------------------
+
+train: $(VENV)/.installed  ## train an embedded model anew by its committed recipe (MODEL=mini-s)
+	@$(BIN)/corelib train --model $(MODEL)
+
+slug:  ## name the public repository everywhere (SLUG=owner/name)
+	@[ -n "$(SLUG)" ] || { echo "make: say which: make slug SLUG=owner/name" >&2; exit 1; }
+	@"$(PYTHON)" tools/slug.py "$(SLUG)"
+
+constraints: $(VENV)/.installed  ## write constraints.txt from what .venv holds now
+	@$(BIN)/python tools/freeze.py > constraints.txt.new && mv constraints.txt.new constraints.txt && touch $(VENV)/.installed
+	@echo "constraints.txt: $$(grep -c '==' constraints.txt) pins"
+
+clean:  ## remove what was built (not the environments, not runs/)
+	@rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis .ipynb_checkpoints notebooks/.ipynb_checkpoints
+	@find corelib tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove the environments
+	@rm -rf $(VENV) $(FLOOR)

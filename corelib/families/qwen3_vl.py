@@ -1,0 +1,93 @@
+"""Qwen3-VL: each picture, and each frame of a clip, is one run of placeholder tokens on a patch grid.
+
+Patches of `patch_size` pixels are merged `spatial_merge_size`² into one token. Text stands between any two
+pictures (page names, timestamps, or at least the vision marks), so a run of visual tokens is one picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from corelib.errors import BadInput
+from corelib.families.base import Family, Picture
+from corelib.mini.processing import MiniProcessor
+from corelib.mini.prompt import opening
+from corelib.regions import Grid
+from corelib.tasks.sample import Sample
+
+
+def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
+    """Positions of each unbroken run of True.
+
+    >>> [run.tolist() for run in runs(torch.tensor([True, True, False, True]))]
+    [[0, 1], [3]]
+    """
+    positions = marked.nonzero().flatten()
+    breaks = (positions.diff() > 1).nonzero().flatten() + 1
+    return [run for run in torch.tensor_split(positions, breaks.tolist()) if len(run)]
+
+
+@dataclass(frozen=True)
+class Qwen3VL(Family):
+    """The adapter of `Qwen3VLForConditionalGeneration`, with the mini models' own prompts."""
+
+    config: object
+    processor: MiniProcessor
+
+    def inputs(self, samples: list[Sample], answers: bool) -> tuple[dict[str, Tensor], Int[Tensor, "sample 2"]]:
+        tokenizer = self.processor.tokenizer
+        unknown = tokenizer.unk_token_id
+        rows, lengths = [], []
+        for sample in samples:
+            named = sample.domain == "documents" or len(sample.images) > 1
+            head = opening(len(sample.images), video=sample.video, named=named, context=sample.context)
+            asked = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
+            if unknown in asked or not asked:
+                words = [w for w in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())]
+                strange = [w for w, _ in words if tokenizer.convert_tokens_to_ids(w) == unknown]
+                raise BadInput(
+                    f"the mini models do not know {', '.join(map(repr, strange)) or 'an empty question'}: "
+                    "ask like 'digit on red square ?', 'digit left of blue star ?', 'room on page 2 ?', "
+                    "'digit on red square in frame 3 ?' or 'frame of blue star ?'"
+                )
+            answer = tokenizer(sample.answer, add_special_tokens=False)["input_ids"] if answers else []
+            rows.append([*tokenizer(head, add_special_tokens=False)["input_ids"], *asked, *answer])
+            lengths.append((len(asked), len(answer)))
+        stills = [list(s.images) if not s.video else [] for s in samples]
+        clips = [list(s.images) if s.video else [] for s in samples]
+        ids, pixels = self.processor.expand(rows, stills, clips)
+        return self.processor.pad(ids, pixels), torch.tensor(lengths)
+
+    def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
+        ids = inputs["input_ids"]
+        return (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
+
+    def pictures(self, inputs: dict[str, Tensor], samples: list[Sample]) -> list[list[Picture]]:
+        vision = self.config.vision_config
+        merge = vision.spatial_merge_size
+        image_grids = iter(inputs.get("image_grid_thw", torch.empty(0, 3)).tolist())
+        video_grids = iter(inputs.get("video_grid_thw", torch.empty(0, 3)).tolist())
+        found = []
+        for marked, sample in zip(self.visual(inputs), samples, strict=True):
+            mine, grid = [], None
+            for image, positions in zip(sample.images, runs(marked), strict=True):
+                if not sample.video:
+                    grid = next(image_grids)
+                elif grid is None:
+                    grid = next(video_grids)
+                _, height, width = (int(side) for side in grid)
+                tokens = Grid(
+                    rows=height // merge,
+                    columns=width // merge,
+                    width=image.width,
+                    height=image.height,
+                    patch=vision.patch_size,
+                    merge=merge,
+                )
+                mine.append(Picture(tokens, positions))
+            found.append(mine)
+        return found

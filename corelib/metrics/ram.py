@@ -1,0 +1,165 @@
+"""Retrieval Attention Mass: how much of its attention a head puts on the evidence.
+
+For query row q, evidence tokens E and visual tokens V of the language model's sequence,
+
+    RAM[h](q) = Σ_{k∈E} A[h, q, k]                 raw, in [0, 1]
+    visual_share = RAM / Σ_{k∈V} A                 of what the head spends on the image; in [0, 1]
+    lift = visual_share / (|E| / |V|)              1 under uniform attention over the image
+    contrast = RAM − max_D Σ_{k∈D} A               against the best distractor region
+
+A big region raises raw RAM by itself, to `chance` = |E| / visible keys; `lift` corrects for that. Scores are a row's;
+`reduce_rows` makes them a sample's. Where there is nothing to divide by, a share is 0.
+
+Source: Retrieval Attention Mass is arXiv 2606.05843's (abstract: token-level); the variants are our definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from corelib.errors import BadInput, BadRegion, UnknownName
+
+Attention = Float[Tensor, "*lead head row key"]  # lead: batch, or layer, or nothing
+Keys = Bool[Tensor, "*#lead key"]
+Rows = Float[Tensor, "*lead head row"]
+
+
+def mass(attention: Attention, keys: Keys) -> Rows:
+    """Attention that falls on `keys`.
+
+    >>> mass(torch.tensor([[[0.5, 0.3, 0.2]]]), torch.tensor([False, True, True]))
+    tensor([[0.5000]])
+    """
+    return (attention * keys[..., None, None, :]).sum(-1)
+
+
+def ram(attention: Attention, evidence: Keys) -> Rows:
+    """Retrieval Attention Mass of every head and row."""
+    if not evidence.any(-1).all():
+        raise BadRegion("a sample has no evidence token: leave it out, or check its region against the token grid")
+    return mass(attention, evidence)
+
+
+def visual_share(attention: Attention, evidence: Keys, visual: Keys) -> Rows:
+    """RAM as a share of the attention on the image."""
+    if (evidence & ~visual).any():
+        raise BadRegion("some evidence tokens are not visual tokens: the two masks must be of the same sequence")
+    return _share(ram(attention, evidence), mass(attention, visual))
+
+
+def lift(attention: Attention, evidence: Keys, visual: Keys) -> Rows:
+    """How many times more a head looks at the evidence than a uniform look at the image would."""
+    size = evidence.sum(-1) / visual.sum(-1)
+    return visual_share(attention, evidence, visual) / size[..., None, None]
+
+
+def contrast(attention: Attention, evidence: Keys, distractors: Bool[Tensor, "*#lead region key"]) -> Rows:
+    """RAM minus the mass on the best distractor; regions that only fill up the tensor may be all False."""
+    if not distractors.shape[-2]:
+        raise BadInput("contrast needs at least one distractor region a sample: distractors is [batch, region, key]")
+    rivals = torch.stack([mass(attention, region) for region in distractors.unbind(-2)])
+    return ram(attention, evidence) - rivals.amax(0)
+
+
+def null_calibrated(raw: Rows, null_raw: Rows) -> Rows:
+    """RAM minus RAM under a null question: same template and token count, neutral words (arXiv 2506.09944)."""
+    if raw.shape != null_raw.shape:
+        raise BadInput(f"raw is {list(raw.shape)}, null is {list(null_raw.shape)}: both need the same samples and rows")
+    return raw - null_raw
+
+
+def value_weighted(
+    attention: Float[Tensor, "batch head row key"],
+    values: Float[Tensor, "batch kv_head key dim"],
+    w_o: Float[Tensor, "hidden head_dim"],
+    evidence: Bool[Tensor, "batch key"],
+) -> Float[Tensor, "batch head row"]:
+    """`‖Σ_{k∈E} A v_k W_O[h]‖ / ‖Σ_k A v_k W_O[h]‖`: what the evidence writes, not what it is looked at.
+
+    `w_o` is the weight of `o_proj` as torch stores it. Not bounded by 1: contributions can cancel.
+    """
+    batch, heads, rows, _ = attention.shape
+    kv_heads, dim = values.shape[1], values.shape[-1]
+    by_head = w_o.float().reshape(-1, heads, dim)
+
+    def written(weights: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row"]:
+        folded = weights.reshape(batch, kv_heads, -1, weights.shape[-1])  # heads that share values, together
+        mixed = (folded @ values.float()).reshape(batch, heads, rows, dim)
+        return torch.einsum("bhrd,ohd->bhro", mixed, by_head).norm(dim=-1)
+
+    return _share(written(attention * evidence[:, None, None]), written(attention))
+
+
+def chance(evidence: Keys, visible: Bool[Tensor, "*lead row key"]) -> Float[Tensor, "*lead row"]:
+    """Raw RAM of a head that looks at every visible key alike: |E| / visible keys."""
+    return _share((evidence[..., None, :] & visible).sum(-1).float(), visible.sum(-1).float())
+
+
+def visible_keys(
+    attention_mask: Int[Tensor, "batch key"] | Bool[Tensor, "batch key"], index: Int[Tensor, "batch row"]
+) -> Bool[Tensor, "batch row key"]:
+    """Keys that causal rows at the positions `index` may see.
+
+    >>> visible_keys(torch.tensor([[0, 1, 1]]), torch.tensor([[1]])).tolist()
+    [[[False, True, False]]]
+    """
+    keys = torch.arange(attention_mask.shape[1], device=index.device)
+    return (keys <= index[..., None]) & attention_mask.bool()[:, None]
+
+
+def reduce_rows(
+    scores: Float[Tensor, "batch head row"], rows: Bool[Tensor, "batch row"], how: Literal["mean", "max"] = "mean"
+) -> Float[Tensor, "batch head"]:
+    """A sample's score from its rows; `rows` marks the real ones. Compare a `max` with shuffled evidence under `max`.
+
+    >>> reduce_rows(torch.tensor([[[0.2, 0.4, 0.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[0.3000]])
+    """
+    if how not in ("mean", "max"):
+        raise UnknownName("reduction", how, ("mean", "max"))
+    if not rows.any(-1).all():
+        raise BadInput("a sample has no row to reduce over: mark at least one query row of every sample")
+    real = rows[:, None]
+    if how == "max":
+        return scores.masked_fill(~real, -torch.inf).amax(-1)
+    return scores.masked_fill(~real, 0).sum(-1) / rows.sum(-1)[:, None]
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole, torch.zeros_like(part))
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The keys that a variant may ask for."""
+
+    evidence: Bool[Tensor, "*lead key"]
+    visual: Bool[Tensor, "*lead key"]
+    distractors: Bool[Tensor, "*lead region key"] | None = None
+
+
+def _contrast(attention: Attention, regions: Regions) -> Rows:
+    if regions.distractors is None:
+        raise BadInput("contrast needs distractor regions: give Regions(…, distractors=[batch, region, key])")
+    return contrast(attention, regions.evidence, regions.distractors)
+
+
+VARIANTS: dict[str, Callable[[Tensor, Regions], Tensor]] = {
+    "raw": lambda attention, regions: ram(attention, regions.evidence),
+    "visual_share": lambda attention, regions: visual_share(attention, regions.evidence, regions.visual),
+    "lift": lambda attention, regions: lift(attention, regions.evidence, regions.visual),
+    "contrast": _contrast,
+}
+
+
+def variant(name: str) -> Callable[[Tensor, Regions], Tensor]:
+    """A variant of RAM by its name: `variant("lift")(attention, regions)` is [batch, head, row]."""
+    if name not in VARIANTS:
+        raise UnknownName("variant of RAM", name, VARIANTS)
+    return VARIANTS[name]

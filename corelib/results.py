@@ -1,0 +1,74 @@
+"""Results on disk: written whole or not at all, and refused when they are not what they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from corelib.errors import BadResults, CannotWrite
+
+PACKAGES = {"corelib": "corelib-heads", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}
+
+
+def software() -> dict[str, str | None]:
+    """Versions that a result depends on, read without importing anything heavy."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name, distribution in PACKAGES.items():
+        try:
+            found[name] = version(distribution)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def check_writable(path: str | Path) -> Path:
+    """Refuse a path now rather than after an hour of computing."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise CannotWrite(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise CannotWrite(f"cannot write {path}: it is a folder; give a file name")
+    if not os.access(path.parent, os.W_OK):
+        raise CannotWrite(f"cannot write {path}: no permission in {path.parent}; choose another folder")
+    return path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file."""
+    beside = check_writable(path).with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, payload: dict) -> Path:
+    """Write one result atomically. Tensors and arrays become lists; NaN and infinity are refused."""
+    try:
+        text = json.dumps(payload, indent=1, allow_nan=False, default=lambda value: value.tolist())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadResults(f"{path} would hold what JSON cannot: {error}") from error
+    write_whole(Path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
+    return Path(path)
+
+
+def read_json(path: str | Path, schema: str | None = None) -> dict:
+    """Read one result; with `schema`, only if it says that it is one (`payload["schema"]`)."""
+    try:
+        payload = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadResults(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadResults(f"{path} is cut short or not JSON ({error}): compute it again") from error
+    if not isinstance(payload, dict):
+        raise BadResults(f"{path} holds a {type(payload).__name__}, not a result")
+    if schema is not None and payload.get("schema") != schema:
+        raise BadResults(f"{path} has schema {payload.get('schema')!r}, not {schema!r}")
+    return payload

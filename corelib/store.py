@@ -1,0 +1,87 @@
+"""Per-sample scores on disk: what an interrupted run resumes from, and what the bootstrap resamples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from corelib.errors import BadInput, BadResults, CannotWrite
+from corelib.results import write_whole
+
+
+class SampleStore:
+    """Tensors [sample, …] on disk, one shard a batch, each written whole.
+
+    Every shard carries the run's `fingerprint` (model, task, seed, metric, …), so scores made under other settings are
+    refused instead of mixed in. A damaged shard counts as not done, and is written over when its samples come again.
+
+        store = SampleStore("runs/scenes", {"model": "mini-s", "seed": 0})
+        store.add([0, 1], {"raw": scores})       # scores: [sample, layer, head]
+        store.done                               # {0, 1}
+        store.load()["raw"]                      # ordered by sample index
+    """
+
+    def __init__(self, path: str | Path, fingerprint: dict) -> None:
+        self.path = Path(path)
+        self.fingerprint = json.loads(json.dumps(fingerprint))
+        self._shards: dict[Path, list[int]] = {}
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CannotWrite(f"cannot write {self.path}: {error.strerror}") from error
+        for shard in sorted(self.path.glob("*.safetensors")):
+            try:
+                with safe_open(shard, framework="pt") as file:
+                    found, indices = json.loads(file.metadata()["fingerprint"]), file.get_tensor("index").tolist()
+            except (SafetensorError, OSError):
+                continue
+            except (TypeError, KeyError) as error:
+                raise BadResults(f"{shard} is no shard of a sample store: choose an empty folder") from error
+            if found != self.fingerprint:
+                keys = found.keys() | self.fingerprint.keys()
+                differ = sorted(key for key in keys if found.get(key) != self.fingerprint.get(key))
+                raise BadResults(
+                    f"{self.path} holds scores of other settings ({', '.join(differ)}): use another folder"
+                )
+            self._shards[shard] = indices
+
+    @property
+    def done(self) -> set[int]:
+        return {index for indices in self._shards.values() for index in indices}
+
+    def add(self, indices: Iterable[int], tensors: dict[str, Tensor]) -> None:
+        """Write one batch: every tensor has a first axis of samples."""
+        indices = [int(index) for index in indices]
+        again = self.done.intersection(indices)
+        if again or len(set(indices)) != len(indices) or not indices:
+            raise BadInput(f"samples {sorted(again) or indices} are none, twice or already stored: add only new ones")
+        wrong = {name: list(t.shape) for name, t in tensors.items() if not t.ndim or t.shape[0] != len(indices)}
+        if wrong or not tensors or "index" in tensors:
+            raise BadInput(
+                f"give named tensors [sample, …] with {len(indices)} samples, none called 'index'; got {wrong}"
+            )
+        shard = self.path / f"{min(indices):08d}.safetensors"
+        payload = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        payload["index"] = torch.tensor(indices)
+        content = save(payload, {"fingerprint": json.dumps(self.fingerprint)})
+        write_whole(shard, lambda beside: beside.write_bytes(content))
+        self._shards[shard] = indices
+
+    def load(self) -> dict[str, Tensor]:
+        """All samples in one tensor a name, ordered by index; the indices themselves are under `"index"`."""
+        parts = []
+        for shard in self._shards:
+            with safe_open(shard, framework="pt") as file:
+                parts.append({name: file.get_tensor(name) for name in file.keys()})
+        if not parts:
+            raise BadResults(f"{self.path} holds no sample yet")
+        if any(part.keys() != parts[0].keys() for part in parts):
+            raise BadResults(f"{self.path} holds shards with different scores: start again in an empty folder")
+        order = torch.cat([part["index"] for part in parts]).argsort()
+        return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}

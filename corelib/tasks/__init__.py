@@ -1,0 +1,32 @@
+"""The tasks: pictures and questions whose evidence is known to the pixel.
+
+`task("scenes")` gives a domain at its default difficulty, `task("scenes", objects=16)` turns it up.
+"""
+
+from __future__ import annotations
+
+from corelib.errors import UnknownName
+from corelib.tasks.assets import SPLITS
+from corelib.tasks.documents import Documents
+from corelib.tasks.sample import Box, Sample
+from corelib.tasks.scenes import Scenes
+from corelib.tasks.task import Picture, Question, Task
+from corelib.tasks.text import Arithmetic, Needle
+from corelib.tasks.video import Video
+
+DOMAINS = ("scenes", "documents", "video")  # with pictures, and evidence in them
+TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}
+
+
+def task(name: str, **difficulty) -> Task:
+    """The task called `name`, at the given difficulty.
+
+    >>> task("documents", pages=4).pages
+    4
+    """
+    if name not in TASKS:
+        raise UnknownName("domain", name, TASKS)
+    return TASKS[name]().harder(**difficulty)
+
+
+__all__ = ["DOMAINS", "SPLITS", "TASKS", "Box", "Picture", "Question", "Sample", "Task", "task"]

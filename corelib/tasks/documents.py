@@ -1,0 +1,84 @@
+"""`documents`: find the field, read its value. Rendered pages in real fonts, all values of one type.
+
+    room on page 2 ?      → 4 7 1 (evidence: the printed value; anchor: its label)
+
+Labels recur on other pages with other values, so the page number matters as much as the label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from corelib.tasks.assets import FONTS, background, font
+from corelib.tasks.sample import Box
+from corelib.tasks.task import Picture, Question, Task
+
+LABELS = (
+    "total", "room", "seat", "gate", "code", "desk", "unit", "lane",
+    "dock", "shelf", "floor", "table", "block", "train", "berth", "order",
+)  # fmt: skip
+ROW = 32  # pixels: the height of a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents(Task):
+    """Difficulty: `pages`, `fields` a page, `digits` of a value, `clutter`, page `width` in pixels.
+
+    >>> sample = Documents().sample("test", seed=0, index=0)
+    >>> sample.question, sample.answer, len(sample.images)
+    ('train on page 2 ?', '961', 2)
+    """
+
+    name: ClassVar[str] = "documents"
+    kinds: ClassVar[dict[str, float]] = {"field": 1.0}
+
+    pages: int = 2
+    fields: int = 8
+    digits: int = 3
+    clutter: float = 0.15  # how much of a photograph shines through the paper
+    width: int = 192
+
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        self._require(1 <= self.pages <= 9, f"pages must be 1…9, got {self.pages}")
+        self._require(1 <= self.fields <= len(LABELS), f"fields must be 1…{len(LABELS)}, got {self.fields}")
+        self._require(1 <= self.digits <= 5, f"digits must be 1…5, got {self.digits}")
+        images, entries = [], []
+        for page in range(self.pages):
+            image = background(rng, split, (self.width, self.fields * ROW), self.clutter)
+            image = Image.blend(image, Image.new("RGB", image.size, (252, 250, 244)), 0.72)
+            pen = ImageDraw.Draw(image)
+            name, size = str(rng.choice(FONTS)), int(rng.integers(15, 18))
+            face = font(name, size)
+            ink = tuple(int(c) for c in rng.integers(0, 70, 3))
+            margin, column = int(rng.integers(4, 12)), int(rng.integers(118, 128))
+            for line, label in enumerate(rng.choice(LABELS, self.fields, replace=False)):
+                first = rng.integers(1, 10) if self.digits > 1 else rng.integers(10)
+                value = "".join(str(d) for d in (first, *rng.integers(0, 10, self.digits - 1)))
+                y = line * ROW + (ROW - size) // 2 - 1 + int(rng.integers(-2, 3))
+                boxes = []
+                for x, text in ((margin, str(label)), (column, value)):
+                    pen.text((x, y), text, font=face, fill=ink)
+                    left, top, right, bottom = face.getbbox(text)
+                    boxes.append(Box(x + left, y + top, x + right, y + bottom, image=page))
+                if rng.random() < 0.5:  # a ruled line below some fields
+                    pen.line((margin, (line + 1) * ROW - 2, self.width - margin, (line + 1) * ROW - 2), (170,) * 3)
+                entries.append((page, str(label), value, *boxes))
+            images.append(image)
+        questions = tuple(
+            Question(
+                "field",
+                f"{label} on page {page + 1} ?",
+                value,
+                (value_box,),
+                tuple(other[4] for other in entries if other[4] != value_box),
+                (label_box,),
+            )
+            for page, label, value, label_box, value_box in entries
+        )
+        shown = int(rng.integers(self.pages))
+        lines = " ".join(f"{label} {value}" for page, label, value, *_ in entries if page == shown)
+        return Picture(tuple(images), questions, (f"list page {shown + 1} :", lines))

@@ -1,0 +1,63 @@
+"""What a task hands out: pictures, a question, its answer, and *where* the answer can be read.
+
+The regions are the point. A benchmark says whether a model was right; a `Sample` also says which pixels
+it had to look at, so attention can be scored against a ground truth.
+
+* `evidence`: the region to be *read* (the target object, the field's value);
+* `anchors`: regions that only help to *find* it (the red square of "left of the red square", a field's label);
+* `distractors`: regions of the same kind as the evidence that would give a wrong answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A half-open pixel rectangle `[x0, x1) × [y0, y1)` on one image (page, frame) of a sample.
+
+    >>> Box(0, 0, 4, 2).area
+    8
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    image: int = 0  # which image, page or frame of the sample
+
+    @property
+    def area(self) -> float:
+        return max(0, self.x1 - self.x0) * max(0, self.y1 - self.y0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with its exact evidence.
+
+    `images` is empty for the text-only tasks; `video` says that the images are the frames of one clip.
+    `context` is text that stands before the question (the list a text-only needle is hidden in).
+    """
+
+    domain: str
+    split: str
+    seed: int
+    index: int
+    kind: str  # the kind of question, such as "attribute", "relation", "field", "frame"
+    question: str
+    answer: str
+    images: tuple[Image.Image, ...] = ()
+    video: bool = False
+    context: str = ""
+    evidence: tuple[Box, ...] = ()
+    distractors: tuple[Box, ...] = ()
+    anchors: tuple[Box, ...] = ()
+    notes: dict = field(default_factory=dict, compare=False, hash=False)
+
+    @property
+    def cluster(self) -> str:
+        """What the bootstrap resamples: questions about one picture stand or fall together."""
+        return f"{self.domain}/{self.split}/{self.seed}/{self.index}"

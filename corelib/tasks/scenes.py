@@ -1,0 +1,86 @@
+"""`scenes`: referring expressions. Coloured shapes on a photograph, each with a real handwritten digit.
+
+    digit on red square ?          → the digit on it (evidence: the red square)
+    digit left of red square ?     → the digit on its left neighbour (evidence: the neighbour; anchor: the square)
+
+The colours and shapes of one scene come from a small sub-palette, so at the default difficulty every object
+shares its colour or its shape with five others. Neither word alone finds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from corelib.tasks.assets import background
+from corelib.tasks.shapes import CELL, Thing, paint, palette
+from corelib.tasks.task import Picture, Question, Task
+
+RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes(Task):
+    """Difficulty: `objects`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter` (pixels).
+
+    >>> Scenes().sample("test", seed=0, index=0).question
+    'digit on purple diamond ?'
+    """
+
+    name: ClassVar[str] = "scenes"
+    kinds: ClassVar[dict[str, float]] = {"attribute": 0.7, "relation": 0.3}
+
+    objects: int = 12
+    rows: int = 6
+    columns: int = 6
+    clutter: float = 0.5  # 0: plain background, 1: the bare photograph
+    jitter: int = 2
+
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        cells = self.rows * self.columns
+        self._require(1 <= self.objects <= min(36, cells), f"objects must be 1…{min(36, cells)}, got {self.objects}")
+        self._require(0 <= self.clutter <= 1, f"clutter must lie in [0, 1], got {self.clutter}")
+        where = rng.permutation(cells)[: self.objects]
+        things = [
+            Thing(colour, shape, int(rng.integers(10)), int(cell) // self.columns, int(cell) % self.columns)
+            for (colour, shape), cell in zip(palette(rng, self.objects), where, strict=True)
+        ]
+        plain = rng.random() < 0.25
+        canvas = background(rng, split, (self.columns * CELL, self.rows * CELL), 0.0 if plain else self.clutter)
+        boxes = {
+            thing: paint(canvas, thing, rng, split, jitter=self.jitter, augment=split == "train") for thing in things
+        }
+        at = {(thing.row, thing.column): thing for thing in things}
+        questions = []
+        for thing in things:
+            rivals = tuple(boxes[other] for other in things if other.resembles(thing))
+            questions.append(
+                Question("attribute", f"digit on {thing.words} ?", str(thing.digit), (boxes[thing],), rivals)
+            )
+        for anchor in things:
+            neighbours = {
+                name: at[anchor.row + dy, anchor.column + dx]
+                for name, (dy, dx) in RELATIONS.items()
+                if (anchor.row + dy, anchor.column + dx) in at
+            }
+            for name, target in neighbours.items():
+                rivals = [t for t in things if t not in (target, anchor)]
+                rivals = [t for t in rivals if t.resembles(target) or t in neighbours.values()]
+                questions.append(
+                    Question(
+                        "relation",
+                        f"digit {name} {anchor.words} ?",
+                        str(target.digit),
+                        (boxes[target],),
+                        tuple(boxes[t] for t in rivals),
+                        (boxes[anchor],),
+                    )
+                )
+        in_order = sorted(things, key=lambda t: (t.row, t.column))
+        caption = ("list :", " ".join(f"{t.words} {t.digit}" for t in in_order))
+        return Picture((canvas,), tuple(questions), caption)
+
+
+SINGLE_OBJECT = replace(Scenes(), objects=1)  # what reading one digit costs: the ceiling of the domain

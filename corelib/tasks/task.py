@@ -1,0 +1,98 @@
+"""A task draws pictures and asks questions about them. This file holds what the three domains have in common.
+
+A `Picture` knows every question that can be asked about it, which makes dense training cheap. A measurement
+takes one `Sample` per picture, so that samples are independent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from corelib.errors import BadInput, UnknownName
+from corelib.tasks.assets import check_split, generator
+from corelib.tasks.sample import Box, Sample
+
+
+@dataclass(frozen=True)
+class Question:
+    kind: str
+    text: str
+    answer: str
+    evidence: tuple[Box, ...] = ()
+    distractors: tuple[Box, ...] = ()
+    anchors: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything that is known about one picture, page set or clip."""
+
+    images: tuple[Image.Image, ...]
+    questions: tuple[Question, ...]
+    caption: tuple[str, str] = ("", "")  # an instruction such as "list :", and the text that follows it
+    video: bool = False
+    context: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A domain at one difficulty. The fields of a subclass *are* its difficulty."""
+
+    name: ClassVar[str]
+    kinds: ClassVar[dict[str, float]]  # kind of question → the share of samples that ask it
+
+    @abstractmethod
+    def picture(self, rng: np.random.Generator, split: str) -> Picture: ...
+
+    def draw(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+        """The picture of (domain, split, seed, index), and the random stream behind it."""
+        rng = generator(self.name, split, seed, index)
+        return self.picture(rng, split), rng
+
+    def sample(self, split: str, seed: int, index: int) -> Sample:
+        """The sample of (domain, split, seed, index): the same on every machine, now and later."""
+        picture, rng = self.draw(split, seed, index)
+        shares = {kind: share for kind, share in self.kinds.items() if any(q.kind == kind for q in picture.questions)}
+        total = sum(shares.values())
+        kind = rng.choice(list(shares), p=[share / total for share in shares.values()])
+        questions = [q for q in picture.questions if q.kind == kind]
+        asked = questions[rng.integers(len(questions))]
+        return Sample(
+            domain=self.name,
+            split=check_split(split),
+            seed=seed,
+            index=index,
+            kind=asked.kind,
+            question=asked.text,
+            answer=asked.answer,
+            images=picture.images,
+            video=picture.video,
+            context=picture.context,
+            evidence=asked.evidence,
+            distractors=asked.distractors,
+            anchors=asked.anchors,
+        )
+
+    def samples(self, split: str, seed: int, count: int, start: int = 0) -> Iterator[Sample]:
+        if count <= 0:
+            raise BadInput(f"the number of samples must be 1 or more, got {count}")
+        for index in range(start, start + count):
+            yield self.sample(split, seed, index)
+
+    def harder(self, **difficulty) -> Task:
+        """The same task with other difficulty: `Scenes().harder(objects=16)`."""
+        known = [f.name for f in fields(self)]
+        for key in difficulty:
+            if key not in known:
+                raise UnknownName(f"difficulty of {self.name}", key, known)
+        return replace(self, **difficulty)
+
+    def _require(self, ok: bool, message: str) -> None:
+        if not ok:
+            raise BadInput(f"{self.name}: {message}")

@@ -1,0 +1,56 @@
+"""Two tasks without a picture, for specificity: does ablating visual heads also hurt text?
+
+    needle:      red square 7 ; blue star 3 ; … digit on blue star ?   → 3     (retrieval, from text)
+    arithmetic:  3 plus 4 ?                                             → 7     (nothing to retrieve)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from corelib.tasks.shapes import palette
+from corelib.tasks.task import Picture, Question, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needle(Task):
+    """Key → value lists in text. Difficulty: the number of `entries`.
+
+    >>> Needle(entries=2).sample("test", seed=0, index=0).context
+    'green triangle 8 ; cyan triangle 5 ;'
+    """
+
+    name: ClassVar[str] = "needle"
+    kinds: ClassVar[dict[str, float]] = {"needle": 1.0}
+
+    entries: int = 8
+
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        self._require(1 <= self.entries <= 36, f"entries must be 1…36, got {self.entries}")
+        pairs = [(c, s, int(rng.integers(10))) for c, s in palette(rng, self.entries)]
+        questions = tuple(Question("needle", f"digit on {c} {s} ?", str(d)) for c, s, d in pairs)
+        return Picture((), questions, context=" ".join(f"{c} {s} {d} ;" for c, s, d in pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(Task):
+    """Sums of two digits below ten, the answer balanced: the text task that needs no retrieval.
+
+    >>> sample = Arithmetic().sample("test", seed=0, index=0)
+    >>> sample.question, sample.answer
+    ('1 plus 4 ?', '5')
+    """
+
+    name: ClassVar[str] = "arithmetic"
+    kinds: ClassVar[dict[str, float]] = {"sum": 1.0}
+
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        questions = []
+        for _ in range(4):
+            total = int(rng.integers(10))
+            first = int(rng.integers(total + 1))
+            questions.append(Question("sum", f"{first} plus {total - first} ?", str(total)))
+        return Picture((), tuple(dict.fromkeys(questions)))

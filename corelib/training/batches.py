@@ -1,0 +1,88 @@
+"""Training batches: one picture, several questions about it, then a caption, in one packed sequence.
+
+    ▦ digit on red square ? 7 <|im_end|> digit left of blue star ? 3 <|im_end|> list : red square 7 …
+
+The loss falls on the answers and, with a smaller weight, on the caption. The caption is what makes a tiny model
+see: it asks for every object at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from corelib.mini.processing import MiniProcessor
+from corelib.mini.prompt import END, opening
+from corelib.tasks import Picture, Task
+
+ANSWER, CAPTION = 1, 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    inputs: dict[str, Tensor]
+    roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
+
+    @property
+    def labels(self) -> Int[Tensor, "batch token"]:
+        return self.inputs["input_ids"]
+
+    def loss(self, logits: Float[Tensor, "batch token word"], caption_weight: float) -> tuple[Tensor, float]:
+        """Cross-entropy of answers + `caption_weight` · captions, and the share of answer tokens that were right."""
+        targets, roles = self.labels[:, 1:], self.roles[:, 1:]
+        learned = roles > 0
+        guesses, targets, roles = logits[:, :-1][learned].float(), targets[learned], roles[learned]
+        each = torch.nn.functional.cross_entropy(guesses, targets, reduction="none")
+        answers, captions = roles == ANSWER, roles == CAPTION
+        loss = each[answers].mean()
+        if captions.any():
+            loss = loss + caption_weight * each[captions].mean()
+        return loss, (guesses.argmax(-1) == targets)[answers].float().mean().item()
+
+
+def pack(
+    processor: MiniProcessor, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
+) -> Batch:
+    """Choose `questions` of each picture, by the shares of their kinds, and write everything down."""
+    tokenizer = processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids(END)
+    texts, plans = [], []
+    for picture, rng in pictures:
+        weights = np.array([task.kinds[q.kind] for q in picture.questions])
+        kinds = [q.kind for q in picture.questions]
+        weights = weights / np.array([kinds.count(kind) for kind in kinds])
+        count = min(questions, len(kinds))
+        chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum())
+        named = task.name == "documents"
+        segments = [opening(len(picture.images), video=picture.video, named=named, context=picture.context)]
+        for k in chosen:
+            segments += [picture.questions[k].text, picture.questions[k].answer]
+        segments += [text for text in picture.caption if text]
+        plans.append((count, bool(picture.caption[0])))
+        texts.append(segments)
+    flat = iter(tokenizer([s for segments in texts for s in segments], add_special_tokens=False)["input_ids"])
+    ids, roles = [], []
+    for segments, (count, captioned) in zip(texts, plans, strict=True):
+        row, role = list(next(flat)), []
+        head = len(row)
+        for _ in range(count):
+            ask, answer = next(flat), [*next(flat), end]
+            row += [*ask, *answer]
+            role += [0] * len(ask) + [ANSWER] * len(answer)
+        if captioned:
+            ask, told = next(flat), [*next(flat), end]
+            row += [*ask, *told]
+            role += [0] * len(ask) + [CAPTION] * len(told)
+        ids.append(row)
+        roles.append(role)
+        assert len(row) == head + len(role), segments
+    pictures_only = [list(picture.images) for picture, _ in pictures]
+    video = pictures[0][0].video
+    expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
+    inputs = processor.pad(expanded, pixels)
+    length = inputs["input_ids"].shape[1]
+    return Batch(inputs, torch.tensor([[0] * (length - len(role)) + role for role in roles]))

@@ -1,0 +1,195 @@
+"""The training loop of the mini models: curriculum, exact resume, snapshots.
+
+A run lives in a folder. `state.safetensors` + `state.json` hold everything the next step depends on, and every
+batch depends only on (recipe, step), so a run that was killed goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from corelib.errors import BadResults
+from corelib.mini.architecture import SIZES, build
+from corelib.mini.processing import MiniProcessor
+from corelib.mini.vocabulary import build_tokenizer
+from corelib.results import read_json, write_json
+from corelib.tasks import TASKS, task
+from corelib.training.batches import Batch, pack
+from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
+
+
+@dataclass
+class Curriculum:
+    """Where each task stands on its ladder. A task climbs when its running accuracy reaches `promote_at`."""
+
+    promote_at: float
+    rung: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LADDERS, 0))
+    running: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LADDERS, 0.0))
+
+    def choose(self, name: str, rng: np.random.Generator) -> int:
+        """Mostly the highest rung reached, at times a lower one, so that nothing is forgotten."""
+        top = self.rung[name]
+        return int(rng.integers(top)) if top and rng.random() < 0.25 else top
+
+    def learn(self, name: str, rung: int, accuracy: float) -> None:
+        if rung != self.rung[name]:
+            return
+        self.running[name] += 0.1 * (accuracy - self.running[name])
+        if self.running[name] >= self.promote_at and rung + 1 < len(LADDERS[name]):
+            self.rung[name] += 1
+            self.running[name] -= 0.1
+
+
+class Trainer:
+    """One run: `Trainer(recipe, folder).run()` starts it or goes on with it."""
+
+    def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
+        self.recipe, self.folder, self.device = recipe, Path(folder), device
+        self.model = build(SIZES[recipe.size], recipe.seed).to(device)
+        self.processor = MiniProcessor(build_tokenizer())
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        )
+        self.curriculum = Curriculum(recipe.promote_at)
+        self.step, self.seconds = 0, 0.0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "state.json").exists():
+            self.restore()
+
+    def batch(self, name: str, rng: np.random.Generator) -> tuple[int, Batch]:
+        rung = self.curriculum.choose(name, rng)
+        work = task(name, **LADDERS[name][rung])
+        count = self.recipe.pictures[name]
+        drawn = [work.draw("train", self.recipe.seed, self.step * count + k) for k in range(count)]
+        return rung, pack(self.processor, work, drawn, self.recipe.questions[name])
+
+    def advance(self) -> dict:
+        """One step: a batch of every task, one update. Returns what the log keeps."""
+        rng = np.random.default_rng([self.recipe.seed, self.step])
+        self.model.train()
+        entry: dict = {"step": self.step}
+        for name, count in self.recipe.pictures.items():
+            if not count:
+                continue
+            rung, batch = self.batch(name, rng)
+            inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
+            logits = self.model(**inputs, use_cache=False).logits
+            loss, accuracy = Batch(inputs, batch.roles.to(self.device)).loss(logits, self.recipe.caption_weight)
+            loss.backward()
+            self.curriculum.learn(name, rung, accuracy)
+            entry[name] = {"loss": round(loss.item(), 4), "accuracy": round(accuracy, 4), "rung": rung}
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate(self.step)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return {**entry, "norm": round(norm.item(), 3)}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy on the `validate` split at the default difficulty, one question a picture."""
+        self.model.eval()
+        scores = {}
+        for name in TASKS:
+            work, right = task(name), []
+            for start in range(0, self.recipe.evaluate_samples, 32):
+                drawn = [work.draw("validate", 0, start + k) for k in range(32)]
+                batch = pack(self.processor, work, drawn, 1)
+                inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
+                guesses = self.model(**inputs, use_cache=False).logits[:, :-1].argmax(-1).cpu()
+                wrong = (guesses != batch.labels[:, 1:]) & (batch.roles[:, 1:] == 1)
+                right += (~wrong.any(1)).tolist()
+            scores[name] = round(sum(right) / len(right), 4)
+        return scores
+
+    def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
+        """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
+        stop = min(self.recipe.steps, until or self.recipe.steps)
+        if self.step == 0:
+            self.snapshot()
+        while self.step < stop:
+            began = time.perf_counter()
+            entry = self.advance()
+            if self.step % self.recipe.evaluate_every == 0 or self.step == stop:
+                entry["validate"] = self.evaluate()
+            self.seconds += time.perf_counter() - began
+            entry["seconds"] = round(self.seconds, 1)
+            with open(self.folder / "log.jsonl", "a") as log:
+                log.write(json.dumps(entry) + "\n")
+            report(entry)
+            if self.step in SNAPSHOTS:
+                self.snapshot()
+            if self.step % self.recipe.checkpoint_every == 0 or self.step == stop:
+                self.save()
+
+    def snapshot(self) -> None:
+        """The weights of this step in half precision, for the chapter on how heads form."""
+        (self.folder / "snapshots").mkdir(exist_ok=True)
+        path = self.folder / "snapshots" / f"{self.step:06d}.safetensors"
+        save_file(half(self.model), path)
+
+    def save(self) -> None:
+        """Write the whole state beside the old one, then swap: a kill at any moment leaves one good state."""
+        tensors = {f"model.{k}": v for k, v in unique(self.model).items()}
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        for parameter, state in self.optimiser.state.items():
+            for key, value in state.items():
+                tensors[f"optimiser.{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
+        path = self.folder / f"state-{self.step:06d}.safetensors"
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+        write_json(
+            self.folder / "state.json",
+            {
+                "schema": "corelib/training-state/1",
+                "recipe": self.recipe.as_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "rung": self.curriculum.rung,
+                "running": self.curriculum.running,
+            },
+        )
+        for old in self.folder.glob("state-*.safetensors"):
+            if old != path:
+                os.unlink(old)
+
+    def restore(self) -> None:
+        state = read_json(self.folder / "state.json", schema="corelib/training-state/1")
+        free = {"steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
+        for key, value in self.recipe.as_dict().items():
+            if key not in free and state["recipe"][key] != value:
+                raise BadResults(
+                    f"{self.folder} holds a run with {key}={state['recipe'][key]}, the recipe says {value}: "
+                    "name another folder, or use the recipe that began the run"
+                )
+        tensors = load_file(self.folder / f"state-{state['step']:06d}.safetensors")
+        parameters = dict(self.model.named_parameters())
+        for name, parameter in parameters.items():
+            parameter.data.copy_(tensors[f"model.{name}"])
+            self.optimiser.state[parameter] = {
+                key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.curriculum.rung, self.curriculum.running = state["rung"], state["running"]
+        log = self.folder / "log.jsonl"
+        if log.exists():  # steps after the last checkpoint are done again: drop their lines
+            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]
+            log.write_text("".join(line + "\n" for line in kept))
+
+
+def unique(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters by name; tied ones once."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def half(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.to("cpu", torch.float16).contiguous() for name, parameter in unique(model).items()}

@@ -1,0 +1,231 @@
+"""The decisive test: recorded rows are those of eager `output_attentions`, in every family and every situation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import FAMILIES, HEADS, LAYERS, tiny_inputs, tiny_model
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, StaticCache
+
+from corelib.errors import BadInput
+from corelib.record import record, row_index
+
+CLOSE = {"atol": 1e-5, "rtol": 0}
+
+
+@torch.no_grad()
+def eager(model, **inputs):
+    """Attention [layer, batch, head, query, key] and logits, the way transformers computes them by itself."""
+    previous = model.config.get_text_config()._attn_implementation
+    model.set_attn_implementation("eager")
+    out = model(**inputs, output_attentions=True)
+    model.set_attn_implementation(previous)
+    return torch.stack(out.attentions), out.logits
+
+
+def last(inputs, count=3):
+    """Mark the last `count` rows of the second sequence and one fewer of the first: a ragged selection."""
+    rows = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    rows[:, -count:] = True
+    rows[0, -count] = False
+    return rows
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_parity_with_eager(family):
+    """Grouped heads, two sequences, left padding, a ragged selection of rows."""
+    model, inputs = tiny_model(family), tiny_inputs(family)
+    plain, rows = model(**inputs).logits, last(inputs)
+    with record(model, rows) as tape:
+        logits = model(**inputs).logits
+    assert torch.equal(logits, plain)
+    expected, reference = eager(model, **inputs)
+    torch.testing.assert_close(logits[:, -3:], reference[:, -3:], **CLOSE)
+    recorded = tape.stack()
+    assert recorded.shape == (LAYERS, 2, HEADS, 3, rows.shape[1])
+    torch.testing.assert_close(recorded[:, 1], expected[:, 1, :, -3:], **CLOSE)
+    torch.testing.assert_close(recorded[:, 0, :, :2], expected[:, 0, :, -2:], **CLOSE)
+    assert recorded[:, 0, :, 2].abs().sum() == 0  # the row that pads the shorter selection
+    assert recorded[:, 1, :, :, :3].abs().sum() == 0  # padding is never seen
+    assert list(tape.attention) == [0, 1]
+    torch.testing.assert_close(tape.attention[1], recorded[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_parity_with_a_cache(family):
+    """A prompt, then decoding steps: rows are places on the key axis, and unmarked steps record nothing."""
+    model, inputs = tiny_model(family), tiny_inputs(family)
+    length = inputs["input_ids"].shape[1]
+    tokens = torch.tensor([[7, 8, 9], [10, 11, 12]])
+    rows = torch.zeros(2, length + 3, dtype=torch.bool)
+    rows[:, [length - 1, length, length + 2]] = True
+    more = {
+        "input_ids": torch.cat([inputs["input_ids"], tokens], 1),
+        "attention_mask": torch.cat([inputs["attention_mask"], torch.ones_like(tokens)], 1),
+    }
+    if "mm_token_type_ids" in inputs:
+        more["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tokens).int()], 1)
+    expected, _ = eager(model, **inputs | more)
+    kept, positions = [], None
+    if family.startswith("qwen"):  # outside generate() these models want a step's rotary positions spelled out
+        names = ("input_ids", "mm_token_type_ids", "attention_mask")
+        grid = inputs["image_grid_thw"]
+        positions = model.model.get_rope_index(**{name: more[name] for name in names}, image_grid_thw=grid)[0]
+    with record(model, rows) as tape:
+        cache = model(**inputs, use_cache=True).past_key_values
+        for step in range(3):
+            mask = more["attention_mask"][:, : length + step + 1]
+            now = {"input_ids": tokens[:, step, None], "attention_mask": mask, "past_key_values": cache}
+            if positions is not None:
+                now["position_ids"] = positions[:, :, length + step, None]
+            cache = model(**now).past_key_values
+            kept.append(len(tape.kept[0]))
+    assert kept == [2, 2, 3]
+    torch.testing.assert_close(tape.stack(), expected[:, :, :, [length - 1, length, length + 2]], **CLOSE)
+
+
+@torch.no_grad()
+def test_parity_without_padding_and_with_a_chunk_of_prompt():
+    """Batch 1 and no padding: transformers gives no mask at all. Then a second chunk of several rows on a cache."""
+    model, inputs = tiny_model("internvl"), tiny_inputs("internvl", batch=1)
+    expected, _ = eager(model, **inputs)
+    rows = torch.ones_like(inputs["input_ids"]).bool()
+    with record(model, rows) as tape:
+        model(**inputs)
+    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+    tail = inputs["input_ids"][:, -4:]
+    with record(model, rows) as tape:
+        cache = model(inputs["input_ids"][:, :-4], pixel_values=inputs["pixel_values"]).past_key_values
+        model(input_ids=tail, past_key_values=cache)
+    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_parity_before_an_empty_static_cache():
+    """More keys than queries and no mask: the rows stand at the start of the key axis, not at its end."""
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm", batch=1)
+    expected, _ = eager(model, **inputs)
+    with record(model, torch.ones_like(inputs["input_ids"]).bool()) as tape:
+        model(**inputs, past_key_values=StaticCache(config=model.config.text_config, max_cache_len=24))
+    torch.testing.assert_close(tape.stack()[..., : expected.shape[-1]], expected, **CLOSE)
+    assert tape.stack()[..., expected.shape[-1] :].abs().sum() == 0
+
+
+@torch.no_grad()
+def test_recording_while_generating():
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    length = inputs["input_ids"].shape[1]
+    rows = torch.zeros(2, length + 4, dtype=torch.bool)
+    rows[:, length - 1 :] = True
+    settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    plain = model.generate(**inputs, **settings)
+    with record(model, rows) as tape:
+        assert torch.equal(model.generate(**inputs, **settings), plain)
+    assert tape.attention[0].shape == (2, HEADS, 4, length + 3)  # the last token produced is never read
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@torch.no_grad()
+def test_parity_for_other_geometries(window):
+    """15 heads on 5; a sliding window that only some keys fall into."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "hidden_size": 60, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 4}
+    sizes |= {"num_attention_heads": 15, "num_key_value_heads": 5, "initializer_range": 0.2}
+    config = MistralConfig(**sizes, sliding_window=window) if window else LlamaConfig(**sizes)
+    model = (MistralForCausalLM if window else LlamaForCausalLM)(config).eval()
+    ids = torch.arange(10)[None]
+    expected, _ = eager(model, input_ids=ids)
+    with record(model, torch.ones(1, 10, dtype=torch.bool)) as tape:
+        model(ids)
+    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+    assert (expected[0, 0, 0, -1, 0] == 0) == (window is not None)
+    if window:  # once its cache slides, a decoding step no longer knows where it stands
+        with pytest.raises(BadInput, match="slides"), record(model, torch.ones(1, 12, dtype=torch.bool)):
+            model(ids[:, :1], past_key_values=model(ids).past_key_values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_half_precision(dtype):
+    model, inputs = tiny_model("llava_onevision").to(dtype), tiny_inputs("llava_onevision")
+    expected, _ = eager(model, **inputs)
+    with record(model, last(inputs)) as tape:
+        model(**inputs)
+    assert tape.stack().dtype == torch.float32
+    torch.testing.assert_close(tape.stack()[:, 1], expected[:, 1, :, -3:].float(), atol=0.03, rtol=0)
+
+
+@torch.no_grad()
+def test_a_reducer_sees_each_layer_once_and_keeps_only_what_it_returns():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    rows, layers = last(inputs), []
+    evidence = torch.zeros_like(rows)
+    evidence[:, 4:6] = True
+
+    def mass(layer, attention):
+        layers.append(layer)
+        return (attention * evidence[:, None, None]).sum(-1)
+
+    with record(model, rows, mass) as tape:
+        model(**inputs)
+    with record(model, rows) as full:
+        model(**inputs)
+    assert layers == [0, 1]
+    torch.testing.assert_close(tape.stack(), full.stack()[..., 4:6].sum(-1))
+    with pytest.raises(BadInput, match="reducer"):
+        tape.attention  # noqa: B018
+    with record(model, rows, lambda layer, attention: None) as nothing:
+        model(**inputs)
+    with pytest.raises(BadInput, match="nothing was recorded"):
+        nothing.stack()
+
+
+def test_recording_keeps_no_graph_and_lets_gradients_flow():
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    with record(model, last(inputs)) as tape:
+        model(**inputs).logits.sum().backward()
+    assert not tape.stack().requires_grad
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_rows_of_a_sequence_without_any():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    rows = last(inputs)
+    rows[1] = False
+    with record(model, rows) as tape:
+        model(**inputs)
+    assert tape.stack()[:, 1].abs().sum() == 0
+    with record(model, torch.zeros_like(rows)) as tape:
+        model(**inputs)
+    assert tape.attention == {}
+
+
+def test_row_index_keeps_order():
+    index, valid = row_index(torch.tensor([[False, True, False, True], [True, False, False, False]]))
+    assert index.tolist() == [[1, 3], [0, 0]]
+    assert valid.tolist() == [[True, True], [True, False]]
+
+
+@torch.no_grad()
+def test_wrong_rows_are_refused():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    with pytest.raises(BadInput, match="boolean mask"), record(model, torch.ones(2, 16)):
+        pass
+    for shape in [(1, 16), (2, 15)]:
+        with pytest.raises(BadInput, match="padding included"), record(model, torch.ones(shape, dtype=torch.bool)):
+            model(**inputs)
+    assert model.config.text_config._attn_implementation == "sdpa"
+
+
+@torch.no_grad()
+def test_a_reducer_that_drops_the_rows_cannot_be_joined():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    with record(model, last(inputs), lambda layer, attention: attention.sum((-1, -2))) as tape:
+        model(**inputs)
+        assert tape.stack().shape == (LAYERS, 2, HEADS)
+        model(**inputs)
+    with pytest.raises(BadInput, match="row axis"):
+        tape.stack()

@@ -1,0 +1,134 @@
+"""Tiny random models of the five supported families, and inputs for them: no hub, no processor, a few milliseconds.
+
+All have 2 decoder layers with 6 query heads on 2 key/value heads. Inputs hold two sequences with one image each; the
+second is shorter and padded on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+
+LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, VOCAB = 2, 6, 2, 8, 48, 64
+PAD, VISION_START, VISION_END, IMAGE, VIDEO = 0, 58, 59, 60, 61
+VISUAL = {"qwen3_vl": 4, "qwen2_5_vl": 4, "internvl": 4, "llava_onevision": 10, "smolvlm": 4}  # tokens an image
+
+SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
+TEXT = {
+    "vocab_size": VOCAB,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 64,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD_DIM,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": PAD,
+    **SPREAD,
+}
+MROPE = {**TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
+VISION = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, **SPREAD}
+QWEN_VISION = {
+    "depth": 2,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_heads": 2,
+    "patch_size": 4,
+    "temporal_patch_size": 1,
+    "spatial_merge_size": 2,
+    "out_hidden_size": HIDDEN,
+    **SPREAD,
+}
+QWEN_IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
+
+
+def _qwen3_vl() -> PreTrainedModel:
+    vision = {**QWEN_VISION, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=MROPE, vision_config=vision, **QWEN_IDS))
+
+
+def _qwen2_5_vl() -> PreTrainedModel:
+    vision = {**QWEN_VISION, "window_size": 16, "fullatt_block_indexes": [1]}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=MROPE, vision_config=vision, **QWEN_IDS))
+
+
+def _internvl() -> PreTrainedModel:
+    vision = {**VISION, "image_size": [16, 16], "patch_size": [4, 4]}
+    text = {**TEXT, "model_type": "qwen3"}
+    config = InternVLConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, image_seq_length=4)
+    return InternVLForConditionalGeneration(config)
+
+
+def _llava_onevision() -> PreTrainedModel:
+    vision = {**VISION, "model_type": "siglip_vision_model", "image_size": 8, "patch_size": 4, "vision_use_head": False}
+    text = {**TEXT, "model_type": "qwen2"}
+    ids = {"image_token_index": IMAGE, "video_token_index": VIDEO, "image_grid_pinpoints": [[8, 8]]}
+    return LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(text_config=text, vision_config=vision, **ids))
+
+
+def _smolvlm() -> PreTrainedModel:
+    vision = {**VISION, "image_size": 16, "patch_size": 4}
+    text = {**TEXT, "model_type": "llama"}
+    config = SmolVLMConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, scale_factor=2)
+    return SmolVLMForConditionalGeneration(config)
+
+
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    "qwen3_vl": _qwen3_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "internvl": _internvl,
+    "llava_onevision": _llava_onevision,
+    "smolvlm": _smolvlm,
+}
+
+
+def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    return FAMILIES[family]().eval()
+
+
+def tiny_inputs(family: str, batch: int = 2, padding: int = 3, seed: int = 0) -> dict[str, Tensor]:
+    """`batch` sequences: text, one image, text. All but the first are padded on the left by `padding`."""
+    make = torch.Generator().manual_seed(seed)
+    rows = []
+    for index in range(batch):
+        pads = padding if index else 0
+        words = torch.randint(3, 50, (10 - pads,), generator=make).tolist()
+        image = [VISION_START, *[IMAGE] * VISUAL[family], VISION_END]
+        rows.append([PAD] * pads + words[:3] + image + words[3:])
+    ids = torch.tensor(rows)
+    inputs = {"input_ids": ids, "attention_mask": (ids != PAD).long()}
+    if family.startswith("qwen"):
+        inputs["pixel_values"] = torch.randn(batch * 16, 3 * 1 * 4 * 4, generator=make)
+        inputs["image_grid_thw"] = torch.tensor([[1, 4, 4]] * batch)
+        inputs["mm_token_type_ids"] = (ids == IMAGE).int()
+    elif family == "llava_onevision":
+        inputs["pixel_values"] = torch.randn(batch, 2, 3, 8, 8, generator=make)
+        inputs["image_sizes"] = torch.tensor([[8, 8]] * batch)
+    else:
+        shape = (batch, 1, 3, 16, 16) if family == "smolvlm" else (batch, 3, 16, 16)
+        inputs["pixel_values"] = torch.randn(shape, generator=make)
+    return inputs
