@@ -62,7 +62,7 @@ book: $(VENV)/.installed  ## run the CPU notebooks and build the book
 	@echo "Running the notebooks and building the book (some minutes; log: _build/book.log) ..."
 	@rm -rf $(HTML) _build/.doctrees _build/jupyter_execute && mkdir -p _build
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build . --all -W --keep-going -n > _build/book.log 2>&1 \
-	  || { grep -E 'WARNING|ERROR|Exception' _build/book.log | head -n 40 || true; \
+	  || { grep -E 'WARNING:|ERROR:|Exception' _build/book.log | head -n 40 || true; \
 	       find $(HTML)/reports -name '*.err.log' -exec tail -n 30 {} + 2>/dev/null || true; \
 	       echo "make: the book build failed (whole log: _build/book.log)" >&2; exit 1; }
 	@echo "The book is at file://$(CURDIR)/$(HTML)/index.html"

@@ -46,9 +46,7 @@ class SampleStore:
             if found != self.fingerprint:
                 keys = found.keys() | self.fingerprint.keys()
                 differ = sorted(key for key in keys if found.get(key) != self.fingerprint.get(key))
-                raise BadResults(
-                    f"{self.path} holds scores of other settings ({', '.join(differ)}): use another folder"
-                )
+                raise BadResults(f"{self.path} holds scores of other settings ({', '.join(differ)}): use a new folder")
             self._shards[shard] = indices
 
     @property
@@ -63,9 +61,7 @@ class SampleStore:
             raise BadInput(f"samples {sorted(again) or indices} are none, twice or already stored: add only new ones")
         wrong = {name: list(t.shape) for name, t in tensors.items() if not t.ndim or t.shape[0] != len(indices)}
         if wrong or not tensors or "index" in tensors:
-            raise BadInput(
-                f"give named tensors [sample, …] with {len(indices)} samples, none called 'index'; got {wrong}"
-            )
+            raise BadInput(f"give tensors [{len(indices)} samples, …] by name, none called 'index'; wrong: {wrong}")
         shard = self.path / f"{min(indices):08d}.safetensors"
         payload = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         payload["index"] = torch.tensor(indices)

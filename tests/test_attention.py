@@ -10,7 +10,7 @@ from tiny import FAMILIES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, tiny_inputs, tiny_
 from torch import nn
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
-from corelib.attention import AttentionCall, attention_modules, explicit_mask, rows_attention, running
+from corelib.attention import AttentionCall, attention_modules, dense, explicit_mask, rows_attention, running
 from corelib.errors import BadInput, CorelibError, UnsupportedArchitecture
 
 
@@ -149,8 +149,6 @@ def test_zeroing_a_head_is_a_pre_hook_on_o_proj(head):
 def test_no_mask_means_causal(queries, keys, causal):
     """The written-out mask gives what transformers computes without one (3 of 5: an empty static cache)."""
     call = a_call(queries=queries, keys=keys, causal=causal)
-    from corelib.attention import dense
-
     torch.testing.assert_close(dense(replace(call, mask=explicit_mask(call))), dense(call), atol=1e-6, rtol=0)
 
 

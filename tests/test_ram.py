@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.errors import BadInput, BadRegion, UnknownName
@@ -130,6 +130,7 @@ def recorded(draw):
     return attention, evidence, visual
 
 
+@settings(deadline=None)
 @given(recorded())
 def test_raw_and_visual_share_are_shares(case):
     attention, evidence, visual = case
@@ -143,6 +144,7 @@ def test_raw_and_visual_share_are_shares(case):
     torch.testing.assert_close(shares[seen], torch.ones_like(shares)[seen], atol=1e-4, rtol=0)
 
 
+@settings(deadline=None)
 @given(recorded())
 def test_uniform_attention_has_lift_1_and_raw_at_chance(case):
     attention, evidence, visual = case
@@ -153,6 +155,7 @@ def test_uniform_attention_has_lift_1_and_raw_at_chance(case):
     torch.testing.assert_close(ram(uniform, evidence), chance(evidence, visible)[:, None].expand_as(scores))
 
 
+@settings(deadline=None)
 @given(recorded(), st.randoms(use_true_random=False))
 def test_permuting_heads_permutes_scores(case, random):
     attention, evidence, visual = case
@@ -163,6 +166,7 @@ def test_permuting_heads_permutes_scores(case, random):
         torch.testing.assert_close(score(attention[:, order], regions), score(attention, regions)[:, order])
 
 
+@settings(deadline=None)
 @given(recorded())
 def test_layers_may_stand_where_the_batch_does(case):
     """One sample, several layers: masks without a first axis."""

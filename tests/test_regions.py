@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.errors import BadInput, BadRegion
@@ -105,6 +105,7 @@ def test_masks():
     assert tokens_of_mask(PLAIN, mask, threshold=0.25).tolist() == [0]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 6),
     st.integers(1, 6),
@@ -127,6 +128,7 @@ def test_a_box_of_whole_pixels_is_its_mask(rows, columns, width, height, data):
     assert float(shares.sum()) * token_area == pytest.approx((x1 - x0) * (y1 - y0))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.floats(1, 999), st.floats(1, 999), st.data())
 def test_a_token_is_the_only_token_of_its_box(rows, columns, time, width, height, data):
     grid = Grid(rows=rows, columns=columns, width=width, height=height, time=time)

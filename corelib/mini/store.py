@@ -66,7 +66,10 @@ def verify(folder: Path) -> str:
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor, str]:
     """Model, processor and weights' sha256 of a folder that `save` wrote."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder}: config.json is no model configuration ({str(error).splitlines()[0]})") from None
     if config.model_type != "qwen3_vl":
         raise UnsupportedArchitecture(f"{folder} holds a {config.model_type!r} model; supported: 'qwen3_vl'")
     digest = verify(folder)
@@ -103,6 +106,7 @@ def save(
     processor.tokenizer.save_pretrained(folder)
     tensors = {name: convert(parameter.detach().cpu()).contiguous() for name, parameter in model.named_parameters()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     digest = sha256(folder / WEIGHTS)
     write_json(folder / CHECKSUM, {"sha256": digest})
     return digest

@@ -26,13 +26,15 @@ ANSWER, CAPTION = 1, 2
 class Batch:
     inputs: dict[str, Tensor]
     roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
+    end: int  # the token that closes an answer: learned, but not counted as a right answer
 
     @property
     def labels(self) -> Int[Tensor, "batch token"]:
         return self.inputs["input_ids"]
 
     def loss(self, logits: Float[Tensor, "batch token word"], caption_weight: float) -> tuple[Tensor, float]:
-        """Cross-entropy of answers + `caption_weight` · captions, and the share of answer tokens that were right."""
+        """Cross-entropy of answers + `caption_weight` · captions, and the share of answer tokens
+        (the closing token aside) that were right."""
         targets, roles = self.labels[:, 1:], self.roles[:, 1:]
         learned = roles > 0
         guesses, targets, roles = logits[:, :-1][learned].float(), targets[learned], roles[learned]
@@ -41,7 +43,8 @@ class Batch:
         loss = each[answers].mean()
         if captions.any():
             loss = loss + caption_weight * each[captions].mean()
-        return loss, (guesses.argmax(-1) == targets)[answers].float().mean().item()
+        told = answers & (targets != self.end)
+        return loss, (guesses.argmax(-1) == targets)[told].float().mean().item()
 
 
 def pack(
@@ -85,4 +88,4 @@ def pack(
     expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
     inputs = processor.pad(expanded, pixels)
     length = inputs["input_ids"].shape[1]
-    return Batch(inputs, torch.tensor([[0] * (length - len(role)) + role for role in roles]))
+    return Batch(inputs, torch.tensor([[0] * (length - len(role)) + role for role in roles]), end)

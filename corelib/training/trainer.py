@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.results import read_json, write_json
 from corelib.tasks import TASKS, task
-from corelib.training.batches import Batch, pack
+from corelib.training.batches import ANSWER, Batch, pack
 from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
 
 
@@ -67,9 +67,10 @@ class Trainer:
 
     def batch(self, name: str, rng: np.random.Generator) -> tuple[int, Batch]:
         rung = self.curriculum.choose(name, rng)
-        work = task(name, **LADDERS[name][rung])
-        count = self.recipe.pictures[name]
-        drawn = [work.draw("train", self.recipe.seed, self.step * count + k) for k in range(count)]
+        step = LADDERS[name][rung]
+        work = task(name, **step.difficulty)
+        first, count = self.step * 8 * self.recipe.pictures[name], self.recipe.pictures[name] * step.times
+        drawn = [work.draw("train", self.recipe.seed, first + k) for k in range(count)]
         return rung, pack(self.processor, work, drawn, self.recipe.questions[name])
 
     def advance(self) -> dict:
@@ -83,7 +84,7 @@ class Trainer:
             rung, batch = self.batch(name, rng)
             inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
             logits = self.model(**inputs, use_cache=False).logits
-            loss, accuracy = Batch(inputs, batch.roles.to(self.device)).loss(logits, self.recipe.caption_weight)
+            loss, accuracy = replace(batch, inputs=inputs, roles=batch.roles.to(self.device)).loss(logits, self.recipe.caption_weight)
             loss.backward()
             self.curriculum.learn(name, rung, accuracy)
             entry[name] = {"loss": round(loss.item(), 4), "accuracy": round(accuracy, 4), "rung": rung}
@@ -107,7 +108,7 @@ class Trainer:
                 batch = pack(self.processor, work, drawn, 1)
                 inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
                 guesses = self.model(**inputs, use_cache=False).logits[:, :-1].argmax(-1).cpu()
-                wrong = (guesses != batch.labels[:, 1:]) & (batch.roles[:, 1:] == 1)
+                wrong = (guesses != batch.labels[:, 1:]) & (batch.roles[:, 1:] == ANSWER)
                 right += (~wrong.any(1)).tolist()
             scores[name] = round(sum(right) / len(right), 4)
         return scores

@@ -1,0 +1,75 @@
+"""How heads form: the scores of all heads at log-spaced steps of a training run.
+
+For each snapshot, each domain: mean RAM of every head, for every choice of query rows, reduction and variant, and
+the accuracy, on the same pictures of the `select` split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from corelib.experiments.profiling import measure
+from corelib.families.qwen3_vl import Qwen3VL
+from corelib.mini.processing import MiniProcessor
+from corelib.results import write_json, write_whole
+from corelib.tasks import DOMAINS, task
+from corelib.vlm import VLM
+
+SCHEMA = "corelib/formation/1"
+
+
+def score_model(model: torch.nn.Module, processor: MiniProcessor, *, samples: int, seed: int) -> dict[str, torch.Tensor]:
+    """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
+    vlm = VLM("training", model, Qwen3VL(model.config, processor))
+    training = model.training
+    model.eval()
+    scores = {}
+    for domain in DOMAINS:
+        found = measure(vlm, task(domain), split="select", samples=samples, seed=seed, batch=64)
+        scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
+        scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
+        scores[f"{domain}/logprob"] = found.logprob.mean()
+    model.train(training)
+    return scores
+
+
+def log_scores(
+    snapshots: Path,
+    model: torch.nn.Module,
+    processor: MiniProcessor,
+    out: Path,
+    *,
+    samples: int = 96,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
+
+    `out` gets `steps` and one tensor a quantity, [step, layer, head]; `out` with `.json` says what it is. Snapshots
+    that were scored before are not scored again.
+    """
+    paths = sorted(Path(snapshots).glob("*.safetensors"))
+    kept = load_file(out) if out.exists() else {}
+    done = kept.pop("steps").tolist() if kept else []
+    rows = {step: {key: value[k] for key, value in kept.items()} for k, step in enumerate(done)}
+    parameters = dict(model.named_parameters())
+    for number, path in enumerate(paths):
+        step = int(path.stem)
+        if step not in rows:
+            for name, tensor in load_file(path).items():
+                parameters[name].data.copy_(tensor)
+            rows[step] = score_model(model, processor, samples=samples, seed=seed)
+        progress(number + 1, len(paths))
+    steps = sorted(rows)
+    table = {key: torch.stack([rows[step][key] for step in steps]).half() for key in rows[steps[0]]}
+    table["steps"] = torch.tensor(steps)
+    write_whole(out, lambda beside: save_file(table, beside))
+    write_json(
+        out.with_suffix(".json"),
+        {"schema": SCHEMA, "split": "select", "seed": seed, "samples": samples, "domains": DOMAINS, "steps": steps},
+    )
+    return out

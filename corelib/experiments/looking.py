@@ -1,0 +1,92 @@
+"""Where does a model look at the moment it begins to answer? A picture of attention that needs no evidence.
+
+    seen = look(vlm, images, "digit on red square ?")
+    seen.maps[0]                    # [row, column]: attention on every visual token of the first picture
+    draw_look(seen, answer)
+
+It is an illustration, not a measurement: it shows *chosen* heads at *one* row. Chapter 02 measures all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from corelib.errors import BadInput
+from corelib.families.base import Picture
+from corelib.heads import HeadSet
+from corelib.record import record
+from corelib.tasks.sample import Sample
+from corelib.vlm import VLM, Encoded
+
+
+@dataclass(frozen=True)
+class Look:
+    """Attention of the last prompt token, the row that predicts the first token of the answer."""
+
+    images: tuple[Image.Image, ...]
+    question: str
+    maps: tuple[Float[Tensor, "row column"], ...]  # one a picture; the mean over `heads`
+    heads: HeadSet
+    video: bool = False
+
+    @property
+    def visual(self) -> float:
+        """The share of the row's attention that falls on the pictures."""
+        return float(sum(one.sum() for one in self.maps))
+
+
+def look(
+    vlm: VLM, images: Sequence[Image.Image], question: str, *, video: bool = False, heads: HeadSet | None = None
+) -> Look:
+    """Attention on the pictures from the last prompt token, averaged over `heads`.
+
+    The default is the three heads whose attention to any *one* visual token is highest: the most pointed look at
+    something in the pictures. That choice knows nothing of where the answer is; ties go to the lower (layer, head).
+    """
+    if not images:
+        raise BadInput("there is no picture to look at: give at least one")
+    if heads is not None and not len(heads):
+        raise BadInput("the set of heads is empty: give at least one head, or None for the default")
+    domain = "documents" if re.search(r"\bpage\b", question.lower()) else "scenes"
+    sample = Sample(
+        domain="video" if video else domain,
+        split="test",
+        seed=0,
+        index=0,
+        kind="",
+        question=question,
+        answer="",
+        images=tuple(images),
+        video=video,
+    )
+    encoded = vlm.encode([sample], answers=False)
+    attention = last_row(vlm, encoded)[:, 0]  # [layer, head, key]
+    chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.layers, vlm.heads)
+    mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)
+    return Look(tuple(images), question, tuple(unfold(mean, encoded.pictures[0])), chosen, video)
+
+
+@torch.no_grad()
+def last_row(vlm: VLM, encoded: Encoded) -> Float[Tensor, "layer batch head key"]:
+    """Attention of the last prompt token of every sequence, in every head."""
+    with record(vlm.model, encoded.rows("last")) as tape:
+        vlm.model(**encoded.inputs, use_cache=False)
+    return tape.stack()[:, :, :, 0]
+
+
+def unfold(row: Float[Tensor, " key"], pictures: Sequence[Picture]) -> list[Float[Tensor, "row column"]]:
+    """One row of attention, cut into a map for every picture."""
+    return [row[one.positions].reshape(one.grid.rows, one.grid.columns).cpu() for one in pictures]
+
+
+def _pointed(attention: Float[Tensor, "layer head key"], visual: Bool[Tensor, " key"], count: int = 3) -> HeadSet:
+    peak = attention[..., visual].amax(-1)  # [layer, head]
+    best = peak.flatten().argsort(descending=True, stable=True)[:count].tolist()
+    return HeadSet(divmod(place, attention.shape[1]) for place in best)

@@ -1,0 +1,82 @@
+"""Is the evidence really the evidence? Four accuracies that must be right before any RAM is read.
+
+    base             the question with its own picture
+    swapped          the same question with another sample's picture: the chance level, measured
+    without          no head, at no row after the pictures, may see the evidence: should be near `swapped`
+    only             … may see any visual token *but* the evidence: should be near `base`
+
+If `without` stays high, the tower or the visual rows carried the answer elsewhere, and the box is not where it is
+read. If `only` falls, the box is too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from corelib.intervene import blind
+from corelib.stats import wilson
+from corelib.tasks import Sample, Task
+from corelib.vlm import VLM
+
+CONDITIONS = ("base", "swapped", "without", "only")
+
+
+def swap(samples: list[Sample]) -> list[Sample]:
+    """Each question with the pictures of the next sample (its own evidence no longer applies)."""
+    others = [*samples[1:], samples[0]]
+    return [
+        replace(mine, images=other.images, context=other.context, evidence=(), distractors=(), anchors=())
+        for mine, other in zip(samples, others, strict=True)
+    ]
+
+
+def validate_evidence(
+    vlm: VLM,
+    work: Task,
+    *,
+    split: str = "test",
+    seed: int = 1,
+    samples: int = 512,
+    batch: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, dict]:
+    """Accuracy with its 95 % Wilson interval under each condition; also by kind of question for `base`.
+
+    Every sample is its own picture, so the samples are independent.
+    """
+    right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
+    kinds: list[str] = []
+    for start in range(0, samples, batch):
+        drawn = [work.sample(split, seed, index) for index in range(start, min(start + batch, samples))]
+        encoded = vlm.encode(drawn)
+        right["base"] += vlm.answer(encoded).correct.tolist()
+        right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
+        kinds += [sample.kind for sample in drawn]
+        if drawn[0].evidence:
+            for name, hidden in (("without", encoded.evidence), ("only", encoded.visual & ~encoded.evidence)):
+                with blind(vlm.model, hidden, encoded.after_image):
+                    right[name] += vlm.answer(encoded).correct.tolist()
+        progress(start + len(drawn), samples)
+    found = {name: proportion(marks) for name, marks in right.items() if marks}
+    for kind in sorted(set(kinds)):
+        mine = [mark for mark, each in zip(right["base"], kinds, strict=True) if each == kind]
+        found[f"base/{kind}"] = proportion(mine)
+    return found
+
+
+def accuracy(vlm: VLM, work: Task, *, split: str, seed: int, samples: int, batch: int = 64) -> dict:
+    """Accuracy on a task with its 95 % Wilson interval."""
+    marks: list[bool] = []
+    for start in range(0, samples, batch):
+        drawn = [work.sample(split, seed, index) for index in range(start, min(start + batch, samples))]
+        marks += vlm.answer(vlm.encode(drawn)).correct.tolist()
+    return proportion(marks)
+
+
+def proportion(marks: list[bool]) -> dict:
+    low, high = wilson(sum(marks), len(marks))
+    value = torch.tensor(marks).double().mean().item()
+    return {"accuracy": round(value, 4), "low": round(low, 4), "high": round(high, 4), "samples": len(marks)}

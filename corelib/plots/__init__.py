@@ -1,0 +1,32 @@
+"""Figures from results. Every function returns a matplotlib `Figure` and computes nothing but layout.
+
+One palette runs through the book: **blue** is attention, **orange** is the evidence (and the heads that look at it),
+green is an anchor, grey is everything else. Figures stand on opaque paper, so they read the same on light and dark
+pages. No global state of pyplot is touched.
+"""
+
+from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
+from corelib.plots.maps import head_map, row_map
+from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
+from corelib.plots.strip import draw_matrix, draw_strip
+from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
+
+__all__ = [
+    "ANCHOR",
+    "ATTENTION",
+    "EVIDENCE",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "accuracy_chart",
+    "draw_attention",
+    "draw_look",
+    "draw_matrix",
+    "draw_sample",
+    "draw_strip",
+    "draw_tokens",
+    "head_map",
+    "ranked_curve",
+    "row_map",
+    "share_chart",
+]

@@ -1,0 +1,125 @@
+"""Tables of numbers as heat maps: layers × heads, and heads × query tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from corelib.heads import HeadScores, HeadSet
+from corelib.plots.style import EVIDENCE, HEAT, INK, as_table, ink_on, sheet, styled, title
+
+
+def _bar(figure: Figure, axes: Axes | Sequence[Axes], scale: Normalize, label: str, chance: float | None) -> None:
+    bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=axes, shrink=0.9, aspect=22, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    if chance is not None and scale.vmin <= chance <= scale.vmax:
+        bar.ax.axhline(chance, color=INK, linewidth=1.2)
+        beside = bar.ax.get_yaxis_transform()
+        bar.ax.text(-0.25, chance, "chance", fontsize=8, ha="right", va="center", transform=beside)
+
+
+def _heat(axes: Axes, table: np.ndarray, scale: Normalize) -> None:
+    axes.imshow(table, cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest")
+    axes.set_xticks(np.arange(table.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(table.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _frame(axes: Axes, x: int, y: int, text: str, shade: Sequence[float], size: float = 8.5) -> None:
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=EVIDENCE, linewidth=2.6, zorder=3))
+    axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink_on(shade), zorder=4)
+
+
+@styled
+def head_map(
+    scores: HeadScores | object | Mapping[str, object],
+    *,
+    chance: float | None = None,
+    highlight: HeadSet | None = None,
+    label: str = "RAM",
+    heading: str = "",
+    same_scale: bool = False,
+) -> Figure:
+    """A score of every head: one row a layer (the deepest on top), one column a head.
+
+    Heads in `highlight` (default for head scores: the top 5 %) are framed, with their score. Several tables,
+    `{"raw": scores, …}`, become panels side by side, each on its own scale unless `same_scale`.
+    """
+    named = dict(scores) if isinstance(scores, Mapping) else {"": scores}
+    tables = {name: as_table(one) for name, one in named.items()}
+    most = max(table.max() for table in tables.values())
+    layers, heads = next(iter(tables.values())).shape
+    columns = min(len(tables), 2) if len(tables) != 3 else 3
+    rows = -(-len(tables) // columns)
+    wide = min(9.0, columns * max(0.55 * heads + 1.5, 3.0)) if columns > 1 else min(9.0, max(0.62 * heads + 1.6, 4.6))
+    tall = rows * (min(6.5, max(0.42 * layers + 0.9, 2.2)) + (0.2 if columns > 1 else 0)) + (0.35 if heading else 0)
+    figure, axes = sheet(wide, tall, rows, columns)
+    for spare in axes.flat[len(tables) :]:
+        spare.set_visible(False)
+    for panel, (name, table) in zip(axes.flat, tables.items(), strict=False):
+        top = most if same_scale else table.max()
+        scale = Normalize(min(0.0, table.min()), max(top, 1e-9))
+        _heat(panel, table, scale)
+        panel.invert_yaxis()
+        panel.set(xlabel="head", ylabel="layer" if panel.get_subplotspec().is_first_col() else "", title=name)
+        for axis, count in ((panel.xaxis, heads), (panel.yaxis, layers)):
+            axis.set_ticks(range(0, count, 1 if count <= 16 else 4))
+        chosen = highlight
+        if chosen is None and isinstance(named[name], HeadScores):
+            chosen = named[name].top()
+        for head in chosen or ():
+            value = table[head.layer, head.index]
+            text = "" if heads > 12 else f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+            text, size = (text, 8.5) if columns < 3 else (text.removeprefix("0"), 7.5)
+            _frame(panel, head.index, head.layer, text, HEAT(float(scale(value))), size)
+        if not same_scale:
+            _bar(figure, panel, scale, label if columns == 1 else "", chance if columns == 1 else None)
+    if same_scale:
+        _bar(figure, [panel for panel in axes.flat if panel.get_visible()], scale, label, chance)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def row_map(
+    table: object,
+    words: Sequence[str],
+    heads: Sequence[object],
+    *,
+    marked: Sequence[int] = (),
+    label: str = "RAM of the row",
+    heading: str = "",
+) -> Figure:
+    """What heads (rows) do at each query token (columns, the words of question and answer).
+
+    `marked` columns, such as the answer rows, are named in orange.
+    """
+    table = np.asarray(table, dtype=float)
+    figure, axes = sheet(min(9.0, 0.72 * len(words) + 2.4), 0.36 * len(table) + 1.25 + (0.35 if heading else 0))
+    panel = axes[0, 0]
+    scale = Normalize(0, max(table.max(), 1e-9))
+    _heat(panel, table, scale)
+    turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {}
+    panel.set_xticks(range(len(words)), [word.strip("<|>") for word in words], **turn)
+    panel.set_yticks(range(len(heads)), [str(head) for head in heads])
+    panel.set_xlabel("query token")
+    for k in marked:
+        panel.get_xticklabels()[k].set(color=EVIDENCE, fontweight="bold")
+        place = ((k - 0.5, -0.5), 1, len(table))
+        panel.add_patch(Rectangle(*place, fill=False, edgecolor=EVIDENCE, linewidth=2.2, zorder=3))
+    for y, x in zip(*np.nonzero(table >= 0.5 * scale.vmax), strict=True):
+        shade = HEAT(float(scale(table[y, x])))
+        panel.text(x, y, f"{table[y, x]:.2f}", ha="center", va="center", fontsize=8.5, color=ink_on(shade))
+    _bar(figure, panel, scale, label, None)
+    title(figure, heading)
+    return figure

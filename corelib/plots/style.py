@@ -1,0 +1,94 @@
+"""One palette, one type size, one sheet of paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+PAPER = "#fbf8f1"  # opaque, so that a figure reads the same on a light and on a dark page
+INK, SOFT, MUTED, LINE = "#1d2733", "#4a5668", "#6f7a8c", "#d9d4c7"
+EVIDENCE = "#d9730d"  # orange: what should be looked at, and the heads that look at it
+ATTENTION = "#2b78b8"  # blue: what is looked at
+ANCHOR = "#2e8b57"  # green: what only helps to find the evidence
+HEAT = LinearSegmentedColormap.from_list("attention", [PAPER, "#c3dbec", "#6ba9d3", ATTENTION, "#174a78", "#0a2540"])
+
+DPI = 72  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
+STYLE = {
+    "figure.dpi": DPI,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the book's style, and leave matplotlib's own settings alone."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
+    """A figure in inches with a grid of axes, [row, column]. It belongs to nobody: there is nothing to close."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def bare(axes: Axes) -> Axes:
+    """No ticks, no frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def title(figure: Figure, text: str) -> None:
+    """One line above everything, at the left."""
+    if text:
+        figure.suptitle(text, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+
+
+def as_table(scores: object) -> np.ndarray:
+    """[layer, head] from head scores, nested lists, an array or a tensor."""
+    return np.asarray(getattr(scores, "scores", scores), dtype=float)
+
+
+def ink_on(shade: Sequence[float]) -> str:
+    """Black or white, whichever can be read on a colour (r, g, b, …) in [0, 1]."""
+    red, green, blue = shade[:3]
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"

@@ -1,0 +1,191 @@
+"""Interventions do what they say, to the heads and rows they name, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
+
+from corelib.attention import attention_modules, running
+from corelib.errors import BadInput, UnknownName
+from corelib.heads import HeadSet
+from corelib.intervene import ablate, blind
+from corelib.record import record
+
+SOME = HeadSet("L0H2 L1H0 L1H5")
+ALL = HeadSet.all(LAYERS, HEADS)
+
+
+def outputs(model, inputs):
+    """What the heads hand to o_proj: one [batch, query, head, dim] a layer, and the logits."""
+    seen = []
+
+    def hook(module, arguments):
+        seen.append(arguments[0].unflatten(-1, (HEADS, HEAD_DIM)))
+
+    handles = [module.o_proj.register_forward_pre_hook(hook) for module in attention_modules(model)]
+    logits = model(**inputs).logits
+    for handle in handles:
+        handle.remove()
+    return seen, logits
+
+
+def masks(inputs, keys, rows):
+    hidden, marked = (torch.zeros_like(inputs["input_ids"], dtype=torch.bool) for _ in range(2))
+    hidden[:, keys] = marked[:, rows] = True
+    return hidden, marked
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_ablated_heads_say_nothing(family):
+    model, inputs = tiny_model(family), tiny_inputs(family)
+    before, logits = outputs(model, inputs)
+    with ablate(model, SOME):
+        after, changed = outputs(model, inputs)
+    for layer in range(LAYERS):
+        silent = [head.index for head in SOME if head.layer == layer]
+        assert after[layer][:, :, silent].abs().sum() == 0
+        others = [head for head in range(HEADS) if head not in silent]
+        assert (after[layer][:, -1, others].abs().sum(-1) > 0).all()
+    assert torch.equal(after[0][:, :, [0, 1, 3, 4, 5]], before[0][:, :, [0, 1, 3, 4, 5]])  # the first layer's others
+    assert not torch.equal(changed, logits)
+    assert torch.equal(outputs(model, inputs)[1], logits)
+
+
+@torch.no_grad()
+def test_ablating_nothing_and_everything():
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    _, logits = outputs(model, inputs)
+    with ablate(model, HeadSet()):
+        assert torch.equal(outputs(model, inputs)[1], logits)
+    with ablate(model, ALL):
+        assert sum(layer.abs().sum() for layer in outputs(model, inputs)[0]) == 0
+    with ablate(model, HeadSet("L0H0")), ablate(model, ALL - HeadSet("L0H0")):
+        assert sum(layer.abs().sum() for layer in outputs(model, inputs)[0]) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_blind_rows_are_renormalised(family):
+    """What a blind head sees is its own attention with the hidden keys cut out, scaled back to 1."""
+    model, inputs = tiny_model(family), tiny_inputs(family)
+    hidden, marked = masks(inputs, slice(4, 7), slice(-2, None))
+    with record(model, marked) as plain:
+        model(**inputs)
+    with blind(model, hidden, marked, HeadSet("L0H2")), record(model, marked) as tape:
+        model(**inputs)
+    expected = plain.attention[0].clone()
+    expected[:, 2, :, 4:7] = 0
+    expected /= expected.sum(-1, keepdim=True)
+    torch.testing.assert_close(tape.attention[0], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_blind_touches_only_the_rows_and_heads_it_names():
+    model, inputs = tiny_model("internvl"), tiny_inputs("internvl")
+    before, _ = outputs(model, inputs)
+    hidden, marked = masks(inputs, slice(4, 7), slice(10, 12))
+    with blind(model, hidden, marked, SOME):
+        after, _ = outputs(model, inputs)
+    touched = (after[0] - before[0]).abs().amax(-1) > 1e-5  # [batch, query, head], first layer
+    expected = torch.zeros_like(touched)
+    expected[:, 10:12, 2] = True
+    assert torch.equal(touched, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@torch.no_grad()
+def test_blind_never_shows_the_future(batch):
+    """Without padding there is no mask at all: hiding keys must not turn causality off."""
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm", batch=batch, padding=0)
+    hidden, marked = masks(inputs, slice(4, 7), slice(None))
+    for heads in (None, SOME, ALL):
+        with blind(model, hidden, marked, heads), record(model, marked) as tape:
+            model(**inputs)
+        assert tape.stack().triu(1).abs().sum() == 0
+
+
+@torch.no_grad()
+def test_a_row_with_no_key_left_outputs_zero():
+    model, inputs = tiny_model("qwen2_5_vl"), tiny_inputs("qwen2_5_vl")
+    hidden, marked = masks(inputs, slice(None), slice(-2, None))
+    for heads, silent in ((None, list(range(HEADS))), (HeadSet("L0H2"), [2])):
+        with blind(model, hidden, marked, heads):
+            after, logits = outputs(model, inputs)
+        assert after[0][:, -2:, silent].abs().sum() == 0
+        assert after[0][0, :-2].abs().sum() > 0
+        assert logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_that_zero_is_ours_and_not_the_kernel_s():
+    """Kernels differ in what a row without keys gives; and rows that nobody marked are left alone, padding too."""
+    model, inputs = tiny_model("qwen2_5_vl"), tiny_inputs("qwen2_5_vl")
+    hidden, marked = masks(inputs, slice(None), slice(-2, None))
+    with blind(model, hidden, marked), running(model, lambda call, inner: torch.ones_like(inner(call))):
+        after, _ = outputs(model, inputs)
+    assert after[0][:, -2:].abs().sum() == 0
+    assert (after[0][:, :-2] == 1).all()
+
+
+@torch.no_grad()
+def test_blind_to_nothing_is_the_model():
+    model, inputs = tiny_model("llava_onevision"), tiny_inputs("llava_onevision")
+    _, logits = outputs(model, inputs)
+    hidden, marked = masks(inputs, slice(0, 0), slice(-2, None))
+    with blind(model, hidden, marked):
+        torch.testing.assert_close(outputs(model, inputs)[1], logits)
+    with blind(model, ~hidden, hidden):  # no row is marked
+        assert torch.equal(outputs(model, inputs)[1], logits)
+
+
+@pytest.mark.parametrize("heads", [None, SOME])
+@torch.no_grad()
+def test_blind_with_a_cache_is_blind_without(heads):
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    length = inputs["input_ids"].shape[1]
+    step = torch.tensor([[7], [8]])
+    longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], step], 1)}
+    longer["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(step)], 1)
+    hidden, marked = masks(longer, slice(4, 7), slice(length - 1, None))
+    with blind(model, hidden, marked, heads):
+        expected = model(**longer).logits[:, -1]
+        cache = model(**inputs).past_key_values
+        mask = longer["attention_mask"]
+        stepped = model(input_ids=step, attention_mask=mask, past_key_values=cache).logits[:, -1]
+    torch.testing.assert_close(stepped, expected, atol=1e-5, rtol=0)
+    assert (expected - model(**longer).logits[:, -1]).abs().max() > 1e-4
+
+
+def test_what_does_not_exist_is_refused():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    hidden, marked = masks(inputs, [4], [9])
+    with pytest.raises(BadInput, match="L2H0: the model has layers 0–1 with heads 0–5"):
+        ablate(model, HeadSet("L2H0")).__enter__()
+    with pytest.raises(BadInput, match="L0H6"):
+        blind(model, hidden, marked, HeadSet("L0H6")).__enter__()
+    with pytest.raises(UnknownName, match="'zero'"):
+        ablate(model, SOME, mode="zeros").__enter__()
+    with pytest.raises(BadInput, match="boolean"):
+        blind(model, hidden.int(), marked).__enter__()
+    with pytest.raises(BadInput, match="whole prompt"), blind(model, hidden, marked[:, :-1]):
+        model(**inputs)
+    with pytest.raises(BadInput, match="whole prompt"), blind(model, hidden[:, :-1], marked):
+        model(**inputs)
+    assert model.config.text_config._attn_implementation == "sdpa"
+
+
+@torch.no_grad()
+def test_the_published_mistake():
+    """Zeroing queries is not an ablation: the head becomes a uniform average, and its output is far from zero."""
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+
+    def zero_queries(call, inner):
+        return inner(replace(call, query=call.query * 0))
+
+    with running(model, zero_queries):
+        after, _ = outputs(model, inputs)
+    assert (after[0][0].abs().sum((-1, 0)) > 0).all()

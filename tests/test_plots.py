@@ -1,0 +1,126 @@
+"""Figures: they can be drawn from results of any size, say what they are given, and leave no state behind."""
+
+from __future__ import annotations
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from corelib import plots
+from corelib.experiments.looking import Look
+from corelib.heads import HeadScores, HeadSet
+from corelib.plots.style import ink_on
+from corelib.regions import Grid, tokens_of_box
+from corelib.tasks import Box, task
+
+RNG = np.random.default_rng(0)
+
+
+def head_scores(layers: int = 4, heads: int = 5) -> HeadScores:
+    table = RNG.random((layers, heads))
+    return HeadScores(
+        model={"name": "m", "sha256": "", "layers": layers, "heads": heads, "kv_heads": 1},
+        task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
+        metric={"name": "ram", "variant": "raw", "rows": "answer", "reduce": "mean"},
+        scores=table.tolist(),
+        interval={"level": 0.95, "low": (table - 0.1).tolist(), "high": (table + 0.1).tolist()},
+    )
+
+
+def words(figure: Figure) -> str:
+    """Everything that is written on a figure."""
+    figure.draw_without_rendering()
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def maps(sample, rows=3, columns=2):
+    return [RNG.random((rows, columns)) for _ in sample.images]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    small = {"scenes": {"objects": 4}, "documents": {"pages": 2, "fields": 2}, "video": {"frames": 7}}
+    return {name: task(name, **difficulty).sample("test", 0, 0) for name, difficulty in small.items()}
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video"])
+def test_a_sample_shows_question_answer_and_regions(samples, domain):
+    sample = samples[domain]
+    text = words(plots.draw_sample(sample, given="wrong"))
+    assert sample.question in text
+    assert sample.answer in text
+    assert "evidence" in text
+    assert "✗" in text
+    assert "✓" in words(plots.draw_sample(sample, given=sample.answer))
+    assert "evidence" not in words(plots.draw_sample(sample, boxes=False))
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video"])
+def test_attention_and_tokens_are_drawn_over_any_pictures(samples, domain):
+    sample = samples[domain]
+    grids = [Grid(rows=3, columns=2, width=image.width, height=image.height) for image in sample.images]
+    plots.draw_tokens(sample.images, grids, [[0]] * len(grids), sample.evidence).draw_without_rendering()
+    several = {"L0H1": maps(sample), "L2H3": maps(sample)}
+    text = words(plots.draw_attention(sample.images, several, boxes=sample.evidence, video=sample.video, heading="why"))
+    assert all(part in text for part in ("L0H1", "L2H3", "why", "attention on a token"))
+    look = Look(sample.images, sample.question, tuple(map(torch.tensor, maps(sample))), HeadSet("L0H1"), sample.video)
+    assert "L0H1" in words(plots.draw_look(look, "7"))
+
+
+def test_the_marked_token_is_the_one_that_is_filled():
+    image = task("scenes").sample("test", 0, 0).images[0]
+    grid = Grid(rows=6, columns=6, width=192, height=192)
+    token = int(tokens_of_box(grid, Box(64, 96, 90, 120))[0])
+    (panel,) = plots.draw_tokens([image], [grid], [[token]]).axes
+    filled = [patch for patch in panel.patches if patch.get_fill()]
+    assert [(patch.get_x(), patch.get_y()) for patch in filled] == [(64, 96)]
+
+
+def test_strip_and_matrix_take_every_kind_of_token():
+    kinds = ["special", "visual", "evidence", "text", "question", "answer"]
+    tokens = [f"<|{kind}|>" for kind in kinds]
+    text = words(plots.draw_strip(tokens, kinds))
+    assert "special" in text
+    assert "<|" not in text
+    plots.draw_strip(tokens, kinds, RNG.random(6), heading="shaded").draw_without_rendering()
+    plots.draw_matrix(np.tril(RNG.random((6, 6))), kinds).draw_without_rendering()
+
+
+def test_a_head_map_frames_the_top_heads_and_names_none_of_a_bare_table():
+    scores = head_scores()
+    (top,) = scores.top()
+    assert f"{scores.scores[top.layer][top.index]:.2f}" in words(plots.head_map(scores, chance=0.02))
+    figure = plots.head_map({"raw": scores.scores, "lift": scores.scores}, same_scale=True)
+    assert not [patch for patch in figure.axes[0].patches if not patch.get_fill()]
+    plots.head_map(torch.rand(28, 16)).draw_without_rendering()
+
+
+def test_charts_write_what_they_are_given():
+    scores = head_scores()
+    text = words(plots.ranked_curve(scores, chance=0.1, controls={"untrained": np.zeros((4, 5))}))
+    assert str(scores.order()[0]) in text
+    assert str(scores.order()[1]) not in text
+    assert "untrained" in text
+    table = {"scenes": {"base": {"accuracy": 0.91, "low": 0.8, "high": 0.97}}, "video": {}}
+    assert "0.91" in words(plots.accuracy_chart(table))
+    assert "0.75" in words(plots.share_chart({"L0H0": {"evidence": 0.75, "rest": 0.25}}))
+    assert "square" in words(plots.row_map(RNG.random((3, 2)), ["red", "square"], ["L0H0", "L0H1", "L0H2"], marked=[1]))
+
+
+def test_nothing_is_left_behind(tmp_path):
+    before = dict(mpl.rcParams)
+    figure = plots.head_map(head_scores())
+    assert dict(mpl.rcParams) == before
+    assert mpl.colors.to_hex(figure.get_facecolor()) == plots.PAPER  # opaque: readable on a dark page
+    figure.savefig(tmp_path / "figure.png")
+    if "matplotlib.pyplot" in sys.modules:
+        assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+@pytest.mark.parametrize(("shade", "ink"), [((1, 1, 1), plots.INK), ((0, 0, 0.2), "white")])
+def test_ink_can_be_read(shade, ink):
+    assert ink_on(shade) == ink

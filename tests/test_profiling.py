@@ -1,0 +1,103 @@
+"""Profiling: the numbers are those of eager attention, a killed run resumes, a seed fixes everything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.experiments.profiling import measure, profile, read_heads
+from corelib.experiments.validity import swap, validate_evidence
+from corelib.tasks import DOMAINS, task
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_profiling_agrees_with_eager_attention(vlm, domain):
+    encoded = vlm.encode(task(domain).samples("select", 0, 3))
+    found = read_heads(vlm, encoded)
+    vlm.model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            eager = vlm.model(**encoded.inputs, output_attentions=True, use_cache=False).attentions
+    finally:
+        vlm.model.set_attn_implementation("sdpa")
+    attention = torch.stack(eager, 1)  # [batch, layer, head, query, key]
+    on_evidence = (attention * encoded.evidence[:, None, None, None]).sum(-1)
+    for name in ("answer", "last", "question"):
+        rows = encoded.rows(name)[:, None, None]
+        mean = (on_evidence * rows).sum(-1) / rows.sum(-1)
+        most = on_evidence.masked_fill(~rows, -1).amax(-1)
+        torch.testing.assert_close(found.scores[f"{name}/mean/raw"], mean, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.scores[f"{name}/max/raw"], most, atol=1e-5, rtol=0)
+
+
+def test_batches_and_seeds(vlm):
+    work = task("scenes")
+    one, two, other = (
+        measure(vlm, work, samples=6, seed=seed, batch=batch) for seed, batch in ((0, 2), (0, 6), (1, 6))
+    )
+    key = "answer/mean/raw"
+    torch.testing.assert_close(one.scores[key], two.scores[key], atol=1e-5, rtol=0)
+    assert not torch.allclose(two.scores[key], other.scores[key])
+
+
+def test_a_killed_run_resumes_without_redoing(vlm, tmp_path, monkeypatch):
+    work, path = task("video"), tmp_path / "store"
+    whole = measure(vlm, work, samples=6, batch=2)
+
+    def die(done, total):
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(vlm, work, samples=6, batch=2, store=path, progress=die)
+    calls = []
+    original = type(vlm).answer
+    monkeypatch.setattr(type(vlm), "answer", lambda self, encoded: calls.append(1) or original(self, encoded))
+    resumed = measure(vlm, work, samples=6, batch=2, store=path)
+    assert len(calls) == 1  # two of the three batches were on disk
+    for key, values in whole.scores.items():
+        torch.testing.assert_close(resumed.scores[key], values, atol=0, rtol=0)
+    with pytest.raises(BadResults, match="other settings"):
+        measure(vlm, task("scenes"), samples=6, batch=2, store=path)
+
+
+def test_the_scores_file_says_where_it_comes_from(vlm, tmp_path):
+    scores = profile(vlm, task("documents"), samples=5, seed=3, split="validate", variant="lift", rows="question")
+    assert scores.model == vlm.facts and scores.model["sha256"]
+    assert scores.task["domain"] == "documents" and scores.task["samples"] == 5 and scores.task["split"] == "validate"
+    assert scores.metric == {"name": "ram", "variant": "lift", "rows": "question", "reduce": "mean"}
+    assert scores.chance is None and profile(vlm, task("scenes"), samples=2).chance > 0
+    assert type(scores).load(scores.save(tmp_path / "s.json")) == scores
+
+
+def test_swapped_questions_lose_their_evidence():
+    samples = list(task("scenes").samples("test", 0, 3))
+    swapped = swap(samples)
+    assert [s.question for s in swapped] == [s.question for s in samples]
+    assert swapped[0].images == samples[1].images and not swapped[0].evidence
+
+
+def test_validity_reports_every_condition(vlm):
+    found = validate_evidence(vlm, task("video"), samples=8)
+    assert {"base", "swapped", "without", "only"} <= set(found)
+    assert all(0 <= part["low"] <= part["accuracy"] <= part["high"] <= 1 for part in found.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"samples": 0}, BadInput, "samples and batch"),
+        ({"samples": 1, "variant": "lfit"}, UnknownName, "did you mean 'lift'"),
+        ({"samples": 1, "rows": "first"}, UnknownName, "query rows"),
+        ({"samples": 1, "reduce": "sum"}, UnknownName, "reduction"),
+    ],
+)
+def test_bad_options(vlm, options, error, says):
+    with pytest.raises(error, match=says):
+        profile(vlm, task("scenes"), **options)
+
+
+def test_text_tasks_have_no_evidence_to_profile(vlm):
+    with pytest.raises(BadInput, match="no evidence in a picture"):
+        profile(vlm, task("needle"), samples=2)

@@ -1,0 +1,126 @@
+"""Files are written whole or not at all, and refused when they are not what they should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from corelib.errors import BadInput, BadResults, CannotWrite
+from corelib.results import check_writable, read_json, software, write_json
+from corelib.store import SampleStore
+
+SETTINGS = {"model": "mini-s", "seed": 0}
+
+
+def test_round_trip(tmp_path):
+    path = write_json(tmp_path / "a.json", {"schema": "s/1", "x": torch.tensor([1.0, 2.0]), "y": np.float64(3)})
+    assert read_json(path, "s/1") == {"schema": "s/1", "x": [1.0, 2.0], "y": 3.0}
+    write_json(path, {"schema": "s/1", "x": 2})  # over the old one
+    assert read_json(path)["x"] == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_cannot_be_written_leaves_nothing_and_harms_nothing(tmp_path, monkeypatch):
+    with pytest.raises(CannotWrite, match="does not exist; create it"):
+        write_json(tmp_path / "none" / "a.json", {})
+    with pytest.raises(CannotWrite, match="is a folder"):
+        write_json(tmp_path, {})
+    path = write_json(tmp_path / "a.json", {"x": 1})
+    for value in (float("nan"), object()):
+        with pytest.raises(BadResults, match="JSON cannot"):
+            write_json(path, {"x": value})
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(CannotWrite, match="No space left") as caught:
+        write_json(path, {"x": 2})
+    assert "\n" not in str(caught.value)
+    assert read_json(path) == {"x": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_permission_is_checked_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(CannotWrite, match="no permission"):
+        check_writable(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [('{"schema": "s/1", "x": [1, ', "cut short"), ("", "cut short"), ("[1]", "holds a list"), ("{}", "schema None")],
+)
+def test_damaged_files_are_refused(tmp_path, text, reason):
+    path = tmp_path / "a.json"
+    with pytest.raises(BadResults, match="No such file"):
+        read_json(path)
+    path.write_text(text)
+    with pytest.raises(BadResults, match=reason):
+        read_json(path, "s/1")
+
+
+def test_software_is_read_without_heavy_imports():
+    assert software()["torch"] == torch.__version__
+    assert software().keys() == {"python", "corelib", "torch", "transformers", "numpy"}
+    code = "import sys, corelib.heads; corelib.heads.software(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_store_resumes(tmp_path):
+    store = SampleStore(tmp_path / "run", SETTINGS)
+    with pytest.raises(BadResults, match="no sample"):
+        store.load()
+    store.add([4, 2], {"raw": torch.tensor([[[4.0]], [[2.0]]])})
+    again = SampleStore(tmp_path / "run", SETTINGS)
+    assert again.done == {2, 4}
+    again.add([0], {"raw": torch.tensor([[[0.0]]])})
+    loaded = SampleStore(tmp_path / "run", SETTINGS).load()
+    assert loaded["index"].tolist() == [0, 2, 4]
+    assert loaded["raw"].flatten().tolist() == [0.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("keep", [0, 5, -1])
+def test_a_cut_shard_is_done_again(tmp_path, keep):
+    store = SampleStore(tmp_path, SETTINGS)
+    store.add([0, 1], {"raw": torch.ones(2, 2, 3)})
+    store.add([2, 3], {"raw": torch.ones(2, 2, 3)})
+    shard = tmp_path / "00000002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:keep])
+    again = SampleStore(tmp_path, SETTINGS)
+    assert again.done == {0, 1}
+    again.add([2, 3], {"raw": torch.zeros(2, 2, 3)})
+    assert SampleStore(tmp_path, SETTINGS).load()["raw"][:, 0, 0].tolist() == [1, 1, 0, 0]
+
+
+def test_a_store_of_other_settings_is_refused(tmp_path):
+    SampleStore(tmp_path, SETTINGS).add([0], {"raw": torch.ones(1)})
+    with pytest.raises(BadResults, match=r"other settings \(seed, split\)"):
+        SampleStore(tmp_path, {"model": "mini-s", "seed": 1, "split": "test"})
+    (tmp_path / "00000000.safetensors").write_bytes(save({"a": torch.ones(1)}))
+    with pytest.raises(BadResults, match="no shard of a sample store"):
+        SampleStore(tmp_path, SETTINGS)
+
+
+def test_what_a_store_does_not_take(tmp_path):
+    store = SampleStore(tmp_path, SETTINGS)
+    store.add([0], {"raw": torch.ones(1, 2)})
+    for indices in ([0], [1, 1], []):
+        with pytest.raises(BadInput, match="already stored"):
+            store.add(indices, {"raw": torch.ones(len(indices), 2)})
+    for tensors in ({"raw": torch.ones(2, 2)}, {}, {"index": torch.ones(1)}, {"raw": torch.tensor(1.0)}):
+        with pytest.raises(BadInput, match="give tensors"):
+            store.add([1], tensors)
+    store.add([1], {"other": torch.ones(1, 2)})
+    with pytest.raises(BadResults, match="different scores"):
+        store.load()
+    Path(tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite, match="cannot write"):
+        SampleStore(tmp_path / "file", SETTINGS)

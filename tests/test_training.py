@@ -1,0 +1,130 @@
+"""Training: a run that was killed goes on as if nothing had happened; the curriculum climbs; recipes are checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.experiments.formation import log_scores
+from corelib.mini.processing import MiniProcessor
+from corelib.mini.vocabulary import build_tokenizer
+from corelib.tasks import TASKS, task
+from corelib.training.batches import ANSWER, CAPTION, pack
+from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
+from corelib.training.run import read_log, train
+from corelib.training.trainer import Curriculum, Trainer
+
+TINY = Recipe(
+    steps=4,
+    warmup_steps=2,
+    decay_steps=2,
+    pictures={"scenes": 1, "documents": 1, "video": 1, "needle": 2, "arithmetic": 2},
+    checkpoint_every=2,
+    evaluate_every=50,
+    evaluate_samples=2,
+)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_packed_batch_teaches_answers_and_captions(name):
+    processor = MiniProcessor(build_tokenizer())
+    work = task(name)
+    drawn = [work.draw("train", 0, index) for index in range(3)]
+    batch = pack(processor, work, drawn, 2)
+    tokenizer = processor.tokenizer
+    for row, role, (picture, _) in zip(batch.labels, batch.roles, drawn, strict=True):
+        captions = tokenizer.decode(row[role == CAPTION], skip_special_tokens=True)
+        assert captions == " ".join(tokenizer.tokenize(picture.caption[1]))
+        answers = "".join(tokenizer.convert_ids_to_tokens(row[role == ANSWER])).split("<|im_end|>")[:-1]
+        assert len(answers) == 2 and set(answers) <= {question.answer for question in picture.questions}
+
+
+def test_the_curriculum_climbs_and_remembers():
+    curriculum = Curriculum(promote_at=0.8)
+    for _ in range(60):
+        curriculum.learn("scenes", curriculum.rung["scenes"], 1.0)
+    assert curriculum.rung["scenes"] == len(LADDERS["scenes"]) - 1 and curriculum.rung["video"] == 0
+    curriculum.learn("video", 1, 1.0)  # a rung that is not the current one teaches nothing about it
+    assert curriculum.running["video"] == 0
+    chosen = [curriculum.choose("scenes", np.random.default_rng(k)) for k in range(200)]
+    top = len(LADDERS["scenes"]) - 1
+    assert 0.6 < chosen.count(top) / 200 < 0.9 and max(chosen) == top
+
+
+def test_the_last_rung_is_at_least_the_default():
+    for name in ("scenes", "documents", "video"):
+        last = task(name, **LADDERS[name][-1].difficulty)
+        for field, value in LADDERS[name][-1].difficulty.items():
+            assert value >= getattr(task(name), field), (name, field, last)
+
+
+def test_resume_is_exact(tmp_path):
+    straight = train(TINY, tmp_path / "straight")
+    train(TINY, tmp_path / "halves", until=3)  # stops after a checkpoint at 2 and one at 3
+    halves = train(TINY, tmp_path / "halves")
+    one, two = (load_file(folder / "model.safetensors") for folder in (straight, halves))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=0, rtol=0, msg=name)
+    logs = [[{k: v for k, v in e.items() if k != "seconds"} for e in read_log(straight.parent)] for _ in range(1)]
+    assert [entry["step"] for entry in read_log(tmp_path / "halves")] == [0, 1, 2, 3] == [e["step"] for e in logs[0]]
+    assert {0} <= {int(path.stem) for path in (straight.parent / "snapshots").iterdir()} <= set(SNAPSHOTS)
+
+
+def test_steps_after_the_last_checkpoint_are_done_again(tmp_path):
+    trainer = Trainer(TINY, tmp_path)
+    trainer.run(until=2)
+    trainer.advance()  # killed here: step 2 is done but not saved
+    again = Trainer(TINY, tmp_path)
+    assert again.step == 2
+    again.run()
+    straight = Trainer(TINY, tmp_path / "straight")
+    straight.run()
+    for (name, a), (_, b) in zip(again.model.named_parameters(), straight.model.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0, msg=name)
+
+
+def test_another_recipe_may_not_go_on_with_a_run(tmp_path):
+    Trainer(TINY, tmp_path).run(until=2)
+    with pytest.raises(BadResults, match="learning_rate"):
+        Trainer(replace(TINY, learning_rate=0.5), tmp_path)
+    assert Trainer(replace(TINY, steps=9), tmp_path).step == 2  # a longer run is the same run
+
+
+def test_head_scores_are_logged_at_every_snapshot(tmp_path):
+    train(TINY, tmp_path)
+    table = load_file(tmp_path / "formation.safetensors")
+    steps = table["steps"].tolist()
+    assert steps == [step for step in SNAPSHOTS if step <= TINY.steps]
+    assert table["scenes/answer/mean/raw"].shape == (len(steps), 6, 8)
+    facts = json.loads((tmp_path / "formation.json").read_text())
+    assert facts["split"] == "select" and facts["steps"] == steps
+    before = (tmp_path / "formation.safetensors").read_bytes()
+    model = Trainer(TINY, tmp_path).model
+    log_scores(tmp_path / "snapshots", model, MiniProcessor(build_tokenizer()), tmp_path / "formation.safetensors")
+    assert (tmp_path / "formation.safetensors").read_bytes() == before
+
+
+def test_recipes_are_checked(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("steps = 5\nlearning_rats = 1\n")
+    with pytest.raises(UnknownName, match="did you mean 'learning_rate'"):
+        Recipe.load(path)
+    path.write_text("steps = ")
+    with pytest.raises(BadInput, match="cannot read the recipe"):
+        Recipe.load(path)
+    with pytest.raises(BadInput, match="steps must be 1 or more"):
+        Recipe(steps=0)
+    with pytest.raises(UnknownName, match="size"):
+        Recipe(size="mini-xxl")
+    path.write_text("steps = 7\n[pictures]\nscenes = 2\n")
+    assert Recipe.load(path).steps == 7
+    with pytest.raises(BadInput, match="until"):
+        train(TINY, tmp_path / "run", until=0)
+    with pytest.raises(BadInput, match="is not a training run"):
+        read_log(tmp_path)
