@@ -19,7 +19,8 @@ from corelib.errors import BadInput, CorelibError, UnknownName
 
 app = typer.Typer(
     name="corelib",
-    help="Find, test and use **CoRe heads**: the attention heads that fetch the part of an image a question asks about.",
+    help="Find, test and use **CoRe heads**: the attention heads that fetch the part of an image "
+    "a question asks about.",
     epilog="Start with: corelib profile --model mini-s --domain scenes --samples 64 --out scores.json",
     rich_markup_mode="markdown",
     no_args_is_help=True,

@@ -69,8 +69,7 @@ class Encoded:
         """One mask a distractor region; rows of False where a sample has fewer. Evidence tokens are left out."""
         most = max((len(sample.distractors) for sample in self.samples), default=0)
         regions = [
-            self.cover([sample.distractors[k : k + 1] for sample in self.samples]) & ~self.evidence
-            for k in range(most)
+            self.cover([sample.distractors[k : k + 1] for sample in self.samples]) & ~self.evidence for k in range(most)
         ]
         return torch.stack(regions, 1) if regions else self.visual.new_zeros(len(self.samples), 0, self.visual.shape[1])
 

@@ -18,8 +18,16 @@ PAGES = sorted(path for path in HTML.rglob("*.html") if "_static" not in path.pa
 built = [pytest.mark.built, pytest.mark.skipif(not PAGES, reason="the book is not built: run `make book`")]
 
 # Modules that the API page leaves out on purpose: a trailing dot means everything below.
-NOT_SHOWN = ("corelib.cli", "corelib.__main__", "corelib.mini.", "corelib.bridge.", "corelib.training.", "corelib.families.",
-             "corelib.tasks.assets", "corelib.tasks.shapes")
+NOT_SHOWN = (
+    "corelib.cli",
+    "corelib.__main__",
+    "corelib.mini.",
+    "corelib.bridge.",
+    "corelib.training.",
+    "corelib.families.",
+    "corelib.tasks.assets",
+    "corelib.tasks.shapes",
+)
 
 
 # --- sources -------------------------------------------------------------------------------------------------------
@@ -120,7 +128,9 @@ def soup(page: Path):
 def loads(page: Path) -> list[str]:
     """The addresses that a browser fetches to show a page (links that a reader may follow are not among them)."""
     document = soup(page)
-    found = [tag.get("src") for tag in document.find_all(["script", "img", "iframe", "source", "video", "audio", "embed"])]
+    found = [
+        tag.get("src") for tag in document.find_all(["script", "img", "iframe", "source", "video", "audio", "embed"])
+    ]
     fetching = {"stylesheet", "preload", "prefetch", "icon", "modulepreload", "preconnect", "dns-prefetch", "manifest"}
     found += [tag.get("href") for tag in document.find_all("link") if fetching & set(tag.get("rel", []))]
     for style in document.find_all("style"):

@@ -120,5 +120,5 @@ def test_what_is_not_a_model_is_refused(saved, tmp_path):
     with pytest.raises(UnsupportedArchitecture, match="'gpt2'"):
         store.load(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(BadInput, match="config.json"):
+    with pytest.raises(BadInput, match=r"config\.json"):
         store.load(folder)

@@ -142,7 +142,9 @@ def make_targets() -> set[str]:
 
 def commands(text: str) -> set[str]:
     """The targets of `make` that a text names in code."""
-    code = re.findall(r"```(?:bash|sh)?\n(.*?)```|`([^`\n]+)`|^ {4}(make .*)$|^(make .*)$", text, re.DOTALL | re.MULTILINE)
+    code = re.findall(
+        r"```(?:bash|sh)?\n(.*?)```|`([^`\n]+)`|^ {4}(make .*)$|^(make .*)$", text, re.DOTALL | re.MULTILINE
+    )
     return set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join("\n".join(parts) for parts in code)))
 
 

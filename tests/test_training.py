@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from corelib.training.run import read_log, train
 from safetensors.torch import load_file
 
 from corelib.errors import BadInput, BadResults, UnknownName
@@ -17,7 +18,6 @@ from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
 from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
-from corelib.training.run import read_log, train
 from corelib.training.trainer import Curriculum, Trainer
 
 TINY = Recipe(

@@ -22,7 +22,9 @@ from corelib.vlm import VLM
 SCHEMA = "corelib/formation/1"
 
 
-def score_model(model: torch.nn.Module, processor: MiniProcessor, *, samples: int, seed: int) -> dict[str, torch.Tensor]:
+def score_model(
+    model: torch.nn.Module, processor: MiniProcessor, *, samples: int, seed: int
+) -> dict[str, torch.Tensor]:
     """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
     vlm = VLM("training", model, Qwen3VL(model.config, processor))
     training = model.training

@@ -47,7 +47,7 @@ class Qwen3VL(Family):
             head = opening(len(sample.images), video=sample.video, named=named, context=sample.context)
             asked = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
             if unknown in asked or not asked:
-                words = [w for w in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())]
+                words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())
                 strange = [w for w, _ in words if tokenizer.convert_tokens_to_ids(w) == unknown]
                 raise BadInput(
                     f"the mini models do not know {', '.join(map(repr, strange)) or 'an empty question'}: "

@@ -1,8 +1,8 @@
 """The embedded models on disk: stock `config.json`, tokenizer and safetensors, with a checksum beside them.
 
-    weights/mini-s/
-        config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
-        checksum.json  recipe.toml  card.json  README.md
+weights/mini-s/
+    config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
+    checksum.json  recipe.toml  card.json  README.md
 """
 
 from __future__ import annotations
@@ -56,15 +56,17 @@ def verify(folder: Path) -> str:
         promised = json.loads((folder / CHECKSUM).read_text())["sha256"]
         found = sha256(weights)
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        raise BadWeights(f"{folder}: {WEIGHTS} or {CHECKSUM} is missing or unreadable: install or train again") from None
+        raise BadWeights(f"{folder}: {WEIGHTS} or {CHECKSUM} is missing or unreadable: install it again") from None
     if found != promised:
         raise BadWeights(
-            f"{weights} is damaged: its sha256 is {found[:12]}…, {CHECKSUM} says {promised[:12]}…: install or train again"
+            f"{weights} is damaged: its sha256 is {found[:12]}…, {CHECKSUM} says {promised[:12]}…: install it again"
         )
     return found
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor, str]:
+def load(
+    folder: Path, dtype: torch.dtype = torch.float32
+) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor, str]:
     """Model, processor and weights' sha256 of a folder that `save` wrote."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -1,8 +1,8 @@
 """The mini models' tokenizer: one token a word, one token a digit. Small enough to print whole.
 
-    >>> tokenizer = build_tokenizer()
-    >>> tokenizer.tokenize("digit on red square ? 47")
-    ['digit', 'on', 'red', 'square', '?', '4', '7']
+>>> tokenizer = build_tokenizer()
+>>> tokenizer.tokenize("digit on red square ? 47")
+['digit', 'on', 'red', 'square', '?', '4', '7']
 """
 
 from __future__ import annotations

@@ -51,14 +51,14 @@ class Documents(Task):
             image = background(rng, split, (self.width, self.fields * ROW), self.clutter)
             image = Image.blend(image, Image.new("RGB", image.size, (252, 250, 244)), 0.72)
             pen = ImageDraw.Draw(image)
-            name, size = str(rng.choice(FONTS)), int(rng.integers(15, 18))
+            name, size = str(rng.choice(FONTS)), int(rng.integers(21, 25))
             face = font(name, size)
             ink = tuple(int(c) for c in rng.integers(0, 70, 3))
-            margin, column = int(rng.integers(4, 12)), int(rng.integers(118, 128))
+            margin, column = int(rng.integers(4, 10)), 4 * ROW + int(rng.integers(-2, 3))
             for line, label in enumerate(rng.choice(LABELS, self.fields, replace=False)):
                 first = rng.integers(1, 10) if self.digits > 1 else rng.integers(10)
                 value = "".join(str(d) for d in (first, *rng.integers(0, 10, self.digits - 1)))
-                y = line * ROW + (ROW - size) // 2 - 1 + int(rng.integers(-2, 3))
+                y = line * ROW + (ROW - size) // 2 - 3 + int(rng.integers(-2, 3))
                 boxes = []
                 for x, text in ((margin, str(label)), (column, value)):
                     pen.text((x, y), text, font=face, fill=ink)

@@ -56,9 +56,7 @@ def _outline(shape: str, size: float) -> list[tuple[float, float]]:
         unit = [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
     elif shape == "star":
         radius = [0.5 if k % 2 == 0 else 0.27 for k in range(10)]
-        unit = [
-            (0.5 + r * math.sin(turn * k / 10), 0.5 - r * math.cos(turn * k / 10)) for k, r in enumerate(radius)
-        ]
+        unit = [(0.5 + r * math.sin(turn * k / 10), 0.5 - r * math.cos(turn * k / 10)) for k, r in enumerate(radius)]
     else:
         unit = [(0.04, 0.04), (0.96, 0.04), (0.96, 0.96), (0.04, 0.96)]
     return [(x * size, y * size) for x, y in unit]
@@ -76,7 +74,9 @@ def _stamp(shape: str, size: int) -> Image.Image:
     return stamp.resize((size, size), Image.Resampling.BOX)
 
 
-def paint(canvas: Image.Image, thing: Thing, rng: np.random.Generator, split: str, *, jitter: int, augment: bool) -> Box:
+def paint(
+    canvas: Image.Image, thing: Thing, rng: np.random.Generator, split: str, *, jitter: int, augment: bool
+) -> Box:
     """Draw `thing` on `canvas` and return the box it covers (without its image index)."""
     size = int(rng.integers(27, 31))
     slack = CELL - size
@@ -99,9 +99,13 @@ def palette(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
     """
     sides = [(a, b) for a in range(1, 7) for b in range(1, 7) if a * b >= count and abs(a - b) <= 1]
     smallest = min(a * b for a, b in sides)
-    colours, shapes = sides[0] if len(sides) == 1 else [s for s in sides if s[0] * s[1] == smallest][
-        int(rng.integers(sum(s[0] * s[1] == smallest for s in sides)))
-    ]
+    colours, shapes = (
+        sides[0]
+        if len(sides) == 1
+        else [s for s in sides if s[0] * s[1] == smallest][
+            int(rng.integers(sum(s[0] * s[1] == smallest for s in sides)))
+        ]
+    )
     colour_set = rng.choice(list(COLOURS), colours, replace=False)
     shape_set = rng.choice(SHAPES, shapes, replace=False)
     pairs = [(str(c), str(s)) for c in colour_set for s in shape_set]

@@ -1,7 +1,7 @@
 """Two tasks without a picture, for specificity: does ablating visual heads also hurt text?
 
-    needle:      red square 7 ; blue star 3 ; … digit on blue star ?   → 3     (retrieval, from text)
-    arithmetic:  3 plus 4 ?                                             → 7     (nothing to retrieve)
+needle:      red square 7 ; blue star 3 ; … digit on blue star ?   → 3     (retrieval, from text)
+arithmetic:  3 plus 4 ?                                             → 7     (nothing to retrieve)
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ class Recipe:
 # Snapshots for the chapter on how heads form: step 0, then every step 25 % further on.
 SNAPSHOTS = tuple(sorted({0, *(round(10 * 1.25**k) for k in range(40))}))
 
+
 @dataclass(frozen=True)
 class Rung:
     """A step of the curriculum: a difficulty, and how many times the recipe's number of pictures it draws."""

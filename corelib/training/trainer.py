@@ -84,7 +84,8 @@ class Trainer:
             rung, batch = self.batch(name, rng)
             inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
             logits = self.model(**inputs, use_cache=False).logits
-            loss, accuracy = replace(batch, inputs=inputs, roles=batch.roles.to(self.device)).loss(logits, self.recipe.caption_weight)
+            batch = replace(batch, inputs=inputs, roles=batch.roles.to(self.device))
+            loss, accuracy = batch.loss(logits, self.recipe.caption_weight)
             loss.backward()
             self.curriculum.learn(name, rung, accuracy)
             entry[name] = {"loss": round(loss.item(), 4), "accuracy": round(accuracy, 4), "rung": rung}

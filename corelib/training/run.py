@@ -1,0 +1,70 @@
+"""`corelib train`: a whole run, from a recipe to a folder that `corelib.load` reads.
+
+    folder/
+        state.json, state-….safetensors    everything the next step depends on
+        log.jsonl                          one line a step: loss, accuracy, rung of every task
+        snapshots/000123.safetensors       weights at log-spaced steps, in half precision
+        formation.safetensors (.json)      scores of all heads at those steps
+        model/                             the finished model
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from corelib.errors import BadInput
+from corelib.experiments.formation import log_scores
+from corelib.mini import store
+from corelib.results import check_writable
+from corelib.training.recipe import Recipe
+from corelib.training.trainer import Trainer
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    until: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Train, or go on with, the run in `folder`.
+
+    Returns the folder of the finished model, or of the run if it stopped at `until`. A run that was killed and goes
+    on gives the same weights as one that was not.
+    """
+    folder = Path(folder)
+    if until is not None and until < 1:
+        raise BadInput(f"until must be 1 or more, got {until}")
+    if folder.is_file():
+        raise BadInput(f"{folder} is a file: name a folder for the run")
+    if not folder.exists():
+        check_writable(folder)
+    trainer = Trainer(recipe, folder, device)
+    trainer.run(lambda entry: progress(entry["step"] + 1, recipe.steps), until)
+    if trainer.step < recipe.steps:
+        return folder
+    model = trainer.model.to("cpu").eval()
+    finished = folder / "model"
+    store.save(finished, model, trainer.processor)
+    log_scores(folder / "snapshots", model, trainer.processor, folder / "formation.safetensors")
+    return finished
+
+
+def read_log(folder: str | Path) -> list[dict]:
+    """The log of a run, one entry a step."""
+    path = Path(folder) / "log.jsonl"
+    if not path.exists():
+        raise BadInput(f"{folder} is not a training run: it has no log.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def ship(folder: str | Path, name: str, recipe: Path) -> Path:
+    """Copy a finished run into the package, as the embedded model `name`."""
+    target = store.ROOT / name
+    shutil.copytree(Path(folder) / "model", target, dirs_exist_ok=True)
+    shutil.copy(recipe, target / "recipe.toml")
+    return target
