@@ -202,10 +202,10 @@ class VLM:
 def load(name_or_path: str | Path = "mini-s") -> VLM:
     """Load an embedded model by name, or a model that `corelib train` wrote by its folder.
 
-    >>> load("mini-xs")
+    >>> load("mini-xs")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: mini-s, or the path ...
+    corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: mini-s, or ...
     """
     folder = store.locate(name_or_path)
     model, processor, digest = store.load(folder)

@@ -134,8 +134,11 @@ def test_text_can_be_read(browser, site, mode):
     ratio = browser.execute_script(
         """
         const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
-        const light = text => { const [r, g, b] = rgb(text).map(v => v / 255)
-          .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const light = text => {
+          const [r, g, b] = rgb(text).map(v => linear(v / 255));
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
         const p = document.querySelector('article p');
         const a = light(getComputedStyle(p).color), b = light(getComputedStyle(document.body).backgroundColor);
         return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

@@ -68,7 +68,7 @@ def room(name: str) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, anywhere in it; `from corelib import x` counts as `corelib.x` if that exists."""
+    """Every module that a file imports, anywhere in it; `from corelib import x` is `corelib.x` where that exists."""
     here = dotted(path)
     package = here if path.name == "__init__.py" else here.rpartition(".")[0]
     known = {dotted(one) for one in modules()}

@@ -103,10 +103,12 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
     assert steps == [step for step in SNAPSHOTS if step <= TINY.steps]
     assert table["scenes/answer/mean/raw"].shape == (len(steps), 6, 8)
     facts = json.loads((tmp_path / "formation.json").read_text())
-    assert facts["split"] == "select" and facts["steps"] == steps
+    assert facts["task"]["split"] == "select" and facts["steps"] == steps
+    assert facts["model"]["sha256"]
     before = (tmp_path / "formation.safetensors").read_bytes()
     model = Trainer(TINY, tmp_path).model
-    log_scores(tmp_path / "snapshots", model, MiniProcessor(build_tokenizer()), tmp_path / "formation.safetensors")
+    out = tmp_path / "formation.safetensors"
+    log_scores(tmp_path / "snapshots", model, MiniProcessor(build_tokenizer()), out, facts=facts["model"])
     assert (tmp_path / "formation.safetensors").read_bytes() == before
 
 

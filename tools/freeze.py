@@ -37,9 +37,10 @@ def closure(name: str = "corelib-heads", extras: frozenset[str] = frozenset({"de
             found[here] = dist.version.split("+")[0]
         for line in dist.requires or []:
             requirement = Requirement(line)
-            holds = [requirement.marker.evaluate({"extra": extra}) for extra in wanted or {""}] if requirement.marker else [1]
+            marker = requirement.marker
+            holds = marker is None or any(marker.evaluate({"extra": extra}) for extra in wanted or {""})
             target = canonicalize_name(requirement.name)
-            if any(holds) and not GPU.match(target):
+            if holds and not GPU.match(target):
                 todo.append((target, frozenset(requirement.extras)))
     return dict(sorted(found.items()))
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from corelib.experiments.profiling import measure
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.mini.processing import MiniProcessor
-from corelib.results import write_json, write_whole
+from corelib.results import software, write_json, write_whole
 from corelib.tasks import DOMAINS, task
 from corelib.vlm import VLM
 
@@ -45,13 +45,14 @@ def log_scores(
     processor: MiniProcessor,
     out: Path,
     *,
+    facts: dict,
     samples: int = 96,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
 
-    `out` gets `steps` and one tensor a quantity, [step, layer, head]; `out` with `.json` says what it is. Snapshots
+    `facts` name the finished model (name, sha256). `out` gets `steps` and one tensor a quantity, [step, layer, head]; `out` with `.json` says what it is. Snapshots
     that were scored before are not scored again.
     """
     paths = sorted(Path(snapshots).glob("*.safetensors"))
@@ -72,6 +73,12 @@ def log_scores(
     write_whole(out, lambda beside: save_file(table, beside))
     write_json(
         out.with_suffix(".json"),
-        {"schema": SCHEMA, "split": "select", "seed": seed, "samples": samples, "domains": DOMAINS, "steps": steps},
+        {
+            "schema": SCHEMA,
+            "model": facts,
+            "task": {"domains": DOMAINS, "split": "select", "seed": seed, "samples": samples},
+            "steps": steps,
+            "software": software(),
+        },
     )
     return out

@@ -30,7 +30,7 @@ class Documents(Task):
 
     >>> sample = Documents().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer, len(sample.images)
-    ('train on page 2 ?', '961', 2)
+    ('table on page 1 ?', '755', 2)
     """
 
     name: ClassVar[str] = "documents"

@@ -26,7 +26,7 @@ class Scenes(Task):
     """Difficulty: `objects`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter` (pixels).
 
     >>> Scenes().sample("test", seed=0, index=0).question
-    'digit on purple diamond ?'
+    'digit on cyan triangle ?'
     """
 
     name: ClassVar[str] = "scenes"

@@ -20,7 +20,7 @@ class Needle(Task):
     """Key → value lists in text. Difficulty: the number of `entries`.
 
     >>> Needle(entries=2).sample("test", seed=0, index=0).context
-    'green triangle 8 ; cyan triangle 5 ;'
+    'green diamond 6 ; green star 5 ;'
     """
 
     name: ClassVar[str] = "needle"
@@ -41,7 +41,7 @@ class Arithmetic(Task):
 
     >>> sample = Arithmetic().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer
-    ('1 plus 4 ?', '5')
+    ('5 plus 2 ?', '7')
     """
 
     name: ClassVar[str] = "arithmetic"

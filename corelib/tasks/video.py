@@ -25,7 +25,7 @@ class Video(Task):
 
     >>> sample = Video().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer, len(sample.images)
-    ('frame of yellow diamond ?', '2', 6)
+    ('frame of blue diamond ?', '1', 6)
     """
 
     name: ClassVar[str] = "video"

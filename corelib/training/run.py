@@ -49,8 +49,8 @@ def train(
         return folder
     model = trainer.model.to("cpu").eval()
     finished = folder / "model"
-    store.save(finished, model, trainer.processor)
-    log_scores(folder / "snapshots", model, trainer.processor, folder / "formation.safetensors")
+    facts = {"name": recipe.size, "sha256": store.save(finished, model, trainer.processor)}
+    log_scores(folder / "snapshots", model, trainer.processor, folder / "formation.safetensors", facts=facts)
     return finished
 
 
