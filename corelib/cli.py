@@ -130,19 +130,22 @@ def profile(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML), such as corelib/mini/weights/mini-s/recipe.toml.")],
+    recipe: Annotated[str, typer.Argument(help="The name of an embedded model (mini-s), or a recipe file (TOML).")],
     folder: Annotated[Path, typer.Option("--out", help="The folder of the run: state, log, snapshots, weights.")],
     until: Annotated[int | None, typer.Option(help="Stop at this step; a later call goes on from there.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
     """Train a mini model from scratch, or go on with a run that was stopped: the result is the same."""
     from corelib.training.recipe import Recipe
+    from corelib.plots import draw_training
+    from corelib.training.run import read_log
     from corelib.training.run import train as start
 
     plan = Recipe.load(recipe)
     with _bar(f"training {plan.size}") as progress:
         start(plan, folder, until=until, device=device, progress=progress)
-    err.print(f"weights and log: {folder}", highlight=False)
+    draw_training(read_log(folder)).savefig(folder / "loss.png")
+    err.print(f"weights, log and loss curve: {folder}", highlight=False)
 
 
 def _show(scores) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from corelib.training.run import read_log, train
 from safetensors.torch import load_file
 
 from corelib.errors import BadInput, BadResults, UnknownName
@@ -17,7 +16,8 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
-from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
+from corelib.training.recipe import BINDING, SEEING, SNAPSHOTS, Recipe
+from corelib.training.run import read_log, train
 from corelib.training.trainer import Curriculum, Trainer
 
 TINY = Recipe(
@@ -49,19 +49,27 @@ def test_the_curriculum_climbs_and_remembers():
     curriculum = Curriculum(promote_at=0.8)
     for _ in range(60):
         curriculum.learn("scenes", curriculum.rung["scenes"], 1.0)
-    assert curriculum.rung["scenes"] == len(LADDERS["scenes"]) - 1 and curriculum.rung["video"] == 0
+    assert curriculum.rung["scenes"] == len(SEEING["scenes"]) - 1 and curriculum.rung["video"] == 0
     curriculum.learn("video", 1, 1.0)  # a rung that is not the current one teaches nothing about it
     assert curriculum.running["video"] == 0
     chosen = [curriculum.choose("scenes", np.random.default_rng(k)) for k in range(200)]
-    top = len(LADDERS["scenes"]) - 1
+    top = len(SEEING["scenes"]) - 1
     assert 0.6 < chosen.count(top) / 200 < 0.9 and max(chosen) == top
 
 
 def test_the_last_rung_is_at_least_the_default():
     for name in ("scenes", "documents", "video"):
-        last = task(name, **LADDERS[name][-1].difficulty)
-        for field, value in LADDERS[name][-1].difficulty.items():
-            assert value >= getattr(task(name), field), (name, field, last)
+        for field, value in BINDING[name][-1].difficulty.items():
+            assert value >= getattr(task(name), field), (name, field)
+
+
+def test_binding_starts_anew_and_survives_a_restart(tmp_path):
+    recipe = replace(TINY, seeing_steps=1)
+    trainer = Trainer(recipe, tmp_path)
+    assert trainer.curriculum.ladders is SEEING
+    trainer.run(until=2)
+    assert trainer.curriculum.ladders is BINDING
+    assert Trainer(recipe, tmp_path).curriculum.ladders is BINDING
 
 
 def test_resume_is_exact(tmp_path):

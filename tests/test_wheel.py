@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import subprocess
 import sys
@@ -86,14 +87,17 @@ def test_the_library_is_imported_from_the_wheel(clean, tmp_path):
 def test_a_profile_runs_outside_the_repository(clean, tmp_path):
     shown = run(clean / "corelib", "--help", cwd=tmp_path).stdout
     assert "profile" in shown
-    command = [clean / "corelib", "profile", "--model", "mini-s", "--domain", "scenes", "--samples", "4"]
-    done = run(*command, cwd=tmp_path)
-    assert done.stdout.strip()
+    options = ["--model", "mini-s", "--domain", "scenes", "--samples", "4", "--out", "scores.json"]
+    done = run(clean / "corelib", "profile", *options, cwd=tmp_path)
     assert "Traceback" not in done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert scores["schema"].startswith("corelib/head-scores/")
 
 
 def test_a_mistake_is_one_line_and_no_traceback(clean, tmp_path):
-    done = run(clean / "corelib", "profile", "--model", "no-such-model", "--domain", "scenes", cwd=tmp_path, ok=False)
+    options = ["--model", "no-such-model", "--samples", "4", "--out", "scores.json"]
+    done = run(clean / "corelib", "profile", *options, cwd=tmp_path, ok=False)
     assert done.returncode != 0
+    assert not (tmp_path / "scores.json").exists()
     assert "Traceback" not in done.stdout + done.stderr
     assert "no-such-model" in done.stdout + done.stderr

@@ -52,8 +52,8 @@ def log_scores(
 ) -> Path:
     """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
 
-    `facts` name the finished model (name, sha256). `out` gets `steps` and one tensor a quantity, [step, layer, head]; `out` with `.json` says what it is. Snapshots
-    that were scored before are not scored again.
+    `facts` name the finished model (name, sha256). `out` gets `steps` and one tensor a quantity, [step, layer, head];
+    `out` with `.json` says what it is. Snapshots that were scored before are not scored again.
     """
     paths = sorted(Path(snapshots).glob("*.safetensors"))
     kept = load_file(out) if out.exists() else {}

@@ -10,6 +10,7 @@ from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
+from corelib.plots.training import draw_training
 
 __all__ = [
     "ANCHOR",
@@ -25,6 +26,7 @@ __all__ = [
     "draw_sample",
     "draw_strip",
     "draw_tokens",
+    "draw_training",
     "head_map",
     "ranked_curve",
     "row_map",

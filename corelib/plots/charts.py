@@ -44,13 +44,13 @@ def ranked_curve(
         panel.scatter(place[mask], values[mask], s=size, color=colour, zorder=3, edgecolor="white", linewidth=0.6)
     for head, x, y in zip(order, place[chosen], high[chosen], strict=False):
         away = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "rotation": 90}
-        panel.annotate(str(head), (x, y), fontsize=9.5, color=EVIDENCE, **away)
+        panel.annotate(str(head), (x, y), fontsize=10.5, color=EVIDENCE, **away)
     for (name, table), style in zip((controls or {}).items(), CONTROL_LINES, strict=False):
         line = np.sort(as_table(table).flatten())[::-1]
         panel.plot(place, line, color=SOFT, linestyle=style, linewidth=1.5, label=name)
     if chance is not None:
         panel.axhline(chance, color=INK, linewidth=1, linestyle=(0, (5, 3)))
-        panel.text(place[-1] + 0.5, chance, "uniform look ", ha="right", va="bottom", fontsize=9.5, color=INK)
+        panel.text(place[-1] + 0.5, chance, "uniform look ", ha="right", va="bottom", fontsize=10.5, color=INK)
     if controls:
         panel.legend(loc="upper right")
     panel.axvspan(0.4, chosen.sum() + 0.5, color=EVIDENCE, alpha=0.08, linewidth=0)
@@ -75,14 +75,14 @@ def accuracy_chart(
             if name not in table[group]:
                 continue
             found = table[group][name]
-            colour = EVIDENCE if y == 0 else ATTENTION
+            colour = ATTENTION if y == 0 else MUTED
             ends = [found["low"], found["high"]]
             panel.plot(ends, [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="round")
             panel.scatter([found["accuracy"]], [y], s=52, color=colour, zorder=3, edgecolor="white", linewidth=0.8)
             near = found["accuracy"] > 0.72
             panel.annotate(
                 f"{found['accuracy']:.2f}", (found["low"] if near else found["high"], y), (-7 if near else 7, 0),
-                textcoords="offset points", ha="right" if near else "left", va="center", fontsize=9.5, color=SOFT,
+                textcoords="offset points", ha="right" if near else "left", va="center", fontsize=10.5, color=SOFT,
             )  # fmt: skip
         panel.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5), title=group, xlabel=label)
         panel.set_xticks([0, 0.5, 1], ["0", "½", "1"])
@@ -111,7 +111,7 @@ def share_chart(
         for y, (start, value) in enumerate(zip(left, values, strict=True)):
             if value >= 0.06:
                 ink = ink_on(to_rgb(colour))
-                panel.text(start + value / 2, y, f"{value:.2f}", ha="center", va="center", fontsize=8.5, color=ink)
+                panel.text(start + value / 2, y, f"{value:.2f}", ha="center", va="center", fontsize=9.5, color=ink)
         left += values
     panel.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xlabel=label)
     panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])

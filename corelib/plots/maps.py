@@ -7,26 +7,36 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from corelib.heads import HeadScores, HeadSet
-from corelib.plots.style import EVIDENCE, HEAT, INK, as_table, ink_on, sheet, styled, title
+from corelib.plots.style import BALANCE, EVIDENCE, HEAT, INK, as_table, ink_on, sheet, styled, title
 
 
-def _bar(figure: Figure, axes: Axes | Sequence[Axes], scale: Normalize, label: str, chance: float | None) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=axes, shrink=0.9, aspect=22, pad=0.02)
+def _scale(low: float, high: float) -> tuple[Normalize, Colormap]:
+    """From 0 up; or, if there are negative values, balanced around 0."""
+    if low >= 0:
+        return Normalize(0, max(high, 1e-9)), HEAT
+    most = max(-low, high)
+    return Normalize(-most, most), BALANCE
+
+
+def _bar(
+    figure: Figure, axes: Axes | Sequence[Axes], scale: Normalize, colours: Colormap, label: str, chance: float | None
+) -> None:
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.9, aspect=22, pad=0.02)
     bar.set_label(label)
     bar.outline.set_visible(False)
     if chance is not None and scale.vmin <= chance <= scale.vmax:
         bar.ax.axhline(chance, color=INK, linewidth=1.2)
         beside = bar.ax.get_yaxis_transform()
-        bar.ax.text(-0.25, chance, "chance", fontsize=8, ha="right", va="center", transform=beside)
+        bar.ax.text(-0.25, chance, "chance", fontsize=9, ha="right", va="center", transform=beside)
 
 
-def _heat(axes: Axes, table: np.ndarray, scale: Normalize) -> None:
-    axes.imshow(table, cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest")
+def _heat(axes: Axes, table: np.ndarray, scale: Normalize, colours: Colormap) -> None:
+    axes.imshow(table, cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
     axes.set_xticks(np.arange(table.shape[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(table.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.2)
@@ -35,7 +45,7 @@ def _heat(axes: Axes, table: np.ndarray, scale: Normalize) -> None:
         spine.set_visible(False)
 
 
-def _frame(axes: Axes, x: int, y: int, text: str, shade: Sequence[float], size: float = 8.5) -> None:
+def _frame(axes: Axes, x: int, y: int, text: str, shade: Sequence[float], size: float = 9.5) -> None:
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=EVIDENCE, linewidth=2.6, zorder=3))
     axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink_on(shade), zorder=4)
 
@@ -57,7 +67,7 @@ def head_map(
     """
     named = dict(scores) if isinstance(scores, Mapping) else {"": scores}
     tables = {name: as_table(one) for name, one in named.items()}
-    most = max(table.max() for table in tables.values())
+    every = np.stack(list(tables.values()))
     layers, heads = next(iter(tables.values())).shape
     columns = min(len(tables), 2) if len(tables) != 3 else 3
     rows = -(-len(tables) // columns)
@@ -67,9 +77,8 @@ def head_map(
     for spare in axes.flat[len(tables) :]:
         spare.set_visible(False)
     for panel, (name, table) in zip(axes.flat, tables.items(), strict=False):
-        top = most if same_scale else table.max()
-        scale = Normalize(min(0.0, table.min()), max(top, 1e-9))
-        _heat(panel, table, scale)
+        scale, colours = _scale(every.min(), every.max()) if same_scale else _scale(table.min(), table.max())
+        _heat(panel, table, scale, colours)
         panel.invert_yaxis()
         panel.set(xlabel="head", ylabel="layer" if panel.get_subplotspec().is_first_col() else "", title=name)
         for axis, count in ((panel.xaxis, heads), (panel.yaxis, layers)):
@@ -80,12 +89,12 @@ def head_map(
         for head in chosen or ():
             value = table[head.layer, head.index]
             text = "" if heads > 12 else f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
-            text, size = (text, 8.5) if columns < 3 else (text.removeprefix("0"), 7.5)
-            _frame(panel, head.index, head.layer, text, HEAT(float(scale(value))), size)
+            text, size = (text, 9.5) if columns < 3 else (text.removeprefix("0"), 8.5)
+            _frame(panel, head.index, head.layer, text, colours(float(scale(value))), size)
         if not same_scale:
-            _bar(figure, panel, scale, label if columns == 1 else "", chance if columns == 1 else None)
+            _bar(figure, panel, scale, colours, label if columns == 1 else "", chance if columns == 1 else None)
     if same_scale:
-        _bar(figure, [panel for panel in axes.flat if panel.get_visible()], scale, label, chance)
+        _bar(figure, [panel for panel in axes.flat if panel.get_visible()], scale, colours, label, chance)
     title(figure, heading)
     return figure
 
@@ -107,8 +116,8 @@ def row_map(
     table = np.asarray(table, dtype=float)
     figure, axes = sheet(min(9.0, 0.72 * len(words) + 2.4), 0.36 * len(table) + 1.25 + (0.35 if heading else 0))
     panel = axes[0, 0]
-    scale = Normalize(0, max(table.max(), 1e-9))
-    _heat(panel, table, scale)
+    scale, colours = _scale(table.min(), table.max())
+    _heat(panel, table, scale, colours)
     turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {}
     panel.set_xticks(range(len(words)), [word.strip("<|>") for word in words], **turn)
     panel.set_yticks(range(len(heads)), [str(head) for head in heads])
@@ -118,8 +127,8 @@ def row_map(
         place = ((k - 0.5, -0.5), 1, len(table))
         panel.add_patch(Rectangle(*place, fill=False, edgecolor=EVIDENCE, linewidth=2.2, zorder=3))
     for y, x in zip(*np.nonzero(table >= 0.5 * scale.vmax), strict=True):
-        shade = HEAT(float(scale(table[y, x])))
-        panel.text(x, y, f"{table[y, x]:.2f}", ha="center", va="center", fontsize=8.5, color=ink_on(shade))
-    _bar(figure, panel, scale, label, None)
+        shade = colours(float(scale(table[y, x])))
+        panel.text(x, y, f"{table[y, x]:.2f}", ha="center", va="center", fontsize=9.5, color=ink_on(shade))
+    _bar(figure, panel, scale, colours, label, None)
     title(figure, heading)
     return figure

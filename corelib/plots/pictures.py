@@ -46,11 +46,13 @@ def _key(steps: int = 128) -> ListedColormap:
     return ListedColormap(colour[:, 3:] * colour[:, :3] + (1 - colour[:, 3:]) * np.array(to_rgb(PAPER)))
 
 
-def _panels(images: Sequence[Image.Image], most: float = 3.4, space: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """One bare panel a picture, side by side; more than six go on in the next row."""
+def _panels(
+    images: Sequence[Image.Image], most: float = 3.4, space: float = 0.0, columns: int = 6
+) -> tuple[Figure, list[Axes]]:
+    """One bare panel a picture, side by side; more than `columns` go on in the next row."""
     if not images:
         raise BadInput("there is no picture to draw: text-only samples have none")
-    columns = min(len(images), 6)
+    columns = min(len(images), columns)
     rows = -(-len(images) // columns)
     wide = min(most, WIDTH / columns)
     tall = wide * max(image.height / image.width for image in images)
@@ -94,7 +96,7 @@ def draw_sample(sample: Sample, boxes: bool = True, given: str | None = None) ->
     for axes, image in zip(panels, sample.images, strict=True):
         _show(axes, image)
     for axes, name in zip(panels, _names(sample.images, sample.video), strict=False):
-        axes.set_title(name, fontsize=10, color=SOFT)
+        axes.set_title(name, fontsize=11, color=SOFT)
     regions = {"distractor": sample.distractors, "anchor": sample.anchors, "evidence": sample.evidence} if boxes else {}
     for kind, mine in regions.items():
         for box in mine:
@@ -132,11 +134,11 @@ def draw_tokens(
             if numbers:
                 halo = [withStroke(linewidth=2, foreground="white")]
                 place = (box.x0 + 0.06 * size[0], box.y0 + 0.08 * size[1])
-                axes.text(*place, str(token), fontsize=7.5, ha="left", va="top", color=INK, path_effects=halo)
+                axes.text(*place, str(token), fontsize=8.5, ha="left", va="top", color=INK, path_effects=halo)
     for box in boxes:
         _outline(panels[box.image], box, "evidence")
     for axes, name in zip(panels, _names(images, video), strict=False):
-        axes.set_title(name, fontsize=10, color=SOFT)
+        axes.set_title(name, fontsize=11, color=SOFT)
     title(figure, heading)
     return figure
 
@@ -172,7 +174,7 @@ def draw_attention(
     flat = [np.asarray(one, dtype=float) for mine in named.values() for one in mine]
     scale = Normalize(0, max(max(one.max() for one in flat), 1e-9))
     if len(images) == 1:
-        figure, panels = _panels([images[0]] * len(named), space=0.6)
+        figure, panels = _panels([images[0]] * len(named), most=2.8, space=0.6, columns=4 if len(named) == 4 else 3)
         rows = [[panel] for panel in panels]
     else:
         aspect = max(image.height / image.width for image in images)
@@ -192,7 +194,7 @@ def draw_attention(
             panels[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
     if len(images) > 1:
         for axes, name in zip(rows[0], _names(images, video), strict=True):
-            axes.set_title(name, fontsize=10, color=SOFT)
+            axes.set_title(name, fontsize=11, color=SOFT)
     every = [axes for row in rows for axes in row]
     bar = figure.colorbar(ScalarMappable(scale, _key()), ax=every, shrink=0.8 / len(rows) ** 0.5, aspect=24, pad=0.02)
     bar.set_label("attention on a token")
@@ -209,5 +211,5 @@ def draw_look(look: Look, answer: str = "") -> Figure:
     heading = look.question + (f"  →  {answer}" if answer else "")
     figure = draw_attention(look.images, look.maps, video=look.video, heading=heading)
     told = f"{look.visual:.0%} of the attention of {', '.join(look.heads.to_json())} is on the picture"
-    figure.supxlabel(told + ("s" if len(look.images) > 1 else ""), x=0.01, ha="left", fontsize=9.5, color=MUTED)
+    figure.supxlabel(told + ("s" if len(look.images) > 1 else ""), x=0.01, ha="left", fontsize=10.5, color=MUTED)
     return figure

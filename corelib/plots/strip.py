@@ -69,7 +69,7 @@ def draw_strip(
         place = ((x, line * LINE_HEIGHT), wide, CHIP, "round,pad=0,rounding_size=0.05")
         panel.add_patch(FancyBboxPatch(*place, facecolor=face, edgecolor=edge, linewidth=heavy))
         panel.text(
-            x + wide / 2, line * LINE_HEIGHT + CHIP / 2, word, ha="center", va="center_baseline", fontsize=9,
+            x + wide / 2, line * LINE_HEIGHT + CHIP / 2, word, ha="center", va="center_baseline", fontsize=10,
             color=ink_on(face), family="DejaVu Sans Mono",
         )  # fmt: skip
     if scale is None:
@@ -78,7 +78,7 @@ def draw_strip(
         figure.legend(chips, present, loc="outside lower left", ncols=len(chips), handlelength=1.2)
     else:
         bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=panel, location="bottom", shrink=0.4, aspect=30, pad=0.03)
-        bar.set_label(label, fontsize=9.5)
+        bar.set_label(label, fontsize=10.5)
         bar.outline.set_visible(False)
     title(figure, heading)
     return figure

@@ -18,8 +18,11 @@ EVIDENCE = "#d9730d"  # orange: what should be looked at, and the heads that loo
 ATTENTION = "#2b78b8"  # blue: what is looked at
 ANCHOR = "#2e8b57"  # green: what only helps to find the evidence
 HEAT = LinearSegmentedColormap.from_list("attention", [PAPER, "#c3dbec", "#6ba9d3", ATTENTION, "#174a78", "#0a2540"])
+BALANCE = LinearSegmentedColormap.from_list(  # for scores that can be negative: brown below 0, blue above
+    "balance", ["#5a3a1c", "#b08a63", "#e3d3bd", PAPER, "#c3dbec", ATTENTION, "#0a2540"]
+)
 
-DPI = 72  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
+DPI = 75  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
 STYLE = {
     "figure.dpi": DPI,
     "figure.facecolor": PAPER,
@@ -31,20 +34,20 @@ STYLE = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.labelsize": 11,
-    "axes.titlesize": 11.5,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12.5,
     "axes.titlelocation": "left",
     "font.family": "DejaVu Sans",
-    "font.size": 11,
+    "font.size": 12,
     "text.color": INK,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
     "legend.frameon": False,
-    "legend.fontsize": 10,
+    "legend.fontsize": 11,
 }
 
 P = ParamSpec("P")
@@ -80,7 +83,7 @@ def bare(axes: Axes) -> Axes:
 def title(figure: Figure, text: str) -> None:
     """One line above everything, at the left."""
     if text:
-        figure.suptitle(text, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+        figure.suptitle(text, x=0.01, ha="left", fontsize=13.5, fontweight="bold")
 
 
 def as_table(scores: object) -> np.ndarray:

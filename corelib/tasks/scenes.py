@@ -23,24 +23,29 @@ RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes(Task):
-    """Difficulty: `objects`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter` (pixels).
+    """Difficulty: `objects`, `relational`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter`.
 
     >>> Scenes().sample("test", seed=0, index=0).question
     'digit on cyan triangle ?'
     """
 
     name: ClassVar[str] = "scenes"
-    kinds: ClassVar[dict[str, float]] = {"attribute": 0.7, "relation": 0.3}
 
     objects: int = 12
     rows: int = 6
     columns: int = 6
+    relational: float = 0.3  # the share of questions that go by way of a neighbour
     clutter: float = 0.5  # 0: plain background, 1: the bare photograph
     jitter: int = 2
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        return {"attribute": 1 - self.relational, "relation": self.relational}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         cells = self.rows * self.columns
         self._require(1 <= self.objects <= min(36, cells), f"objects must be 1…{min(36, cells)}, got {self.objects}")
+        self._require(0 <= self.relational <= 1, f"relational must lie in [0, 1], got {self.relational}")
         self._require(0 <= self.clutter <= 1, f"clutter must lie in [0, 1], got {self.clutter}")
         where = rng.permutation(cells)[: self.objects]
         things = [

@@ -13,6 +13,7 @@ from corelib.tasks.assets import draw_digit
 from corelib.tasks.sample import Box
 
 CELL = 32  # pixels: one object per cell, and one visual token per cell in the mini models
+INK = 16  # pixels: a handwritten digit, twice its original size, small enough to leave the shape in sight
 COLOURS = {
     "red": (222, 52, 52),
     "green": (38, 160, 72),
@@ -78,16 +79,16 @@ def paint(
     canvas: Image.Image, thing: Thing, rng: np.random.Generator, split: str, *, jitter: int, augment: bool
 ) -> Box:
     """Draw `thing` on `canvas` and return the box it covers (without its image index)."""
-    size = int(rng.integers(27, 31))
+    size = int(rng.integers(29, 32))
     slack = CELL - size
     move = [min(slack, max(0, slack // 2 + int(m))) for m in rng.integers(-jitter, jitter + 1, 2)]
     left, top = thing.column * CELL + move[0], thing.row * CELL + move[1]
     shade = rng.integers(-14, 15, 3).tolist()
     fill = tuple(min(255, max(0, c + d)) for c, d in zip(COLOURS[thing.colour], shade, strict=True))
     canvas.paste(fill, (left, top), _stamp(thing.shape, size))
-    ink = draw_digit(rng, split, thing.digit, 20, augment=augment)
-    sink = 3 if thing.shape == "triangle" else 0  # a triangle has its room below the middle
-    corner = (left + (size - 20) // 2, top + (size - 20) // 2 + sink)
+    ink = draw_digit(rng, split, thing.digit, INK, augment=augment)
+    sink = 4 if thing.shape == "triangle" else 0  # a triangle has its room below the middle
+    corner = (left + (size - INK) // 2, top + (size - INK) // 2 + sink)
     canvas.paste((24, 24, 32) if thing.colour in _DARK_INK else (255, 255, 255), corner, ink)
     return Box(left, top, left + size, top + size)
 

@@ -45,7 +45,11 @@ class Task(ABC):
     """A domain at one difficulty. The fields of a subclass *are* its difficulty."""
 
     name: ClassVar[str]
-    kinds: ClassVar[dict[str, float]]  # kind of question → the share of samples that ask it
+
+    @property
+    @abstractmethod
+    def kinds(self) -> dict[str, float]:
+        """Kind of question → the share of samples that ask it."""
 
     @abstractmethod
     def picture(self, rng: np.random.Generator, split: str) -> Picture: ...

@@ -24,9 +24,12 @@ class Needle(Task):
     """
 
     name: ClassVar[str] = "needle"
-    kinds: ClassVar[dict[str, float]] = {"needle": 1.0}
 
     entries: int = 8
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        return {"needle": 1.0}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         self._require(1 <= self.entries <= 36, f"entries must be 1…36, got {self.entries}")
@@ -45,7 +48,10 @@ class Arithmetic(Task):
     """
 
     name: ClassVar[str] = "arithmetic"
-    kinds: ClassVar[dict[str, float]] = {"sum": 1.0}
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        return {"sum": 1.0}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         questions = []

@@ -29,7 +29,6 @@ class Video(Task):
     """
 
     name: ClassVar[str] = "video"
-    kinds: ClassVar[dict[str, float]] = {"digit": 0.5, "frame": 0.5}
 
     frames: int = 6
     regulars: int = 3
@@ -37,6 +36,10 @@ class Video(Task):
     columns: int = 3
     clutter: float = 0.5
     jitter: int = 2
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        return {"digit": 0.5, "frame": 0.5}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         cells = self.rows * self.columns

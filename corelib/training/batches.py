@@ -8,7 +8,7 @@ see: it asks for every object at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ class Batch:
     inputs: dict[str, Tensor]
     roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
     end: int  # the token that closes an answer: learned, but not counted as a right answer
+
+    def to(self, device: torch.device) -> Batch:
+        inputs = {key: value.to(device) for key, value in self.inputs.items()}
+        return replace(self, inputs=inputs, roles=self.roles.to(device))
 
     @property
     def labels(self) -> Int[Tensor, "batch token"]:
@@ -58,7 +62,7 @@ def pack(
         weights = np.array([task.kinds[q.kind] for q in picture.questions])
         kinds = [q.kind for q in picture.questions]
         weights = weights / np.array([kinds.count(kind) for kind in kinds])
-        count = min(questions, len(kinds))
+        count = min(questions, int((weights > 0).sum()))
         chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum())
         named = task.name == "documents"
         segments = [opening(len(picture.images), video=picture.video, named=named, context=picture.context)]

@@ -11,12 +11,16 @@ from corelib.errors import BadInput, UnknownName
 from corelib.mini.architecture import SIZES
 
 
+RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """AdamW, a short warm-up, a constant rate, and a linear decay over the last `decay_steps`."""
 
     size: str = "mini-s"
     seed: int = 0
+    processes: int = 2  # that share a batch, each on one thread
     steps: int = 6000
     warmup_steps: int = 200
     decay_steps: int = 1200
@@ -30,6 +34,7 @@ class Recipe:
     questions: dict[str, int] = field(
         default_factory=lambda: {"scenes": 8, "documents": 5, "video": 7, "needle": 4, "arithmetic": 4}
     )
+    seeing_steps: int = 600  # then the curriculum changes from SEEING to BINDING
     promote_at: float = 0.8  # running accuracy at which the curriculum climbs one rung
     checkpoint_every: int = 100
     evaluate_every: int = 250
@@ -38,7 +43,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise UnknownName("size", self.size, SIZES)
-        for name in ("steps", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
+        for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
 
@@ -55,6 +60,9 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
+        """The recipe of an embedded model by its name, or any recipe by its path."""
+        known = RECIPES / f"{path}.toml"
+        path = known if known.exists() else path
         try:
             values = tomllib.loads(Path(path).read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
@@ -81,8 +89,8 @@ class Rung:
     times: int = 1
 
 
-def _scenes(objects: int, side: int, times: int = 1) -> Rung:
-    return Rung({"objects": objects, "rows": side, "columns": side}, times)
+def _scenes(objects: int, side: int, times: int = 1, relational: float = 0.3) -> Rung:
+    return Rung({"objects": objects, "rows": side, "columns": side, "relational": relational}, times)
 
 
 def _pages(pages: int, fields: int, times: int = 1, digits: int = 3) -> Rung:
@@ -93,9 +101,10 @@ def _clip(frames: int, regulars: int, side: int = 3, times: int = 1) -> Rung:
     return Rung({"frames": frames, "regulars": regulars, "rows": side, "columns": side}, times)
 
 
-# The curriculum: a ladder for each task. It begins with pictures of one visual token, many at a time, because a model
-# that cannot read a digit yet learns nothing from a full scene. The last rung is harder than the default difficulty.
-LADDERS = MappingProxyType(
+# The curriculum: two ladders of difficulties a task. *Seeing* begins with pictures of one visual token, many at a time:
+# a model that cannot read a digit yet learns nothing from a full scene. *Binding* begins anew with pictures in which
+# one attribute is not enough: easy pictures reward shortcuts. Its last rung is harder than the default difficulty.
+SEEING = MappingProxyType(
     {
         "scenes": (
             _scenes(1, 1, 4), _scenes(2, 2, 4), _scenes(4, 3, 2), _scenes(6, 4, 2),
@@ -107,6 +116,18 @@ LADDERS = MappingProxyType(
         ),
         "video": (_clip(1, 1, 2, 4), _clip(2, 1, 2, 4), _clip(2, 2, 3, 2), _clip(3, 3), _clip(4, 3), _clip(6, 3)),
         "needle": tuple(Rung({"entries": n}) for n in (2, 4, 8, 10)),
+        "arithmetic": (Rung({}),),
+    }
+)  # fmt: skip
+BINDING = MappingProxyType(
+    {
+        "scenes": (
+            _scenes(6, 4, 2, relational=0.0), _scenes(8, 5, 2, relational=0.1),
+            _scenes(10, 6), _scenes(12, 6), _scenes(14, 6),
+        ),
+        "documents": (_pages(1, 4, 2), _pages(1, 8), _pages(2, 4), _pages(2, 8), _pages(2, 10)),
+        "video": (_clip(2, 3), _clip(3, 3), _clip(4, 3), _clip(6, 3)),
+        "needle": tuple(Rung({"entries": n}, 2) for n in (4, 6, 8, 10)),
         "arithmetic": (Rung({}),),
     }
 )  # fmt: skip

@@ -1,11 +1,11 @@
 """`corelib train`: a whole run, from a recipe to a folder that `corelib.load` reads.
 
-    folder/
-        state.json, state-….safetensors    everything the next step depends on
-        log.jsonl                          one line a step: loss, accuracy, rung of every task
-        snapshots/000123.safetensors       weights at log-spaced steps, in half precision
-        formation.safetensors (.json)      scores of all heads at those steps
-        model/                             the finished model
+folder/
+    state.json, state-….safetensors    everything the next step depends on
+    log.jsonl                          one line a step: loss, accuracy, rung of every task
+    snapshots/000123.safetensors       weights at log-spaced steps, in half precision
+    formation.safetensors (.json)      scores of all heads at those steps
+    model/                             the finished model
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from corelib.errors import BadInput
 from corelib.experiments.formation import log_scores
 from corelib.mini import store
 from corelib.results import check_writable
-from corelib.training.recipe import Recipe
+from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
 
 
@@ -62,9 +62,11 @@ def read_log(folder: str | Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def ship(folder: str | Path, name: str, recipe: Path) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`."""
+def ship(folder: str | Path, name: str) -> Path:
+    """Copy a finished run into the package, as the embedded model `name`, with its recipe and its head scores."""
     target = store.ROOT / name
     shutil.copytree(Path(folder) / "model", target, dirs_exist_ok=True)
-    shutil.copy(recipe, target / "recipe.toml")
+    shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
+    for end in (".safetensors", ".json"):
+        shutil.copy((Path(folder) / "formation").with_suffix(end), target)
     return target

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,9 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.results import read_json, write_json
 from corelib.tasks import TASKS, task
-from corelib.training.batches import ANSWER, Batch, pack
-from corelib.training.recipe import LADDERS, SNAPSHOTS, Recipe
+from corelib.training.batches import ANSWER, pack
+from corelib.training.parallel import Team, contribute
+from corelib.training.recipe import BINDING, SEEING, SNAPSHOTS, Recipe, Rung
 
 
 @dataclass
@@ -32,8 +33,15 @@ class Curriculum:
     """Where each task stands on its ladder. A task climbs when its running accuracy reaches `promote_at`."""
 
     promote_at: float
-    rung: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LADDERS, 0))
-    running: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LADDERS, 0.0))
+    ladders: Mapping[str, tuple[Rung, ...]] = field(default_factory=lambda: SEEING)
+    rung: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEEING, 0))
+    running: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SEEING, 0.0))
+
+    def begin(self, ladders: Mapping[str, tuple[Rung, ...]]) -> None:
+        """Start again at the foot of other ladders."""
+        self.ladders = ladders
+        self.rung = dict.fromkeys(ladders, 0)
+        self.running = dict.fromkeys(ladders, 0.0)
 
     def choose(self, name: str, rng: np.random.Generator) -> int:
         """Mostly the highest rung reached, at times a lower one, so that nothing is forgotten."""
@@ -44,7 +52,7 @@ class Curriculum:
         if rung != self.rung[name]:
             return
         self.running[name] += 0.1 * (accuracy - self.running[name])
-        if self.running[name] >= self.promote_at and rung + 1 < len(LADDERS[name]):
+        if self.running[name] >= self.promote_at and rung + 1 < len(self.ladders[name]):
             self.rung[name] += 1
             self.running[name] -= 0.1
 
@@ -61,34 +69,28 @@ class Trainer:
         )
         self.curriculum = Curriculum(recipe.promote_at)
         self.step, self.seconds = 0, 0.0
+        self.team: Team | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "state.json").exists():
             self.restore()
 
-    def batch(self, name: str, rng: np.random.Generator) -> tuple[int, Batch]:
-        rung = self.curriculum.choose(name, rng)
-        step = LADDERS[name][rung]
-        work = task(name, **step.difficulty)
-        first, count = self.step * 8 * self.recipe.pictures[name], self.recipe.pictures[name] * step.times
-        drawn = [work.draw("train", self.recipe.seed, first + k) for k in range(count)]
-        return rung, pack(self.processor, work, drawn, self.recipe.questions[name])
-
     def advance(self) -> dict:
         """One step: a batch of every task, one update. Returns what the log keeps."""
+        if self.step == self.recipe.seeing_steps:
+            self.curriculum.begin(BINDING)
+        if self.team is None:
+            self.team = Team(self.recipe, self.model)
         rng = np.random.default_rng([self.recipe.seed, self.step])
+        chosen = {name: self.curriculum.choose(name, rng) for name, count in self.recipe.pictures.items() if count}
+        rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
+        self.team.ask(self.step, rungs)
+        shares = [contribute(self.model, self.processor, self.recipe, self.step, rungs, 0), *self.team.gather()]
         entry: dict = {"step": self.step}
-        for name, count in self.recipe.pictures.items():
-            if not count:
-                continue
-            rung, batch = self.batch(name, rng)
-            inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
-            logits = self.model(**inputs, use_cache=False).logits
-            batch = replace(batch, inputs=inputs, roles=batch.roles.to(self.device))
-            loss, accuracy = batch.loss(logits, self.recipe.caption_weight)
-            loss.backward()
+        for name, rung in chosen.items():
+            loss, accuracy = (sum(part[name][k] for part in shares) / len(shares) for k in (0, 1))
             self.curriculum.learn(name, rung, accuracy)
-            entry[name] = {"loss": round(loss.item(), 4), "accuracy": round(accuracy, 4), "rung": rung}
+            entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(self.step)
@@ -106,9 +108,8 @@ class Trainer:
             work, right = task(name), []
             for start in range(0, self.recipe.evaluate_samples, 32):
                 drawn = [work.draw("validate", 0, start + k) for k in range(32)]
-                batch = pack(self.processor, work, drawn, 1)
-                inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
-                guesses = self.model(**inputs, use_cache=False).logits[:, :-1].argmax(-1).cpu()
+                batch = pack(self.processor, work, drawn, 1).to(self.device)
+                guesses = self.model(**batch.inputs, use_cache=False).logits[:, :-1].argmax(-1)
                 wrong = (guesses != batch.labels[:, 1:]) & (batch.roles[:, 1:] == ANSWER)
                 right += (~wrong.any(1)).tolist()
             scores[name] = round(sum(right) / len(right), 4)
@@ -133,6 +134,9 @@ class Trainer:
                 self.snapshot()
             if self.step % self.recipe.checkpoint_every == 0 or self.step == stop:
                 self.save()
+        if self.team is not None:
+            self.team.dismiss()
+            self.team = None
 
     def snapshot(self) -> None:
         """The weights of this step in half precision, for the chapter on how heads form."""
@@ -166,9 +170,9 @@ class Trainer:
 
     def restore(self) -> None:
         state = read_json(self.folder / "state.json", schema="corelib/training-state/1")
-        free = {"steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
+        free = {"processes", "steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
         for key, value in self.recipe.as_dict().items():
-            if key not in free and state["recipe"][key] != value:
+            if key not in free and state["recipe"].get(key, value) != value:
                 raise BadResults(
                     f"{self.folder} holds a run with {key}={state['recipe'][key]}, the recipe says {value}: "
                     "name another folder, or use the recipe that began the run"
@@ -181,6 +185,7 @@ class Trainer:
                 key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.step, self.seconds = state["step"], state["seconds"]
+        self.curriculum.ladders = SEEING if self.step <= self.recipe.seeing_steps else BINDING
         self.curriculum.rung, self.curriculum.running = state["rung"], state["running"]
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines

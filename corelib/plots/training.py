@@ -1,0 +1,54 @@
+"""A training run: loss and accuracy of every task, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from corelib.plots.style import LINE, MUTED, sheet, styled, title
+
+TASK_COLOURS = {
+    "scenes": "#c4501b",
+    "documents": "#2166ac",
+    "video": "#4d8a57",
+    "needle": "#8a6db1",
+    "arithmetic": "#8c8577",
+}
+
+
+def _smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """A running mean that starts with what there is."""
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (total[ends] - total[starts]) / (ends - starts)
+
+
+@styled
+def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Figure:
+    """Loss and training accuracy (running means), and accuracy on `validate` at the default difficulty (dots).
+
+    The curriculum makes a task harder when its accuracy is high, so training accuracy falls back at each rung.
+    """
+    steps = np.array([entry["step"] for entry in log])
+    figure, axes = sheet(10.0, 3.8, columns=2)
+    left, right = axes[0]
+    for name, colour in TASK_COLOURS.items():
+        mine = [entry[name] for entry in log if name in entry]
+        if len(mine) != len(log):
+            continue
+        loss, accuracy = (np.array([entry[key] for entry in mine]) for key in ("loss", "accuracy"))
+        left.plot(steps, _smooth(loss, width), color=colour, linewidth=1.6, label=name)
+        right.plot(steps, _smooth(accuracy, width), color=colour, linewidth=1.2, alpha=0.55)
+        tested = [(entry["step"], entry["validate"][name]) for entry in log if "validate" in entry]
+        if tested:
+            right.plot(*zip(*tested, strict=True), "o-", color=colour, markersize=4, linewidth=1.6, label=name)
+    left.set(xlabel="step", ylabel="loss, answers + captions (nats)", ylim=(0, None))
+    right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1.02))
+    right.text(0.99, 0.02, "thin: training · dots: validate", transform=right.transAxes, ha="right", color=MUTED)
+    left.legend(loc="upper right")
+    for panel in (left, right):
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    title(figure, heading or "A training run")
+    return figure

@@ -1,0 +1,96 @@
+"""Two cores, two processes: each computes the gradient of its share of every batch, on one thread.
+
+A model this small spends much of a step on work that threads cannot share (drawing pictures, short operations), so
+processes are nearly twice as fast as threads. All processes read the same parameters in shared memory; one of them
+adds up the gradients and updates. The result depends on the number of processes only through the order of additions
+and the mean over shares, so the recipe names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor, nn
+
+from corelib.mini.architecture import SIZES, build
+from corelib.mini.processing import MiniProcessor
+from corelib.mini.vocabulary import build_tokenizer
+from corelib.tasks import task
+from corelib.training.batches import pack
+from corelib.training.recipe import Recipe, Rung
+
+Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
+
+
+def contribute(
+    model: nn.Module, processor: MiniProcessor, recipe: Recipe, step: int, rungs: Mapping[str, Rung], share: int
+) -> Entries:
+    """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
+    device = next(model.parameters()).device
+    entries = {}
+    for name, rung in rungs.items():
+        work, count = task(name, **rung.difficulty), recipe.pictures[name] * rung.times
+        first = step * 8 * recipe.pictures[name]
+        drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
+        batch = pack(processor, work, drawn, recipe.questions[name]).to(device)
+        loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
+        (loss / recipe.processes).backward()
+        entries[name] = (loss.item(), accuracy)
+    return entries
+
+
+def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
+    torch.set_num_threads(1)
+    model = build(SIZES[recipe.size], recipe.seed).train()
+    processor = MiniProcessor(build_tokenizer())
+    for mine, shared, gradient in zip(model.parameters(), parameters, gradients, strict=True):
+        mine.data, mine.grad = shared, gradient
+    while (order := pipe.recv()) is not None:
+        for gradient in gradients:
+            gradient.zero_()
+        try:
+            pipe.send(contribute(model, processor, recipe, *order, share))
+        except Exception as error:  # the parent raises it
+            pipe.send(error)
+            raise
+
+
+class Team:
+    """The helper processes of a run; none of them if the recipe asks for one process."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module) -> None:
+        self.model, self.members = model, []
+        if recipe.processes > 1:
+            torch.set_num_threads(1)
+        context = multiprocessing.get_context("spawn")
+        for share in range(1, recipe.processes):
+            parameters = [parameter.data.share_memory_() for parameter in model.parameters()]
+            gradients = [torch.zeros_like(parameter).share_memory_() for parameter in parameters]
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(there, recipe, parameters, gradients, share), daemon=True)
+            process.start()
+            self.members.append((process, here, gradients))
+
+    def ask(self, step: int, rungs: Mapping[str, Rung]) -> None:
+        for _, pipe, _ in self.members:
+            pipe.send((step, dict(rungs)))
+
+    def gather(self) -> list[Entries]:
+        """Wait for the helpers, and add their gradients to the model's."""
+        found = []
+        for _, pipe, gradients in self.members:
+            entries = pipe.recv()
+            if isinstance(entries, Exception):
+                raise entries
+            found.append(entries)
+            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+                parameter.grad.add_(gradient)
+        return found
+
+    def dismiss(self) -> None:
+        for process, pipe, _ in self.members:
+            pipe.send(None)
+            process.join()
+        self.members = []
