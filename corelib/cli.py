@@ -136,8 +136,8 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
     """Train a mini model from scratch, or go on with a run that was stopped: the result is the same."""
-    from corelib.training.recipe import Recipe
     from corelib.plots import draw_training
+    from corelib.training.recipe import Recipe
     from corelib.training.run import read_log
     from corelib.training.run import train as start
 

@@ -12,15 +12,18 @@ from safetensors.torch import load_file
 
 from corelib.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.formation import log_scores
+from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
+from corelib.training.parallel import contribute
 from corelib.training.recipe import BINDING, SEEING, SNAPSHOTS, Recipe
 from corelib.training.run import read_log, train
 from corelib.training.trainer import Curriculum, Trainer
 
 TINY = Recipe(
+    processes=1,
     steps=4,
     warmup_steps=2,
     decay_steps=2,
@@ -138,3 +141,25 @@ def test_recipes_are_checked(tmp_path):
         train(TINY, tmp_path / "run", until=0)
     with pytest.raises(BadInput, match="is not a training run"):
         read_log(tmp_path)
+
+
+def test_two_processes_do_the_work_of_one(tmp_path):
+    """The shares of a batch add up to its gradient, and a team of two trains like one process."""
+    pictures = {"scenes": 0, "documents": 0, "video": 0, "needle": 4, "arithmetic": 0}
+    recipe = replace(TINY, pictures=pictures, steps=2)
+    rungs = {"needle": SEEING["needle"][1]}
+    gradients = []
+    for processes in (1, 2):
+        model, plan = build(SIZES["mini-s"], 0), replace(recipe, processes=processes)
+        for share in range(processes):
+            contribute(model, MiniProcessor(build_tokenizer()), plan, 3, rungs, share)
+        gradients.append([p.grad for p in model.model.language_model.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-3)
+    logs = []
+    for processes in (1, 2):
+        trainer = Trainer(replace(recipe, processes=processes), tmp_path / str(processes))
+        trainer.run()
+        assert trainer.team is None
+        logs.append([entry["needle"]["loss"] for entry in read_log(tmp_path / str(processes))])
+    assert logs[0] == pytest.approx(logs[1], abs=1e-3)

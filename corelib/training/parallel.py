@@ -34,6 +34,8 @@ def contribute(
         work, count = task(name, **rung.difficulty), recipe.pictures[name] * rung.times
         first = step * 8 * recipe.pictures[name]
         drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
+        if not drawn:
+            continue
         batch = pack(processor, work, drawn, recipe.questions[name]).to(device)
         loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
         (loss / recipe.processes).backward()
@@ -86,7 +88,7 @@ class Team:
                 raise entries
             found.append(entries)
             for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
-                parameter.grad.add_(gradient)
+                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
         return found
 
     def dismiss(self) -> None:

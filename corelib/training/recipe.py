@@ -10,7 +10,6 @@ from types import MappingProxyType
 from corelib.errors import BadInput, UnknownName
 from corelib.mini.architecture import SIZES
 
-
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
 
 

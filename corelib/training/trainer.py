@@ -88,7 +88,8 @@ class Trainer:
         shares = [contribute(self.model, self.processor, self.recipe, self.step, rungs, 0), *self.team.gather()]
         entry: dict = {"step": self.step}
         for name, rung in chosen.items():
-            loss, accuracy = (sum(part[name][k] for part in shares) / len(shares) for k in (0, 1))
+            parts = [share[name] for share in shares if name in share]
+            loss, accuracy = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
             self.curriculum.learn(name, rung, accuracy)
             entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
