@@ -105,7 +105,7 @@ format: $(VENV)/.installed  ## let ruff sort imports and fix what it can
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 train: $(VENV)/.installed  ## train an embedded model anew by its committed recipe, into runs/ (MODEL=mini-s)
-	@$(BIN)/corelib train corelib/mini/weights/$(MODEL)/recipe.toml --out runs/$(MODEL)
+	@$(BIN)/corelib train $(MODEL) --out runs/$(MODEL)
 
 slug:  ## name the public repository everywhere (SLUG=owner/name)
 	@[ -n "$(SLUG)" ] || { echo "make: say which: make slug SLUG=owner/name" >&2; exit 1; }

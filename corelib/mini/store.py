@@ -83,6 +83,13 @@ def load(
     return model.eval(), MiniProcessor(tokenizer), digest
 
 
+def _without_tower_rope(path: Path) -> None:
+    """Leave the tower's rotary embedding to its class: older transformers do not know the name newer ones write."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["vision_config"].pop("rope_parameters", None)
+    write_json(path, config)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar for five megabytes."""
@@ -104,6 +111,7 @@ def save(
     """Write a folder that `load` reads; half precision by default. Returns the weights' sha256."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
+    _without_tower_rope(folder / "config.json")
     model.generation_config.save_pretrained(folder)
     processor.tokenizer.save_pretrained(folder)
     tensors = {name: convert(parameter.detach().cpu()).contiguous() for name, parameter in model.named_parameters()}

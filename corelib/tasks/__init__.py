@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from corelib.errors import UnknownName
 from corelib.tasks.assets import SPLITS
+from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.documents import Documents
 from corelib.tasks.sample import Box, Sample
 from corelib.tasks.scenes import Scenes
-from corelib.tasks.task import Picture, Question, Task
 from corelib.tasks.text import Arithmetic, Needle
 from corelib.tasks.video import Video
 

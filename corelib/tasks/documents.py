@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from corelib.tasks.assets import FONTS, background, font
+from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.sample import Box
-from corelib.tasks.task import Picture, Question, Task
 
 LABELS = (
     "total", "room", "seat", "gate", "code", "desk", "unit", "lane",

@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from corelib.tasks.assets import background
+from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import CELL, Thing, paint, palette
-from corelib.tasks.task import Picture, Question, Task
 
 RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 

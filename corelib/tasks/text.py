@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import palette
-from corelib.tasks.task import Picture, Question, Task
 
 
 @dataclass(frozen=True, kw_only=True)

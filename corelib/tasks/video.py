@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from corelib.tasks.assets import background
+from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import CELL, Thing, paint, palette
-from corelib.tasks.task import Picture, Question, Task
 
 
 @dataclass(frozen=True, kw_only=True)

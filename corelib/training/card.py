@@ -55,6 +55,7 @@ def measure_card(
         "recipe": recipe.as_dict(),
         "training": {
             "steps": log[-1]["step"] + 1,
+            "planned": recipe.steps,
             "hours": round(log[-1]["seconds"] / 3600, 2),
             "processor": f"{platform.machine()} processor, 2 cores, no accelerator",
         },
@@ -72,6 +73,13 @@ def render(card: dict) -> str:
     """The card as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
     results = test["results"]
+    unfinished = [
+        f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest of "
+        "the project run; no conclusion about heads may be drawn from them.",
+        "",
+    ]
+    if training["steps"] >= training["planned"]:
+        unfinished = []
     lines = [
         f"# {model['name']}",
         "",
@@ -81,6 +89,7 @@ def render(card: dict) -> str:
         "",
         f"Weights: half precision, sha256 `{model['sha256']}`.",
         "",
+        *unfinished,
         "## Accuracy",
         "",
         f"Split `test`, seed {test['seed']}, default difficulty, {results['scenes']['base']['samples']} samples "
