@@ -16,7 +16,6 @@ from corelib.results import read_json, software, write_json
 from corelib.tasks import DOMAINS, TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.recipe import Recipe
-from corelib.training.run import read_log
 from corelib.vlm import load
 
 SCHEMA = "corelib/model-card/1"
@@ -48,15 +47,15 @@ def measure_card(
         progress(number + 1, len(TASKS) + 1)
     tests["single digit"] = {"base": accuracy(vlm, SINGLE_OBJECT, **options)}
     progress(len(TASKS) + 1, len(TASKS) + 1)
-    log = read_log(run)
+    state = read_json(Path(run) / "state.json", "corelib/training-state/1")
     return {
         "schema": SCHEMA,
         "model": {**vlm.facts, "parameters": sum(p.numel() for p in vlm.model.parameters())},
         "recipe": recipe.as_dict(),
         "training": {
-            "steps": log[-1]["step"] + 1,
+            "steps": state["step"],
             "planned": recipe.steps,
-            "hours": round(log[-1]["seconds"] / 3600, 2),
+            "hours": round(state["seconds"] / 3600, 2),
             "processor": f"{platform.machine()} processor, 2 cores, no accelerator",
         },
         "test": {"split": "test", "seed": TEST_SEED, "results": tests},
