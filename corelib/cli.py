@@ -77,7 +77,7 @@ def ask(
         from corelib.experiments.looking import look
         from corelib.plots import draw_look
 
-        draw_look(look(vlm, pictures, question, video=video), answer).savefig(save)
+        draw_look(look(vlm, pictures, question, video=video), answer).savefig(save, dpi=160)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def train(
     plan = Recipe.load(recipe)
     with _bar(f"training {plan.size}") as progress:
         start(plan, folder, until=until, device=device, progress=progress)
-    draw_training(read_log(folder)).savefig(folder / "loss.png")
+    draw_training(read_log(folder)).savefig(folder / "loss.png", dpi=160)
     err.print(f"weights, log and loss curve: {folder}", highlight=False)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, spearmanr
 
 from corelib.experiments.profiling import profile
 from corelib.experiments.validity import accuracy
@@ -56,12 +57,12 @@ def test_committed_head_scores_can_be_had_again(vlm):
     committed = HeadScores.load(store.ROOT / "mini-s" / "scores" / "scenes.json")
     assert committed.task["samples"] == 256 and committed.task["split"] == "select"
     found = profile(vlm, task("scenes"), samples=64)
-    assert found.top(0.05) <= committed.top(0.2)
+    assert spearmanr(np.ravel(found.scores), np.ravel(committed.scores)).statistic > 0.8
     widest = 0.0
     for layer in range(vlm.layers):
         for head in range(vlm.heads):
             low, high = (committed.interval[end][layer][head] for end in ("low", "high"))
-            reach = 2.5 * (high - low) + 1e-3  # 64 samples of 256: twice the spread, and then some
+            reach = 2.5 * (high - low) + 0.01  # 64 samples of 256: twice the spread, and then some for long tails
             difference = abs(found.scores[layer][head] - committed.scores[layer][head])
             assert difference < reach, (layer, head)
             widest = max(widest, difference)
