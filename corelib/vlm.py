@@ -182,19 +182,7 @@ class VLM:
         """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily."""
         if tokens < 1:
             raise BadInput(f"tokens must be 1 or more, got {tokens}")
-        domain = "documents" if re.search(r"\bpage\b", question.lower()) else "scenes"
-        sample = Sample(
-            domain="video" if video else domain,
-            split="test",
-            seed=0,
-            index=0,
-            kind="",
-            question=question,
-            answer="",
-            images=tuple(images),
-            video=video,
-        )
-        encoded = self.encode([sample], answers=False)
+        encoded = self.encode([Sample.of(images, question, video=video)], answers=False)
         out = self.model.generate(**encoded.inputs, max_new_tokens=tokens, do_sample=False)
         return self.text(out[0, encoded.tokens.shape[1] :])
 

@@ -9,7 +9,6 @@ It is an illustration, not a measurement: it shows *chosen* heads at *one* row. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,19 +53,7 @@ def look(
         raise BadInput("there is no picture to look at: give at least one")
     if heads is not None and not len(heads):
         raise BadInput("the set of heads is empty: give at least one head, or None for the default")
-    domain = "documents" if re.search(r"\bpage\b", question.lower()) else "scenes"
-    sample = Sample(
-        domain="video" if video else domain,
-        split="test",
-        seed=0,
-        index=0,
-        kind="",
-        question=question,
-        answer="",
-        images=tuple(images),
-        video=video,
-    )
-    encoded = vlm.encode([sample], answers=False)
+    encoded = vlm.encode([Sample.of(images, question, video=video)], answers=False)
     attention = last_row(vlm, encoded)[:, 0]  # [layer, head, key]
     chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.layers, vlm.heads)
     mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)

@@ -10,6 +10,8 @@ it had to look at, so attention can be scored against a ground truth.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -56,6 +58,18 @@ class Sample:
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
     notes: dict = field(default_factory=dict, compare=False, hash=False)
+
+    @classmethod
+    def of(cls, images: Sequence[Image.Image], question: str, *, video: bool = False) -> Sample:
+        """A question of your own: its answer and its evidence are not known.
+
+        Pictures are named as pages if the question asks for a page.
+
+        >>> Sample.of([Image.new("RGB", (64, 64))], "room on page 1 ?").domain
+        'documents'
+        """
+        domain = "video" if video else "documents" if re.search(r"\bpage\b", question.lower()) else "scenes"
+        return cls(domain, "test", 0, 0, "", question, "", images=tuple(images), video=video)
 
     @property
     def cluster(self) -> str:
