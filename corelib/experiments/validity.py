@@ -2,8 +2,8 @@
 
     base             the question with its own picture
     swapped          the same question with another sample's picture: the chance level, measured
-    without          no head, at no row after the pictures, may see the evidence: should be near `swapped`
-    only             … may see any visual token *but* the evidence: should be near `base`
+    without          no head, at no row after the pictures, sees the evidence: should be near `swapped`
+    only             there, the evidence is all that any head sees of the pictures: should be near `base`
 
 If `without` stays high, the tower or the visual rows carried the answer elsewhere, and the box is not where it is
 read. If `only` falls, the box is too small.
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-
-import torch
 
 from corelib.intervene import blind
 from corelib.stats import wilson
@@ -49,8 +47,7 @@ def validate_evidence(
     """
     right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
     kinds: list[str] = []
-    for start in range(0, samples, batch):
-        drawn = [work.sample(split, seed, index) for index in range(start, min(start + batch, samples))]
+    for drawn in work.batches(split, seed, samples, batch):
         encoded = vlm.encode(drawn)
         right["base"] += vlm.answer(encoded).correct.tolist()
         right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
@@ -59,7 +56,7 @@ def validate_evidence(
             for name, hidden in (("without", encoded.evidence), ("only", encoded.visual & ~encoded.evidence)):
                 with blind(vlm.model, hidden, encoded.after_image):
                     right[name] += vlm.answer(encoded).correct.tolist()
-        progress(start + len(drawn), samples)
+        progress(len(kinds), samples)
     found = {name: proportion(marks) for name, marks in right.items() if marks}
     for kind in sorted(set(kinds)):
         mine = [mark for mark, each in zip(right["base"], kinds, strict=True) if each == kind]
@@ -70,13 +67,11 @@ def validate_evidence(
 def accuracy(vlm: VLM, work: Task, *, split: str, seed: int, samples: int, batch: int = 64) -> dict:
     """Accuracy on a task with its 95 % Wilson interval."""
     marks: list[bool] = []
-    for start in range(0, samples, batch):
-        drawn = [work.sample(split, seed, index) for index in range(start, min(start + batch, samples))]
+    for drawn in work.batches(split, seed, samples, batch):
         marks += vlm.answer(vlm.encode(drawn)).correct.tolist()
     return proportion(marks)
 
 
 def proportion(marks: list[bool]) -> dict:
     low, high = wilson(sum(marks), len(marks))
-    value = torch.tensor(marks).double().mean().item()
-    return {"accuracy": round(value, 4), "low": round(low, 4), "high": round(high, 4), "samples": len(marks)}
+    return {"accuracy": round(sum(marks) / len(marks), 4), "low": round(low, 4), "high": round(high, 4), "samples": len(marks)}

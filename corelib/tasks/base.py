@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -88,6 +89,17 @@ class Task(ABC):
             raise BadInput(f"the number of samples must be 1 or more, got {count}")
         for index in range(start, start + count):
             yield self.sample(split, seed, index)
+
+    def batches(self, split: str, seed: int, count: int, size: int) -> Iterator[list[Sample]]:
+        """The same samples, at most `size` at a time.
+
+        >>> from corelib.tasks import task
+        >>> [len(batch) for batch in task("needle").batches("test", 0, count=5, size=2)]
+        [2, 2, 1]
+        """
+        drawn = self.samples(split, seed, count)
+        while batch := list(islice(drawn, size)):
+            yield batch
 
     def harder(self, **difficulty) -> Task:
         """The same task with other difficulty: `Scenes().harder(objects=16)`."""
