@@ -5,6 +5,7 @@ A mistake in the input ends with one line on stderr and exit code 2; nothing is 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from corelib.errors import BadInput, CorelibError, UnknownName
+from corelib.errors import BadInput, CorelibError, check_known
 
 app = typer.Typer(
     name="corelib",
@@ -98,21 +99,14 @@ def profile(
     RAM is the attention that a head, at the rows that predict the answer, puts on the visual tokens that hold it.
     Rank heads on the split `select`, and test them on `test`.
     """
-    from corelib.experiments.profiling import REDUCTIONS, measure, summarise
-    from corelib.metrics.ram import VARIANTS
+    from corelib.experiments.profiling import check_metric, measure, summarise
     from corelib.results import check_writable
     from corelib.tasks import DOMAINS, SPLITS, task
-    from corelib.vlm import ROWS, load
+    from corelib.vlm import load
 
-    for what, given, allowed in (
-        ("domain", domain, DOMAINS),
-        ("split", split, SPLITS),
-        ("variant of RAM", variant, VARIANTS),
-        ("query rows", rows, ROWS),
-        ("reduction", reduce, REDUCTIONS),
-    ):
-        if given not in allowed:
-            raise UnknownName(what, given, allowed)
+    check_known("domain", domain, DOMAINS)
+    check_known("split", split, SPLITS)
+    check_metric(variant, rows, reduce)
     check_writable(out_)
     vlm, work = load(model), task(domain)
     partial = out_.with_name(f".{out_.name}.partial")
@@ -123,7 +117,7 @@ def profile(
     options = {"split": split, "seed": seed, "variant": variant, "rows": rows, "reduce": reduce}
     scores = summarise(vlm, work, found, **options)
     scores.save(out_)
-    _discard(partial)
+    shutil.rmtree(partial)
     if out.is_terminal:
         _show(scores)
 
@@ -159,13 +153,6 @@ def _show(scores) -> None:
     out.print(table)
     by_chance = "" if scores.chance is None else f"; chance RAM {scores.chance:.3f}"
     out.print(f"accuracy {task['accuracy']:.3f}{by_chance}", highlight=False)
-
-
-def _discard(store: Path) -> None:
-    import shutil
-
-    shutil.rmtree(store, ignore_errors=True)
-    store.unlink(missing_ok=True) if store.is_file() else None
 
 
 @contextmanager

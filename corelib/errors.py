@@ -36,6 +36,13 @@ class UnknownName(BadInput):
         return type(self), (self.what, self.given, self.allowed)
 
 
+def check_known(what: str, given: str, allowed: Iterable[str]) -> str:
+    """`given` itself if it is one of `allowed`, and `UnknownName` if it is not."""
+    if given not in allowed:
+        raise UnknownName(what, given, allowed)
+    return given
+
+
 class BadRegion(BadInput):
     """A box or a mask that selects nothing, or that lies outside its image."""
 

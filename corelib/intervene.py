@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, running
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, check_known
 from corelib.heads import HeadSet
 
 
@@ -35,8 +35,7 @@ def ablate(model: nn.Module, heads: HeadSet, mode: Literal["zero"] = "zero") -> 
 
     Every position is affected. An empty set changes nothing.
     """
-    if mode != "zero":
-        raise UnknownName("ablation mode", mode, ("zero",))
+    check_known("ablation mode", mode, ("zero",))
     chosen = _indices(model, heads)
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from corelib.attention import attention_modules
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, check_known
 from corelib.families.base import Family, Picture
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.mini import store
@@ -87,8 +87,7 @@ class Encoded:
 
     def rows(self, name: str) -> Bool[Tensor, "batch token"]:
         """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`."""
-        if name not in ROWS:
-            raise UnknownName("query rows", name, ROWS)
+        check_known("query rows", name, ROWS)
         length = self.tokens.shape[1]
         place = torch.arange(length, device=self.tokens.device)
         question, answer = self.lengths.T[..., None]

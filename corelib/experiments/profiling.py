@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, check_known
 from corelib.heads import HeadScores
-from corelib.metrics.ram import VARIANTS, Regions, chance, mass, reduce_rows, variant, visible_keys
+from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, mass, reduce_rows, variant, visible_keys
 from corelib.record import record, row_index
 from corelib.results import software
 from corelib.stats import bootstrap_interval
@@ -27,8 +27,12 @@ from corelib.store import SampleStore
 from corelib.tasks import Task
 from corelib.vlm import ROWS, VLM, Encoded
 
-REDUCTIONS = ("mean", "max")
-QUANTITIES = (*VARIANTS, "visual")  # `visual`: attention mass on the whole image
+
+def check_metric(variant: str, rows: str, reduce: str) -> None:
+    """Refuse an unknown name before anything is measured, not after."""
+    check_known("variant of RAM", variant, VARIANTS)
+    check_known("query rows", rows, ROWS)
+    check_known("reduction", reduce, REDUCTIONS)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,21 @@ class Measurement:
     logprob: Float[Tensor, " sample"]
     seconds: float = field(default=0.0, compare=False)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as tensors by name, [sample, …]: what a store keeps."""
+        scores = {f"scores/{key}": value for key, value in self.scores.items()}
+        by_chance = {f"chance/{key}": value for key, value in self.chance.items()}
+        return {**scores, **by_chance, "correct": self.correct, "logprob": self.logprob}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], seconds: float) -> Measurement:
+        """The way back from `tensors()`."""
+        scores, by_chance = (
+            {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
+            for kind in ("scores/", "chance/")
+        )
+        return cls(scores, by_chance, tensors["correct"], tensors["logprob"], seconds)
+
     @property
     def accuracy(self) -> float:
         return self.correct.float().mean().item()
@@ -53,7 +72,7 @@ def read_heads(vlm: VLM, encoded: Encoded) -> Measurement:
     """Every quantity × rows × reduction of one encoded batch, from one forward pass."""
     wanted = {name: encoded.rows(name) for name in ROWS}
     union = torch.stack(list(wanted.values())).any(0)
-    index, _ = row_index(union)
+    index, real = row_index(union)
     regions = Regions(encoded.evidence, encoded.visual, encoded.distractors)
     quantities = [name for name in VARIANTS if name != "contrast" or encoded.distractors.shape[1]]
 
@@ -67,7 +86,7 @@ def read_heads(vlm: VLM, encoded: Encoded) -> Measurement:
     expected = chance(encoded.evidence, visible_keys(encoded.real, index))  # [batch, row]
     scores, by_chance = {}, {}
     for name, mask in wanted.items():
-        mine = mask.gather(1, index) & (index > 0)
+        mine = mask.gather(1, index) & real
         for how in REDUCTIONS:
             for quantity, values in zip([*quantities, "visual"], rows, strict=True):
                 batch, layers, heads, count = values.shape
@@ -94,8 +113,8 @@ def measure(
     if not work.sample(split, seed, 0).evidence:
         raise BadInput(f"{work.name} has no evidence in a picture: choose a domain that has (scenes, documents, video)")
     began = time.perf_counter()
-    print_of_run = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed}
-    kept = SampleStore(store, print_of_run) if store is not None else None
+    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed}
+    kept = SampleStore(store, fingerprint) if store is not None else None
     done = set(kept.done) if kept else set()
     todo = [index for index in range(samples) if index not in done]
     parts: list[dict[str, Tensor]] = []
@@ -103,28 +122,16 @@ def measure(
     for start in range(0, len(todo), batch):
         indices = todo[start : start + batch]
         found = read_heads(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]))
-        row = {
-            **{f"scores/{key}": value for key, value in found.scores.items()},
-            **{f"chance/{key}": value for key, value in found.chance.items()},
-            "correct": found.correct,
-            "logprob": found.logprob,
-        }
         if kept:
-            kept.add(indices, row)
+            kept.add(indices, found.tensors())
         else:
-            parts.append(row)
+            parts.append(found.tensors())
         progress(samples - len(todo) + start + len(indices), samples)
     if kept:
         everything = {key: value[:samples] for key, value in kept.load().items()}
     else:
         everything = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return Measurement(
-        {key[7:]: value for key, value in everything.items() if key.startswith("scores/")},
-        {key[7:]: value for key, value in everything.items() if key.startswith("chance/")},
-        everything["correct"],
-        everything["logprob"],
-        time.perf_counter() - began,
-    )
+    return Measurement.of(everything, time.perf_counter() - began)
 
 
 def summarise(
@@ -140,13 +147,7 @@ def summarise(
     level: float = 0.95,
 ) -> HeadScores:
     """The head-scores file of one quantity: the mean over samples, and its bootstrap interval."""
-    for what, given, allowed in (
-        ("variant of RAM", variant, VARIANTS),
-        ("query rows", rows, ROWS),
-        ("reduction", reduce, REDUCTIONS),
-    ):
-        if given not in allowed:
-            raise UnknownName(what, given, allowed)
+    check_metric(variant, rows, reduce)
     values = found.scores[f"{rows}/{reduce}/{variant}"].numpy()
     low, high = bootstrap_interval(values, level=level, seed=seed) if len(values) > 1 else (values[0], values[0])
     return HeadScores(
@@ -167,14 +168,26 @@ def summarise(
     )
 
 
-def profile(vlm: VLM, work: Task, *, split: str = "select", seed: int = 0, **options) -> HeadScores:
-    """Measure and summarise in one call; `options` are those of `measure` and `summarise`.
+def profile(
+    vlm: VLM,
+    work: Task,
+    *,
+    split: str = "select",
+    seed: int = 0,
+    variant: str = "raw",
+    rows: str = "answer",
+    reduce: str = "mean",
+    level: float = 0.95,
+    **options,
+) -> HeadScores:
+    """Measure and summarise in one call; `options` are those of `measure`.
 
     >>> from corelib import load, task
     >>> scores = profile(load("mini-s"), task("scenes"), samples=4)
     >>> scores.task["samples"], len(scores.scores), len(scores.scores[0])
     (4, 6, 8)
     """
-    chosen = {key: options.pop(key) for key in ("variant", "rows", "reduce", "level") if key in options}
+    check_metric(variant, rows, reduce)
     found = measure(vlm, work, split=split, seed=seed, **options)
-    return summarise(vlm, work, found, split=split, seed=seed, **chosen)
+    metric = {"variant": variant, "rows": rows, "reduce": reduce}
+    return summarise(vlm, work, found, split=split, seed=seed, level=level, **metric)

@@ -73,5 +73,7 @@ def accuracy(vlm: VLM, work: Task, *, split: str, seed: int, samples: int, batch
 
 
 def proportion(marks: list[bool]) -> dict:
-    low, high = wilson(sum(marks), len(marks))
-    return {"accuracy": round(sum(marks) / len(marks), 4), "low": round(low, 4), "high": round(high, 4), "samples": len(marks)}
+    right, samples = sum(marks), len(marks)
+    low, high = wilson(right, samples)
+    rounded = {"accuracy": round(right / samples, 4), "low": round(low, 4), "high": round(high, 4)}
+    return {**rounded, "samples": samples}

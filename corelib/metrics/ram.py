@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, BadRegion, UnknownName
+from corelib.errors import BadInput, BadRegion, check_known
 
+REDUCTIONS = ("mean", "max")  # over the rows of a sample
 Attention = Float[Tensor, "*lead head row key"]  # lead: batch, or layer, or nothing
 Keys = Bool[Tensor, "*#lead key"]
 Rows = Float[Tensor, "*lead head row"]
@@ -121,8 +122,7 @@ def reduce_rows(
     >>> reduce_rows(torch.tensor([[[0.2, 0.4, 0.0]]]), torch.tensor([[True, True, False]]))
     tensor([[0.3000]])
     """
-    if how not in ("mean", "max"):
-        raise UnknownName("reduction", how, ("mean", "max"))
+    check_known("reduction", how, REDUCTIONS)
     if not rows.any(-1).all():
         raise BadInput("a sample has no row to reduce over: mark at least one query row of every sample")
     real = rows[:, None]
@@ -160,6 +160,4 @@ VARIANTS: dict[str, Callable[[Tensor, Regions], Tensor]] = {
 
 def variant(name: str) -> Callable[[Tensor, Regions], Tensor]:
     """A variant of RAM by its name: `variant("lift")(attention, regions)` is [batch, head, row]."""
-    if name not in VARIANTS:
-        raise UnknownName("variant of RAM", name, VARIANTS)
-    return VARIANTS[name]
+    return VARIANTS[check_known("variant of RAM", name, VARIANTS)]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from corelib.errors import UnknownName
+from corelib.errors import check_known
 from corelib.tasks.assets import SPLITS
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.documents import Documents
@@ -24,9 +24,7 @@ def task(name: str, **difficulty) -> Task:
     >>> task("documents", pages=4).pages
     4
     """
-    if name not in TASKS:
-        raise UnknownName("domain", name, TASKS)
-    return TASKS[name]().harder(**difficulty)
+    return TASKS[check_known("domain", name, TASKS)]().harder(**difficulty)
 
 
 __all__ = ["DOMAINS", "SPLITS", "TASKS", "Box", "Picture", "Question", "Sample", "Task", "task"]

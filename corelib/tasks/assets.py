@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, UnknownName, check_known
 
 SPLITS = ("train", "select", "validate", "test")
 SHARES = (0.60, 0.13, 0.13, 0.14)  # of the handwritten digits
@@ -32,9 +32,7 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "De
 
 
 def check_split(split: str) -> str:
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
-    return split
+    return check_known("split", split, SPLITS)
 
 
 def generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:
@@ -144,6 +142,5 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """One of matplotlib's DejaVu fonts at `size` pixels."""
     import matplotlib
 
-    if name not in FONTS:
-        raise UnknownName("font", name, FONTS)
+    check_known("font", name, FONTS)
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, check_known
 from corelib.tasks.assets import check_split, generator
 from corelib.tasks.sample import Box, Sample
 
@@ -105,8 +105,7 @@ class Task(ABC):
         """The same task with other difficulty: `Scenes().harder(objects=16)`."""
         known = [f.name for f in fields(self)]
         for key in difficulty:
-            if key not in known:
-                raise UnknownName(f"difficulty of {self.name}", key, known)
+            check_known(f"difficulty of {self.name}", key, known)
         return replace(self, **difficulty)
 
     def _require(self, ok: bool, message: str) -> None:

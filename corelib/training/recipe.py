@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 
-from corelib.errors import BadInput, UnknownName
+from corelib.errors import BadInput, check_known
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
@@ -40,8 +40,7 @@ class Recipe:
     evaluate_samples: int = 96
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UnknownName("size", self.size, SIZES)
+        check_known("size", self.size, SIZES)
         for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
@@ -60,16 +59,15 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """The recipe of an embedded model by its name, or any recipe by its path."""
-        known = RECIPES / f"{path}.toml"
-        path = known if known.exists() else path
+        embedded = RECIPES / f"{path}.toml"
+        path = embedded if embedded.exists() else path
         try:
             values = tomllib.loads(Path(path).read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise BadInput(f"cannot read the recipe {path}: {error}") from None
         known = [f.name for f in fields(cls)]
         for key in values:
-            if key not in known:
-                raise UnknownName("recipe entry", key, known)
+            check_known("recipe entry", key, known)
         return cls(**values)
 
     def as_dict(self) -> dict:
