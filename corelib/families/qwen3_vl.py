@@ -43,8 +43,7 @@ class Qwen3VL(Family):
         unknown = tokenizer.unk_token_id
         rows, lengths = [], []
         for sample in samples:
-            named = sample.domain == "documents" or len(sample.images) > 1
-            head = opening(len(sample.images), video=sample.video, named=named, context=sample.context)
+            head = opening(sample.domain, len(sample.images), video=sample.video, context=sample.context)
             asked = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
             if unknown in asked or not asked:
                 words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())

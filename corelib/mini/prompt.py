@@ -14,12 +14,16 @@ from __future__ import annotations
 START, END = "<|im_start|>", "<|im_end|>"
 
 
-def opening(pictures: int, *, video: bool = False, named: bool = False, context: str = "") -> str:
-    """All that stands before the question. `named` says that the pictures are pages, even if there is only one."""
+def opening(domain: str, pictures: int, *, video: bool = False, context: str = "") -> str:
+    """All that stands before the question. A page of a document is named, even if there is only one.
+
+    >>> opening("needle", 0, context="red square 7 ;")
+    '<|im_start|> red square 7 ;'
+    """
     kind = "video" if video else "image"
     slot = f"<|vision_start|><|{kind}_pad|><|vision_end|>"
     name = "frame" if video else "page"
-    if pictures == 1 and not named:
+    if pictures == 1 and domain != "documents":
         parts = [slot]
     else:
         parts = [f"{name} {number + 1} {slot}" for number in range(pictures)]

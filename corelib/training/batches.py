@@ -57,36 +57,27 @@ def pack(
     """Choose `questions` of each picture, by the shares of their kinds, and write everything down."""
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(END)
-    texts, plans = [], []
+    texts = []
     for picture, rng in pictures:
-        weights = np.array([task.kinds[q.kind] for q in picture.questions])
-        kinds = [q.kind for q in picture.questions]
-        weights = weights / np.array([kinds.count(kind) for kind in kinds])
+        kinds = [question.kind for question in picture.questions]
+        weights = np.array([task.kinds[kind] / kinds.count(kind) for kind in kinds])
         count = min(questions, int((weights > 0).sum()))
         chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum())
-        named = task.name == "documents"
-        segments = [opening(len(picture.images), video=picture.video, named=named, context=picture.context)]
-        for k in chosen:
-            segments += [picture.questions[k].text, picture.questions[k].answer]
-        segments += [text for text in picture.caption if text]
-        plans.append((count, bool(picture.caption[0])))
-        texts.append(segments)
-    flat = iter(tokenizer([s for segments in texts for s in segments], add_special_tokens=False)["input_ids"])
+        turns = [(picture.questions[k].text, picture.questions[k].answer, ANSWER) for k in chosen]
+        if picture.caption[0]:
+            turns.append((*picture.caption, CAPTION))
+        texts.append((opening(task.name, len(picture.images), video=picture.video, context=picture.context), turns))
+    every = [text for head, turns in texts for text in (head, *(part for *both, _ in turns for part in both))]
+    flat = iter(tokenizer(every, add_special_tokens=False)["input_ids"])  # all at once: the tokenizer is quick in bulk
     ids, roles = [], []
-    for segments, (count, captioned) in zip(texts, plans, strict=True):
+    for _, turns in texts:
         row, role = list(next(flat)), []
-        head = len(row)
-        for _ in range(count):
-            ask, answer = next(flat), [*next(flat), end]
-            row += [*ask, *answer]
-            role += [0] * len(ask) + [ANSWER] * len(answer)
-        if captioned:
+        for *_, kind in turns:
             ask, told = next(flat), [*next(flat), end]
             row += [*ask, *told]
-            role += [0] * len(ask) + [CAPTION] * len(told)
+            role += [0] * len(ask) + [kind] * len(told)
         ids.append(row)
         roles.append(role)
-        assert len(row) == head + len(role), segments
     pictures_only = [list(picture.images) for picture, _ in pictures]
     video = pictures[0][0].video
     expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
