@@ -25,6 +25,11 @@ def software() -> dict[str, str | None]:
     return found
 
 
+def machine() -> dict[str, str | int | None]:
+    """What a duration depends on, as far as the standard library can tell."""
+    return {"processor": platform.machine(), "cores": os.cpu_count()}
+
+
 def check_writable(path: str | Path) -> Path:
     """Refuse a path now rather than after an hour of computing."""
     path = Path(path)

@@ -156,6 +156,8 @@ class VLM:
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
         inputs, lengths = self.family.inputs(list(samples), answers)
+        device = next(self.model.parameters()).device
+        inputs, lengths = {key: value.to(device) for key, value in inputs.items()}, lengths.to(device)
         pictures = self.family.pictures(inputs, list(samples))
         return Encoded(samples, inputs, pictures, self.family.visual(inputs), lengths)
 
@@ -186,8 +188,10 @@ class VLM:
         return self.text(out[0, encoded.tokens.shape[1] :])
 
 
-def load(name_or_path: str | Path = "mini-s") -> VLM:
+def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) -> VLM:
     """Load an embedded model by name, or a model that `corelib train` wrote by its folder.
+
+    `checkpoint` loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -195,5 +199,6 @@ def load(name_or_path: str | Path = "mini-s") -> VLM:
     corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: mini-s, or ...
     """
     folder = store.locate(name_or_path)
-    model, processor, digest = store.load(folder)
-    return VLM(folder.name, model, Qwen3VL(model.config, processor), digest)
+    model, processor, digest = store.load(folder, checkpoint)
+    name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
+    return VLM(name, model, Qwen3VL(model.config, processor), digest)

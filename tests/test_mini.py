@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import Qwen2VLImageProcessorPil
 
 from corelib.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
@@ -16,6 +17,7 @@ from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, fit, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
+from corelib.vlm import load
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,30 @@ def test_damaged_weights_are_refused(saved, tmp_path):
     (folder / store.CHECKSUM).write_text("{")
     with pytest.raises(BadWeights, match="unreadable"):
         store.load(folder)
+
+
+def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
+    folder = _copy(saved, tmp_path)
+    with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
+        store.load(folder, "at")
+    earlier = tmp_path / "000010.safetensors"
+    save_file(store.half(build(SIZES["mini-s"], 1)), earlier)
+    store.add_checkpoint(folder, "before", earlier, 10)
+    store.add_checkpoint(folder, "at", earlier, 12)
+    assert {name: stage["step"] for name, stage in store.checkpoints(folder).items()} == {"before": 10, "at": 12}
+    vlm = load(folder, checkpoint="at")
+    assert vlm.name == "copy (at)" and vlm.sha256 == store.sha256(earlier) != store.verify(folder)
+    for (name, ours), (_, theirs) in zip(
+        vlm.model.named_parameters(), build(SIZES["mini-s"], 1).named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
+    with pytest.raises(UnknownName, match="allowed: before, at"):
+        load(folder, checkpoint="after")
+    kept = folder / store.EARLIER / "at.safetensors"
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(BadWeights, match="is damaged"):
+        load(folder, checkpoint="at")
+    assert load(folder).sha256 == store.verify(folder)  # the finished weights are as they were
 
 
 def test_what_is_not_a_model_is_refused(saved, tmp_path):

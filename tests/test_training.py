@@ -8,26 +8,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from corelib.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.formation import log_scores
+from corelib.mini import store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
+from corelib.training.curriculum import EVERYTHING, FINDING, RELATING, SEEING, STAGES, Curriculum
 from corelib.training.parallel import contribute
-from corelib.training.recipe import BINDING, SEEING, SNAPSHOTS, Recipe
-from corelib.training.run import read_log, train
-from corelib.training.trainer import Curriculum, Trainer
+from corelib.training.recipe import SNAPSHOTS, Recipe
+from corelib.training.run import read_log, ship, train
+from corelib.training.trainer import Trainer
+from corelib.vlm import load
 
 TINY = Recipe(
     processes=1,
     steps=4,
     warmup_steps=2,
     decay_steps=2,
-    pictures={"scenes": 1, "documents": 1, "video": 1, "needle": 2, "arithmetic": 2},
+    batch_scale=0.04,
     checkpoint_every=2,
     evaluate_every=50,
     evaluate_samples=2,
@@ -48,31 +51,85 @@ def test_a_packed_batch_teaches_answers_and_captions(name):
         assert len(answers) == 2 and set(answers) <= {question.answer for question in picture.questions}
 
 
+def test_a_batch_without_questions_is_scored_by_its_captions():
+    processor = MiniProcessor(build_tokenizer())
+    work = task("scenes", objects=2)
+    batch = pack(processor, work, [work.draw("train", 0, 0)], 0)
+    assert ANSWER not in batch.roles and CAPTION in batch.roles
+    perfect = torch.nn.functional.one_hot(batch.labels.roll(-1, 1), len(processor.tokenizer)) * 100.0
+    loss, accuracy = batch.loss(perfect, caption_weight=1.0)
+    assert loss.item() == pytest.approx(0, abs=1e-5) and accuracy == 1
+    told = (batch.roles == CAPTION) & (batch.labels != batch.end)
+    row, last = told.nonzero()[-1].tolist()
+    perfect[row, last - 1] = 0  # one caption token wrong: the first word of the vocabulary is guessed
+    assert batch.loss(perfect, caption_weight=1.0)[1] == pytest.approx(1 - 1 / told.sum().item())
+
+
 def test_the_curriculum_climbs_and_remembers():
     curriculum = Curriculum(promote_at=0.8)
     for _ in range(60):
         curriculum.learn("scenes", curriculum.rung["scenes"], 1.0)
-    assert curriculum.rung["scenes"] == len(SEEING["scenes"]) - 1 and curriculum.rung["video"] == 0
-    curriculum.learn("video", 1, 1.0)  # a rung that is not the current one teaches nothing about it
-    assert curriculum.running["video"] == 0
-    chosen = [curriculum.choose("scenes", np.random.default_rng(k)) for k in range(200)]
-    top = len(SEEING["scenes"]) - 1
+    top = len(SEEING.ladders["scenes"]) - 1
+    assert curriculum.rung == {"scenes": top, "documents": 0}
+    curriculum.learn("documents", 1, 1.0)  # a rung that is not the current one teaches nothing about it
+    assert curriculum.running["documents"] == 0
+    chosen = [curriculum.choose(np.random.default_rng(k))["scenes"] for k in range(200)]
     assert 0.6 < chosen.count(top) / 200 < 0.9 and max(chosen) == top
 
 
-def test_the_last_rung_is_at_least_the_default():
-    for name in ("scenes", "documents", "video"):
-        for field, value in BINDING[name][-1].difficulty.items():
+def _climb(curriculum, *names):
+    for _ in range(200):
+        for name in names:
+            curriculum.learn(name, curriculum.rung[name], 1.0)
+
+
+def test_the_next_stage_begins_when_the_goal_is_reached():
+    curriculum = Curriculum(promote_at=0.8)
+    _climb(curriculum, "scenes")
+    assert curriculum.advance() is None  # documents have not climbed
+    _climb(curriculum, "documents")
+    assert curriculum.advance() is FINDING and set(curriculum.rung.values()) == {0}
+    assert curriculum.advance() is None
+    _climb(curriculum, *FINDING.goal)
+    assert curriculum.advance() is RELATING
+    _climb(curriculum, *RELATING.goal)
+    assert curriculum.advance() is EVERYTHING and set(curriculum.rung) == set(TASKS)
+    _climb(curriculum, *TASKS)
+    assert curriculum.rung == {name: len(ladder) - 1 for name, ladder in EVERYTHING.ladders.items()}
+    assert curriculum.advance() is None  # there is nothing after it
+
+
+def test_every_task_is_trained_to_its_default_difficulty_or_beyond():
+    assert STAGES[-1] is EVERYTHING and set(EVERYTHING.ladders) == set(TASKS)
+    for name, ladder in EVERYTHING.ladders.items():
+        for field, value in ladder[-1].difficulty.items():
             assert value >= getattr(task(name), field), (name, field)
 
 
-def test_binding_starts_anew_and_survives_a_restart(tmp_path):
-    recipe = replace(TINY, seeing_steps=1)
-    trainer = Trainer(recipe, tmp_path)
-    assert trainer.curriculum.ladders is SEEING
+def test_a_new_language_model_keeps_the_tower_and_survives_a_restart(tmp_path):
+    trainer = Trainer(TINY, tmp_path)
     trainer.run(until=2)
-    assert trainer.curriculum.ladders is BINDING
-    assert Trainer(recipe, tmp_path).curriculum.ladders is BINDING
+    eyes = trainer.model.model.visual.patch_embed.proj.weight.clone()
+    trainer.renew_language()
+    trainer.save()
+    again = Trainer(TINY, tmp_path)
+    fresh = build(SIZES[TINY.size], TINY.seed).model
+    torch.testing.assert_close(again.model.model.visual.patch_embed.proj.weight, eyes.half().float(), atol=0, rtol=0)
+    assert not torch.equal(eyes.float(), fresh.visual.patch_embed.proj.weight)
+    for one, two in zip(again.model.model.language_model.parameters(), fresh.language_model.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=0, rtol=0)
+    assert again.began == 2 and again.recipe.rate(2, again.began) < again.recipe.rate(2)
+    again.run(until=3)
+
+
+def test_the_stage_survives_a_restart(tmp_path):
+    trainer = Trainer(TINY, tmp_path)
+    tasks = FINDING.ladders
+    trainer.curriculum = Curriculum(TINY.promote_at, 1, dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0.0))
+    trainer.curriculum.rung["documents"] = 1
+    trainer.run(until=1)
+    again = Trainer(TINY, tmp_path).curriculum
+    assert again.ladders is tasks and again.rung["documents"] == 1 and again.running == trainer.curriculum.running
 
 
 def test_resume_is_exact(tmp_path):
@@ -123,6 +180,19 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
     assert (tmp_path / "formation.safetensors").read_bytes() == before
 
 
+def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
+    recipe = replace(TINY, steps=12)
+    train(recipe, tmp_path / "run")
+    table = load_file(tmp_path / "run" / "formation.safetensors")
+    table["scenes/accuracy"] = torch.tensor([0.1, 0.5, 0.9]).half()  # of steps 0, 10, 12
+    save_file(table, tmp_path / "run" / "formation.safetensors")
+    monkeypatch.setattr(store, "ROOT", tmp_path / "weights")
+    folder = ship(tmp_path / "run", "mini-s")
+    steps = {name: stage["step"] for name, stage in store.checkpoints(folder).items()}
+    assert steps == {"before": 0, "at": 10, "after": 12}
+    assert load(folder, checkpoint="before").sha256 != load(folder).sha256
+
+
 def test_recipes_are_checked(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("steps = 5\nlearning_rats = 1\n")
@@ -133,9 +203,11 @@ def test_recipes_are_checked(tmp_path):
         Recipe.load(path)
     with pytest.raises(BadInput, match="steps must be 1 or more"):
         Recipe(steps=0)
+    with pytest.raises(BadInput, match="batch_scale must be above 0"):
+        Recipe(batch_scale=0)
     with pytest.raises(UnknownName, match="size"):
         Recipe(size="mini-xxl")
-    path.write_text("steps = 7\n[pictures]\nscenes = 2\n")
+    path.write_text("steps = 7\nbatch_scale = 0.5\n")
     assert Recipe.load(path).steps == 7
     with pytest.raises(BadInput, match="until"):
         train(TINY, tmp_path / "run", until=0)
@@ -145,9 +217,8 @@ def test_recipes_are_checked(tmp_path):
 
 def test_two_processes_do_the_work_of_one(tmp_path):
     """The shares of a batch add up to its gradient, and a team of two trains like one process."""
-    pictures = {"scenes": 0, "documents": 0, "video": 0, "needle": 4, "arithmetic": 0}
-    recipe = replace(TINY, pictures=pictures, steps=2)
-    rungs = {"needle": SEEING["needle"][1]}
+    recipe = replace(TINY, batch_scale=0.25, steps=2)
+    rungs = {"needle": EVERYTHING.ladders["needle"][1]}
     gradients = []
     for processes in (1, 2):
         model, plan = build(SIZES["mini-s"], 0), replace(recipe, processes=processes)
@@ -161,5 +232,5 @@ def test_two_processes_do_the_work_of_one(tmp_path):
         trainer = Trainer(replace(recipe, processes=processes), tmp_path / str(processes))
         trainer.run()
         assert trainer.team is None
-        logs.append([entry["needle"]["loss"] for entry in read_log(tmp_path / str(processes))])
+        logs.append([entry["documents"]["loss"] for entry in read_log(tmp_path / str(processes))])
     assert logs[0] == pytest.approx(logs[1], abs=1e-3)

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from corelib.experiments.profiling import measure
 from corelib.families.qwen3_vl import Qwen3VL
@@ -20,6 +22,25 @@ from corelib.tasks import DOMAINS, task
 from corelib.vlm import VLM
 
 SCHEMA = "corelib/formation/1"
+
+
+POINTS = ("before", "at", "after")  # the phase transition
+
+
+def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
+    """The snapshots before, at and after the phase transition, by position (our definition).
+
+    With accuracy rising from its first to its last value: `before` is the last snapshot that has made less than 10 %
+    of the rise before `at`, the first to have made half of it; `after` is the first from there on with 90 %.
+
+    >>> turning_points(torch.tensor([0.10, 0.12, 0.15, 0.60, 0.80, 0.93, 0.95]))
+    {'before': 2, 'at': 3, 'after': 5}
+    """
+    risen = (accuracy - accuracy[0]) / (accuracy[-1] - accuracy[0])
+    at = int((risen >= 0.5).nonzero()[0])
+    before = int((risen[:at] < 0.1).nonzero()[-1])
+    after = at + int((risen[at:] >= 0.9).nonzero()[0])
+    return {"before": before, "at": at, "after": after}
 
 
 def score_model(

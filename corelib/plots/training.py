@@ -28,16 +28,17 @@ def _smooth(values: np.ndarray, width: int) -> np.ndarray:
 def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Figure:
     """Loss and training accuracy (running means), and accuracy on `validate` at the default difficulty (dots).
 
-    The curriculum makes a task harder when its accuracy is high, so training accuracy falls back at each rung.
+    The curriculum makes a task harder when its accuracy is high, so training accuracy falls back at each rung. A task's
+    curve begins where the curriculum takes it up.
     """
-    steps = np.array([entry["step"] for entry in log])
     figure, axes = sheet(10.0, 3.8, columns=2)
     left, right = axes[0]
     for name, colour in TASK_COLOURS.items():
-        mine = [entry[name] for entry in log if name in entry]
-        if len(mine) != len(log):
+        mine = [entry for entry in log if name in entry]
+        if not mine:
             continue
-        loss, accuracy = (np.array([entry[key] for entry in mine]) for key in ("loss", "accuracy"))
+        steps = np.array([entry["step"] for entry in mine])
+        loss, accuracy = (np.array([entry[name][key] for entry in mine]) for key in ("loss", "accuracy"))
         left.plot(steps, _smooth(loss, width), color=colour, linewidth=1.6, label=name)
         right.plot(steps, _smooth(accuracy, width), color=colour, linewidth=1.2, alpha=0.55)
         tested = [(entry["step"], entry["validate"][name]) for entry in log if "validate" in entry]

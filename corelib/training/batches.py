@@ -1,4 +1,4 @@
-"""Training batches: one picture, several questions about it, then a caption, in one packed sequence.
+"""Training batches: one picture, several questions about it (or none), then a caption, in one packed sequence.
 
     ▦ digit on red square ? 7 <|im_end|> digit left of blue star ? 3 <|im_end|> list : red square 7 …
 
@@ -37,18 +37,25 @@ class Batch:
         return self.inputs["input_ids"]
 
     def loss(self, logits: Float[Tensor, "batch token word"], caption_weight: float) -> tuple[Tensor, float]:
-        """Cross-entropy of answers + `caption_weight` · captions, and the share of answer tokens
-        (the closing token aside) that were right."""
+        """Cross-entropy of answers + `caption_weight` · captions, and the share of answers that were right (of
+        caption tokens, if nothing was asked). An answer is right if all its tokens are, the closing one aside."""
         targets, roles = self.labels[:, 1:], self.roles[:, 1:]
         learned = roles > 0
-        guesses, targets, roles = logits[:, :-1][learned].float(), targets[learned], roles[learned]
+        guesses, targets, kinds = logits[:, :-1][learned].float(), targets[learned], roles[learned]
         each = torch.nn.functional.cross_entropy(guesses, targets, reduction="none")
-        answers, captions = roles == ANSWER, roles == CAPTION
-        loss = each[answers].mean()
+        answers, captions = kinds == ANSWER, kinds == CAPTION
+        loss = each.new_zeros(())
+        if answers.any():
+            loss = loss + each[answers].mean()
         if captions.any():
             loss = loss + caption_weight * each[captions].mean()
-        told = answers & (targets != self.end)
-        return loss, (guesses.argmax(-1) == targets)[told].float().mean().item()
+        right = (guesses.argmax(-1) == targets) | (targets == self.end)
+        if not answers.any():
+            return loss, right[targets != self.end].float().mean().item()
+        begins = ((self.roles[:, 1:] == ANSWER) & (self.roles[:, :-1] != ANSWER))[learned]
+        number = begins.cumsum(0)[answers]  # of the answer that a token belongs to, from 1
+        mistakes = torch.bincount(number, weights=(~right[answers]).float(), minlength=int(number.max()) + 1)[1:]
+        return loss, (mistakes == 0).float().mean().item()
 
 
 def pack(
@@ -62,7 +69,7 @@ def pack(
         kinds = [question.kind for question in picture.questions]
         weights = np.array([task.kinds[kind] / kinds.count(kind) for kind in kinds])
         count = min(questions, int((weights > 0).sum()))
-        chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum())
+        chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum()) if count else ()
         turns = [(picture.questions[k].text, picture.questions[k].answer, ANSWER) for k in chosen]
         if picture.caption[0]:
             turns.append((*picture.caption, CAPTION))

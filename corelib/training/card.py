@@ -6,7 +6,6 @@ README.md beside the weights.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +20,15 @@ from corelib.vlm import load
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run
 TEST_SEED = 2026  # of the `test` split: no run was tuned on it
-RELATED = {
-    "scenes": "Referring expressions: a handwritten digit on one of 12 coloured shapes, or on its neighbour.",
-    "documents": "Find the field, read its value: 2 printed pages with 8 three-digit fields each.",
-    "video": "Which object, which frame: 6 frames with 4 objects each, through the video path.",
-    "needle": "Text only: a key → value list of 8 entries.",
+SCENES, DOCUMENTS, VIDEO, NEEDLE = (task(name) for name in ("scenes", "documents", "video", "needle"))
+DATA = {
+    "scenes": f"Referring expressions: a handwritten digit on one of {SCENES.objects} coloured shapes, or on its "
+    "neighbour.",
+    "documents": f"Find the field, read its value: {DOCUMENTS.pages} printed pages with {DOCUMENTS.fields} fields "
+    f"each, {DOCUMENTS.digits} digits a value.",
+    "video": f"Which object, which frame: {VIDEO.frames} frames with {VIDEO.regulars + 1} objects each, through the "
+    "video path.",
+    "needle": f"Text only: a key → value list of {NEEDLE.entries} entries.",
     "arithmetic": "Text only, nothing to retrieve: sums of two digits.",
 }
 
@@ -56,7 +59,7 @@ def measure_card(
             "steps": state["step"],
             "planned": recipe.steps,
             "hours": round(state["seconds"] / 3600, 2),
-            "processor": f"{platform.machine()} processor, 2 cores, no accelerator",
+            "machine": state["machine"],
         },
         "test": {"split": "test", "seed": TEST_SEED, "results": tests},
         "bars": {name: {"bar": bar, "met": tests[name]["base"]["accuracy"] >= bar} for name, bar in BARS.items()},
@@ -68,17 +71,22 @@ def _interval(part: dict | None) -> str:
     return "–" if part is None else f"{part['accuracy']:.3f} ({part['low']:.3f}–{part['high']:.3f})"
 
 
+def _machine(facts: dict) -> str:
+    where = "no accelerator" if facts["device"] == "cpu" else f"an accelerator ({facts['device']})"
+    return f"{facts['cores']} {facts['processor']} cores and {where}"
+
+
 def render(card: dict) -> str:
     """The card as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
     results = test["results"]
-    unfinished = [
-        f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest of "
-        "the project run; no conclusion about heads may be drawn from them.",
-        "",
-    ]
-    if training["steps"] >= training["planned"]:
-        unfinished = []
+    unfinished = []
+    if training["steps"] < training["planned"]:
+        unfinished = [
+            f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest "
+            "of the project run; no conclusion about heads may be drawn from them.",
+            "",
+        ]
     lines = [
         f"# {model['name']}",
         "",
@@ -128,13 +136,14 @@ def render(card: dict) -> str:
         "",
         "## Training",
         "",
-        f"{training['steps']} steps, {training['hours']} hours on an {training['processor']} (shared with other work). "
+        f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
+        "work). "
         f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}, the rest in `recipe.toml`; "
         "`corelib train recipe.toml --out run` repeats it.",
         "",
         "## Data",
         "",
-        *(f"* `{name}`: {text}" for name, text in RELATED.items()),
+        *(f"* `{name}`: {text}" for name, text in DATA.items()),
         "",
         "Drawn on the fly from real parts: 1,797 handwritten digits (UCI, through scikit-learn), photographs that "
         "scikit-learn, scikit-image and matplotlib ship, and matplotlib's DejaVu fonts. Splits share no digit and no "

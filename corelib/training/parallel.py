@@ -19,8 +19,10 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import task
 from corelib.training.batches import pack
-from corelib.training.recipe import Recipe, Rung
+from corelib.training.curriculum import Rung
+from corelib.training.recipe import Recipe
 
+MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
@@ -31,12 +33,12 @@ def contribute(
     device = next(model.parameters()).device
     entries = {}
     for name, rung in rungs.items():
-        work, count = task(name, **rung.difficulty), recipe.pictures[name] * rung.times
-        first = step * 8 * recipe.pictures[name]
+        work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
+        first = step * MOST_PICTURES
         drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
         if not drawn:
             continue
-        batch = pack(processor, work, drawn, recipe.questions[name]).to(device)
+        batch = pack(processor, work, drawn, rung.questions).to(device)
         loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)

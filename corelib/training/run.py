@@ -15,8 +15,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from corelib.errors import BadInput
-from corelib.experiments.formation import log_scores
+from corelib.experiments.formation import log_scores, turning_points
 from corelib.mini import store
 from corelib.results import check_writable
 from corelib.training.recipe import RECIPES, Recipe
@@ -63,10 +65,15 @@ def read_log(folder: str | Path) -> list[dict]:
 
 
 def ship(folder: str | Path, name: str) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`, with its recipe and its head scores."""
-    target = store.ROOT / name
-    shutil.copytree(Path(folder) / "model", target, dirs_exist_ok=True)
+    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and the
+    checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
+    folder, target = Path(folder), store.ROOT / name
+    shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     for end in (".safetensors", ".json"):
-        shutil.copy((Path(folder) / "formation").with_suffix(end), target)
+        shutil.copy((folder / "formation").with_suffix(end), target)
+    table = load_file(folder / "formation.safetensors")
+    for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
+        step = int(table["steps"][snapshot])
+        store.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
     return target

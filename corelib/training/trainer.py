@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,43 +17,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.errors import BadResults
+from corelib.experiments.validity import accuracy
+from corelib.families.qwen3_vl import Qwen3VL
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
+from corelib.mini.store import half
 from corelib.mini.vocabulary import build_tokenizer
-from corelib.results import read_json, write_json
+from corelib.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
-from corelib.training.batches import ANSWER, pack
+from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import Team, contribute
-from corelib.training.recipe import BINDING, SEEING, SNAPSHOTS, Recipe, Rung
-
-
-@dataclass
-class Curriculum:
-    """Where each task stands on its ladder. A task climbs when its running accuracy reaches `promote_at`."""
-
-    promote_at: float
-    ladders: Mapping[str, tuple[Rung, ...]] = field(default_factory=lambda: SEEING)
-    rung: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEEING, 0))
-    running: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SEEING, 0.0))
-
-    def begin(self, ladders: Mapping[str, tuple[Rung, ...]]) -> None:
-        """Start again at the foot of other ladders."""
-        self.ladders = ladders
-        self.rung = dict.fromkeys(ladders, 0)
-        self.running = dict.fromkeys(ladders, 0.0)
-
-    def choose(self, name: str, rng: np.random.Generator) -> int:
-        """Mostly the highest rung reached, at times a lower one, so that nothing is forgotten."""
-        top = self.rung[name]
-        return int(rng.integers(top)) if top and rng.random() < 0.25 else top
-
-    def learn(self, name: str, rung: int, accuracy: float) -> None:
-        if rung != self.rung[name]:
-            return
-        self.running[name] += 0.1 * (accuracy - self.running[name])
-        if self.running[name] >= self.promote_at and rung + 1 < len(self.ladders[name]):
-            self.rung[name] += 1
-            self.running[name] -= 0.1
+from corelib.training.recipe import SNAPSHOTS, Recipe
+from corelib.vlm import VLM
 
 
 class Trainer:
@@ -69,6 +43,7 @@ class Trainer:
         )
         self.curriculum = Curriculum(recipe.promote_at)
         self.step, self.seconds = 0, 0.0
+        self.began = 0  # the step at which the language model was new
         self.team: Team | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "state.json").exists():
@@ -76,17 +51,15 @@ class Trainer:
 
     def advance(self) -> dict:
         """One step: a batch of every task, one update. Returns what the log keeps."""
-        if self.step == self.recipe.seeing_steps:
-            self.curriculum.begin(BINDING)
         if self.team is None:
             self.team = Team(self.recipe, self.model)
         rng = np.random.default_rng([self.recipe.seed, self.step])
-        chosen = {name: self.curriculum.choose(name, rng) for name, count in self.recipe.pictures.items() if count}
+        chosen = self.curriculum.choose(rng)
         rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
         self.team.ask(self.step, rungs)
         shares = [contribute(self.model, self.processor, self.recipe, self.step, rungs, 0), *self.team.gather()]
-        entry: dict = {"step": self.step}
+        entry: dict = {"step": self.step, "stage": self.curriculum.stage}
         for name, rung in chosen.items():
             parts = [share[name] for share in shares if name in share]
             loss, accuracy = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
@@ -94,27 +67,28 @@ class Trainer:
             entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate(self.step)
+            group["lr"] = self.recipe.rate(self.step, self.began)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
+        stage = self.curriculum.advance()
+        if stage is not None and stage.new_language:
+            self.renew_language()
         return {**entry, "norm": round(norm.item(), 3)}
 
-    @torch.no_grad()
+    def renew_language(self) -> None:
+        """Keep the vision tower, in half precision as it would ship, and put an untrained language model behind it."""
+        new = dict(build(SIZES[self.recipe.size], self.recipe.seed).named_parameters())
+        for name, parameter in self.model.named_parameters():
+            parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
+        self.optimiser.state.clear()
+        self.began = self.step
+
     def evaluate(self) -> dict[str, float]:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
-        self.model.eval()
-        scores = {}
-        for name in TASKS:
-            work, right = task(name), []
-            for start in range(0, self.recipe.evaluate_samples, 32):
-                drawn = [work.draw("validate", 0, start + k) for k in range(32)]
-                batch = pack(self.processor, work, drawn, 1).to(self.device)
-                guesses = self.model(**batch.inputs, use_cache=False).logits[:, :-1].argmax(-1)
-                wrong = (guesses != batch.labels[:, 1:]) & (batch.roles[:, 1:] == ANSWER)
-                right += (~wrong.any(1)).tolist()
-            scores[name] = round(sum(right) / len(right), 4)
-        return scores
+        vlm = VLM(self.recipe.size, self.model.eval(), Qwen3VL(self.model.config, self.processor))
+        options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
+        return {name: accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
 
     def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
         """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
@@ -131,7 +105,7 @@ class Trainer:
             with open(self.folder / "log.jsonl", "a") as log:
                 log.write(json.dumps(entry) + "\n")
             report(entry)
-            if self.step in SNAPSHOTS:
+            if self.step - self.began in SNAPSHOTS:
                 self.snapshot()
             if self.step % self.recipe.checkpoint_every == 0 or self.step == stop:
                 self.save()
@@ -143,12 +117,12 @@ class Trainer:
         """The weights of this step in half precision, for the chapter on how heads form."""
         (self.folder / "snapshots").mkdir(exist_ok=True)
         path = self.folder / "snapshots" / f"{self.step:06d}.safetensors"
-        save_file(half(self.model), path)
+        write_whole(path, lambda beside: save_file(half(self.model), beside))
 
     def save(self) -> None:
         """Write the whole state beside the old one, then swap: a kill at any moment leaves one good state."""
-        tensors = {f"model.{k}": v for k, v in unique(self.model).items()}
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}  # tied ones once
+        tensors = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
         for parameter, state in self.optimiser.state.items():
             for key, value in state.items():
                 tensors[f"optimiser.{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
@@ -160,7 +134,10 @@ class Trainer:
                 "schema": "corelib/training-state/1",
                 "recipe": self.recipe.as_dict(),
                 "step": self.step,
+                "began": self.began,
                 "seconds": self.seconds,
+                "machine": {**machine(), "device": self.device},
+                "stage": self.curriculum.stage,
                 "rung": self.curriculum.rung,
                 "running": self.curriculum.running,
             },
@@ -182,22 +159,14 @@ class Trainer:
         parameters = dict(self.model.named_parameters())
         for name, parameter in parameters.items():
             parameter.data.copy_(tensors[f"model.{name}"])
-            self.optimiser.state[parameter] = {
-                key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.curriculum.ladders = SEEING if self.step <= self.recipe.seeing_steps else BINDING
-        self.curriculum.rung, self.curriculum.running = state["rung"], state["running"]
+            if f"optimiser.step.{name}" in tensors:  # a new stage has no history
+                self.optimiser.state[parameter] = {
+                    key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+        self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
+        position = {key: state[key] for key in ("stage", "rung", "running")}
+        self.curriculum = Curriculum(self.recipe.promote_at, **position)
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines
             kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]
-            log.write_text("".join(line + "\n" for line in kept))
-
-
-def unique(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters by name; tied ones once."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def half(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.to("cpu", torch.float16).contiguous() for name, parameter in unique(model).items()}
+            write_whole(log, lambda beside: beside.write_text("".join(line + "\n" for line in kept)))
