@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
-from corelib.training.curriculum import EVERYTHING, FINDING, RELATING, SEEING, STAGES, Curriculum
+from corelib.training.curriculum import EVERYTHING, FINDING, PLACING, POLISHING, RELATING, SEEING, STAGES, Curriculum
 from corelib.training.parallel import contribute
+from corelib.training.placing import FACTS, directions, facts, label, state_facts
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
 from corelib.training.trainer import Trainer
@@ -88,10 +91,11 @@ def test_the_next_stage_begins_when_the_goal_is_reached():
     _climb(curriculum, "scenes")
     assert curriculum.advance() is None  # documents have not climbed
     _climb(curriculum, "documents")
-    assert curriculum.advance() is FINDING and set(curriculum.rung.values()) == {0}
+    assert curriculum.advance() is PLACING and set(curriculum.rung.values()) == {0}
+    for stage, following in pairwise((PLACING, POLISHING, FINDING, RELATING)):  # these have their time
+        assert [curriculum.advance() for _ in range(stage.steps - 1)] == [None] * (stage.steps - 1)
+        assert curriculum.advance() is following
     assert curriculum.advance() is None
-    _climb(curriculum, *FINDING.goal)
-    assert curriculum.advance() is RELATING
     _climb(curriculum, *RELATING.goal)
     assert curriculum.advance() is EVERYTHING and set(curriculum.rung) == set(TASKS)
     _climb(curriculum, *TASKS)
@@ -124,12 +128,66 @@ def test_a_new_language_model_keeps_the_tower_and_survives_a_restart(tmp_path):
 
 def test_the_stage_survives_a_restart(tmp_path):
     trainer = Trainer(TINY, tmp_path)
-    tasks = FINDING.ladders
-    trainer.curriculum = Curriculum(TINY.promote_at, 1, dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0.0))
+    tasks, stage = RELATING.ladders, STAGES.index(RELATING)
+    trainer.curriculum = Curriculum(TINY.promote_at, stage, dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0.0), taken=7)
     trainer.curriculum.rung["documents"] = 1
     trainer.run(until=1)
     again = Trainer(TINY, tmp_path).curriculum
     assert again.ladders is tasks and again.rung["documents"] == 1 and again.running == trainer.curriculum.running
+    assert again.taken == 8
+
+
+def test_a_cooling_stage_ends_cold():
+    stage = STAGES.index(POLISHING)
+    assert [Curriculum(0.8, stage, {}, {}, taken=k).warmth for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
+    assert Curriculum(0.8, STAGES.index(PLACING), {}, {}, taken=PLACING.steps - 1).warmth == 1.0
+
+
+def test_every_token_states_the_questions_it_answers():
+    """Facts stand where the evidence is, and only there; a tower that states them exactly has nothing to learn."""
+    picture, _ = task("scenes", objects=9, rows=3, columns=3).draw("train", 0, 0)
+    labelled = label([picture])
+    assert labelled.holds.shape == (9, len(FACTS)) and labelled.grids.tolist() == [[1, 6, 6]]
+    for cell, holds in enumerate(labelled.holds):  # a full grid: one object a token, in raster order
+        x, y = 32 * (cell % 3) + 16, 32 * (cell // 3) + 16
+        here = [q for q in picture.questions if (b := q.evidence[0]).x0 < x < b.x1 and b.y0 < y < b.y1]
+        assert {FACTS[k] for k in holds.nonzero().flatten()} == {fact for q in here for fact in facts(q)}
+        sides = {fact.split()[0] for q in here for fact in facts(q) if q.kind == "relation"} - {"digit"}
+        assert len(sides) == 2 + (x == 48) + (y == 48)
+
+    known = labelled.holds.float() @ directions(128)[: len(FACTS)]
+
+    class Tower(torch.nn.Module):
+        def forward(self, patches, grid_thw):
+            return SimpleNamespace(pooler_output=self.says, deepstack_features=[self.says])
+
+    tower = Tower()
+    tower.says = known
+    loss, accuracy = state_facts(tower, labelled)
+    assert accuracy == 1 and loss < 2
+    tower.says = known.roll(1, 0)
+    worse, accuracy = state_facts(tower, labelled)
+    assert accuracy < 0.2 and worse > 10 * loss
+
+
+def test_pages_and_frames_are_labelled_each_for_itself():
+    page, _ = task("documents").draw("train", 0, 0)
+    clip, _ = task("video", frames=2).draw("train", 0, 0)
+    labelled = label([page, clip])
+    parts = labelled.holds.split([48, 48, 9, 9])
+    told = [{FACTS[k].split()[0] for k in part.any(0).nonzero().flatten()} for part in parts]
+    assert told == [{"field", "digit"}] * 2 + [{"on", "digit"}] * 2
+
+
+def test_the_tower_learns_alone(tmp_path):
+    trainer = Trainer(TINY, tmp_path)
+    stage = STAGES.index(PLACING)
+    trainer.curriculum = Curriculum(0.8, stage, dict.fromkeys(PLACING.ladders, 0), dict.fromkeys(PLACING.ladders, 0.0))
+    trainer.renew_language()
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.run(until=2)
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(".visual." in name for name in moved)
 
 
 def test_resume_is_exact(tmp_path):
@@ -223,7 +281,7 @@ def test_two_processes_do_the_work_of_one(tmp_path):
     for processes in (1, 2):
         model, plan = build(SIZES["mini-s"], 0), replace(recipe, processes=processes)
         for share in range(processes):
-            contribute(model, MiniProcessor(build_tokenizer()), plan, 3, rungs, share)
+            contribute(model, MiniProcessor(build_tokenizer()), plan, 3, rungs, "both", share)
         gradients.append([p.grad for p in model.model.language_model.parameters()])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-3)

@@ -20,17 +20,31 @@ from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import task
 from corelib.training.batches import pack
 from corelib.training.curriculum import Rung
+from corelib.training.placing import label, state_facts
 from corelib.training.recipe import Recipe
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
+def set_learning(model: nn.Module, learns: str) -> None:
+    """Let the vision `tower` learn, the `language` model, or `both`."""
+    model.model.visual.requires_grad_(learns != "language")
+    model.model.language_model.requires_grad_(learns != "tower")
+
+
 def contribute(
-    model: nn.Module, processor: MiniProcessor, recipe: Recipe, step: int, rungs: Mapping[str, Rung], share: int
+    model: nn.Module,
+    processor: MiniProcessor,
+    recipe: Recipe,
+    step: int,
+    rungs: Mapping[str, Rung],
+    learns: str,
+    share: int,
 ) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
     device = next(model.parameters()).device
+    set_learning(model, learns)
     entries = {}
     for name, rung in rungs.items():
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
@@ -38,8 +52,12 @@ def contribute(
         drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
         if not drawn:
             continue
-        batch = pack(processor, work, drawn, rung.questions).to(device)
-        loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
+        if learns == "tower":
+            labelled = label([picture for picture, _ in drawn]).to(device)
+            loss, accuracy = state_facts(model.model.visual, labelled)
+        else:
+            batch = pack(processor, work, drawn, rung.questions).to(device)
+            loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
     return entries
@@ -77,9 +95,9 @@ class Team:
             process.start()
             self.members.append((process, here, gradients))
 
-    def ask(self, step: int, rungs: Mapping[str, Rung]) -> None:
+    def ask(self, step: int, rungs: Mapping[str, Rung], learns: str) -> None:
         for _, pipe, _ in self.members:
-            pipe.send((step, dict(rungs)))
+            pipe.send((step, dict(rungs), learns))
 
     def gather(self) -> list[Entries]:
         """Wait for the helpers, and add their gradients to the model's."""
@@ -90,6 +108,8 @@ class Team:
                 raise entries
             found.append(entries)
             for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+                if not parameter.requires_grad:
+                    continue
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
         return found
 

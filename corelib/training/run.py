@@ -3,7 +3,7 @@
 folder/
     state.json, state-….safetensors    everything the next step depends on
     log.jsonl                          one line a step: loss, accuracy, rung of every task
-    snapshots/000123.safetensors       weights at log-spaced steps, in half precision
+    snapshots/000123.safetensors       weights at log-spaced steps since the language model was new, in half precision
     formation.safetensors (.json)      scores of all heads at those steps
     model/                             the finished model
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +58,9 @@ class Trainer:
         chosen = self.curriculum.choose(rng)
         rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
-        self.team.ask(self.step, rungs)
-        shares = [contribute(self.model, self.processor, self.recipe, self.step, rungs, 0), *self.team.gather()]
+        order = (self.step, rungs, self.curriculum.now.learns)
+        self.team.ask(*order)
+        shares = [contribute(self.model, self.processor, self.recipe, *order, 0), *self.team.gather()]
         entry: dict = {"step": self.step, "stage": self.curriculum.stage}
         for name, rung in chosen.items():
             parts = [share[name] for share in shares if name in share]
@@ -67,22 +69,26 @@ class Trainer:
             entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate(self.step, self.began)
+            group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.warmth
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         stage = self.curriculum.advance()
-        if stage is not None and stage.new_language:
+        if stage is not None and stage.fresh:
             self.renew_language()
         return {**entry, "norm": round(norm.item(), 3)}
 
     def renew_language(self) -> None:
-        """Keep the vision tower, in half precision as it would ship, and put an untrained language model behind it."""
+        """Keep the vision tower, in half precision as it would ship, and put an untrained language model behind it.
+
+        Snapshots of the old one go: its heads are gone too.
+        """
         new = dict(build(SIZES[self.recipe.size], self.recipe.seed).named_parameters())
         for name, parameter in self.model.named_parameters():
             parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
         self.optimiser.state.clear()
         self.began = self.step
+        shutil.rmtree(self.folder / "snapshots", ignore_errors=True)
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
@@ -140,6 +146,7 @@ class Trainer:
                 "stage": self.curriculum.stage,
                 "rung": self.curriculum.rung,
                 "running": self.curriculum.running,
+                "taken": self.curriculum.taken,
             },
         )
         for old in self.folder.glob("state-*.safetensors"):
@@ -164,7 +171,7 @@ class Trainer:
                     key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
                 }
         self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
-        position = {key: state[key] for key in ("stage", "rung", "running")}
+        position = {key: state[key] for key in ("stage", "rung", "running", "taken")}
         self.curriculum = Curriculum(self.recipe.promote_at, **position)
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines

@@ -1,0 +1,121 @@
+"""What the vision tower learns by itself: every visual token says which questions it answers.
+
+For each question that can be asked about a picture, the tokens of its evidence learn what the question names and what
+the answer is:
+
+    digit on red square ? 7        →  "on red", "on square", "digit 0: 7"
+    digit left of red square ? 4   →  "left red", "left square", "digit 0: 4"   (on the neighbour)
+    room on page 1 ? 471           →  "field room", "digit 0: 4", "digit 1: 7", "digit 2: 1"
+
+Each of these facts has a fixed direction, orthogonal to all others. A token states a fact by pointing there:
+
+    p(fact | token) = sigmoid(3 · ⟨token / rms(token), direction⟩ − 5),
+
+and the loss is the cross-entropy of all facts at all tokens. The language model takes no part. Large models get such a
+tower ready-made: theirs has learned from pictures with texts before any language model sees through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor, nn
+
+from corelib.mini.architecture import MERGE, PATCH
+from corelib.mini.processing import patchify
+from corelib.regions import Grid, tokens_of_box
+from corelib.tasks import Picture, Question
+from corelib.tasks.documents import LABELS
+from corelib.tasks.scenes import RELATIONS
+from corelib.tasks.shapes import COLOURS, SHAPES
+
+SIDES = ("on", *(name.split()[0] for name in RELATIONS))
+DIGITS = 3  # the most that a value has
+FACTS = (
+    *(f"{side} {word}" for side in SIDES for word in (*COLOURS, *SHAPES)),
+    *(f"field {label}" for label in LABELS),
+    *(f"digit {place}: {digit}" for place in range(DIGITS) for digit in range(10)),
+)
+GAIN, BIAS = 3.0, -5.0
+
+
+def facts(question: Question) -> tuple[str, ...]:
+    """What a token should know in order to answer `question`.
+
+    >>> facts(Question("relation", "digit left of red square ?", "4"))
+    ('left red', 'left square', 'digit 0: 4')
+    """
+    words = question.text.split()
+    if question.kind == "field":
+        named = [f"field {words[0]}"]
+    else:
+        side = next((word for word in words if word in SIDES[1:]), "on")
+        named = [f"{side} {word}" for word in words if word in COLOURS or word in SHAPES]
+    told = () if question.kind == "frame" else enumerate(question.answer)  # which frame it is, a frame cannot know
+    return (*named, *(f"digit {place}: {digit}" for place, digit in told))
+
+
+@lru_cache(maxsize=4)
+def directions(width: int) -> Float[Tensor, "fact width"]:
+    """One direction a fact, orthonormal, the same in every run."""
+    random = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(random).Q[: len(FACTS)]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures cut into patches, and what holds at each of their visual tokens."""
+
+    patches: Float[Tensor, "patch pixel"]
+    grids: Int[Tensor, "picture 3"]
+    holds: Bool[Tensor, "token fact"]
+
+    def to(self, device: torch.device) -> Labelled:
+        return Labelled(self.patches.to(device), self.grids.to(device), self.holds.to(device))
+
+
+def _token_facts(
+    image: Image.Image, grid: tuple[int, int, int], asked: Sequence[Question]
+) -> Bool[Tensor, "token fact"]:
+    size = Grid(grid[1] // MERGE, grid[2] // MERGE, image.width, image.height, patch=PATCH, merge=MERGE)
+    holds = torch.zeros(size.tokens, len(FACTS), dtype=torch.bool)
+    for question in asked:
+        known = [FACTS.index(fact) for fact in facts(question)]
+        for box in question.evidence:
+            tokens = tokens_of_box(size, replace(box, image=0))
+            holds[tokens[:, None], known] = True
+    return holds
+
+
+def label(pictures: Sequence[Picture]) -> Labelled:
+    """All questions of all pictures (pages, frames), as facts on their tokens."""
+    patches, grids, holds = [], [], []
+    for picture in pictures:
+        for number, image in enumerate(picture.images):
+            cut, grid = patchify(image)
+            mine = [question for question in picture.questions if question.evidence[0].image == number]
+            patches.append(cut)
+            grids.append(grid)
+            holds.append(_token_facts(image, grid, mine))
+    return Labelled(torch.cat(patches), torch.tensor(grids), torch.cat(holds))
+
+
+def state_facts(tower: nn.Module, labelled: Labelled) -> tuple[Tensor, float]:
+    """The loss, at the tower's end and where DeepStack takes its features; and the share of tokens with something to
+    say that state exactly the facts that hold there."""
+    out = tower(labelled.patches, grid_thw=labelled.grids)
+    target = labelled.holds.float()
+    loss = target.new_zeros(())
+    for features in (*out.deepstack_features, out.pooler_output):
+        scaled = nn.functional.rms_norm(features, features.shape[-1:])
+        logits = GAIN * scaled @ directions(features.shape[-1]).to(features).T + BIAS
+        each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        loss = loss + each.sum(1).mean()
+    telling = labelled.holds.any(1)
+    exact = ((logits > 0) == labelled.holds).all(1)[telling]
+    return loss, exact.float().mean().item()
