@@ -84,7 +84,8 @@ def render(card: dict) -> str:
     if training["steps"] < training["planned"]:
         unfinished = [
             f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest "
-            "of the project run; no conclusion about heads may be drawn from them.",
+            "of the project run; no conclusion about heads may be drawn from them. They were put together from runs "
+            "that tried out the curriculum, so the recipe does not repeat them exactly.",
             "",
         ]
     lines = [
@@ -138,6 +139,8 @@ def render(card: dict) -> str:
         "",
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
+        "The vision tower was first taught by itself what stands where and beside what, then left as it is; the "
+        "language model was trained behind it (`corelib/training/curriculum.py`, `placing.py`). "
         f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}, the rest in `recipe.toml`; "
         "`corelib train recipe.toml --out run` repeats it.",
         "",
