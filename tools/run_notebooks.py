@@ -35,7 +35,12 @@ def run(path: Path) -> float:
     notebook = nbformat.read(path, 4)
     start = time.perf_counter()
     NotebookClient(
-        notebook, timeout=900, kernel_name="python3", record_timing=False, resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": path.parent}},
     ).execute()
     notebook.metadata.language_info = {"name": "python"}
     notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}

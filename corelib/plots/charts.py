@@ -54,7 +54,7 @@ def ranked_curve(
     if controls:
         panel.legend(loc="upper right")
     panel.axvspan(0.4, chosen.sum() + 0.5, color=EVIDENCE, alpha=0.08, linewidth=0)
-    panel.set(xlim=(0.4, len(order) + 0.8), ylim=(min(0.0, low.min()) * 1.05, high.max() * 1.2))
+    panel.set(xlim=(0.4, len(order) + 0.8), ylim=(min(0.0, low.min()) * 1.05, high.max() * 1.3))
     panel.set(xlabel=f"heads, highest {label} first (shaded: the top {fraction:.0%})", ylabel=label)
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
