@@ -137,6 +137,17 @@ def test_the_stage_survives_a_restart(tmp_path):
     assert again.taken == 8
 
 
+def test_relations_come_one_by_one():
+    asked = [rung.difficulty.get("relations", task("scenes").relations) for rung in RELATING.ladders["scenes"]]
+    assert [len(names) for names in asked] == [1, 2, 3, 4]
+    picture, _ = task("scenes", relations=asked[0]).draw("train", 0, 0)
+    whole, _ = task("scenes").draw("train", 0, 0)
+    mine = [q for q in whole.questions if q.kind == "attribute" or asked[0][0] in q.text]
+    assert list(picture.questions) == mine  # the rest is as it was, distractors too
+    with pytest.raises(UnknownName, match="relation"):
+        task("scenes", relations=("beside",)).draw("train", 0, 0)
+
+
 def test_a_cooling_stage_ends_cold():
     stage = STAGES.index(POLISHING)
     assert [Curriculum(0.8, stage, {}, {}, taken=k).warmth for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from corelib.errors import check_known
 from corelib.tasks.assets import background
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import CELL, Thing, paint, palette
@@ -35,6 +36,7 @@ class Scenes(Task):
     rows: int = 6
     columns: int = 6
     relational: float = 0.3  # the share of questions that go by way of a neighbour
+    relations: tuple[str, ...] = tuple(RELATIONS)  # the kinds of neighbour that are asked for
     clutter: float = 0.5  # 0: plain background, 1: the bare photograph
     jitter: int = 2
 
@@ -45,6 +47,8 @@ class Scenes(Task):
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         cells = self.rows * self.columns
         self._require(1 <= self.objects <= min(36, cells), f"objects must be 1…{min(36, cells)}, got {self.objects}")
+        for name in self.relations:
+            check_known("relation", name, RELATIONS)
         self._require(0 <= self.relational <= 1, f"relational must lie in [0, 1], got {self.relational}")
         self._require(0 <= self.clutter <= 1, f"clutter must lie in [0, 1], got {self.clutter}")
         where = rng.permutation(cells)[: self.objects]
@@ -71,6 +75,8 @@ class Scenes(Task):
                 if (anchor.row + dy, anchor.column + dx) in at
             }
             for name, target in neighbours.items():
+                if name not in self.relations:
+                    continue
                 rivals = [t for t in things if t not in (target, anchor)]
                 rivals = [t for t in rivals if t.resembles(target) or t in neighbours.values()]
                 questions.append(

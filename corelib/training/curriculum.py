@@ -7,7 +7,7 @@ falling rate. Then it is finished, and stays as it is.
 *Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
 attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
 do not get past one attribute either.
-*Relating*: from a thing that was found to what stands beside it, and from one page to two.
+*Relating*: from a thing that was found to what stands beside it, first to one side only; and from one page to two.
 *Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
 now: a model that first learns to copy from text does not look.
 """
@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from corelib.tasks.scenes import RELATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,10 @@ class Rung:
     questions: int  # 0: the model only lists what it sees
 
 
-def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3) -> Rung:
+def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
     difficulty = {"objects": objects, "rows": side, "columns": side, "relational": relational}
+    if sides < len(RELATIONS):
+        difficulty["relations"] = tuple(RELATIONS)[:sides]
     return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
@@ -79,7 +83,7 @@ FINDING = Stage(
 )
 RELATING = Stage(
     {
-        "scenes": (_scenes(12, 6, 20, 12, relational=0.6),),
+        "scenes": tuple(_scenes(12, 6, 20, 12, relational=0.6, sides=sides) for sides in (1, 2, 3, 4)),
         "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
         "video": (_clip(2, 16, 6), _clip(4, 12, 8)),
     },
