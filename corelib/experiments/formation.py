@@ -24,9 +24,6 @@ from corelib.vlm import VLM
 SCHEMA = "corelib/formation/1"
 
 
-POINTS = ("before", "at", "after")  # the phase transition
-
-
 def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     """The snapshots before, at and after the phase transition, by position (our definition).
 

@@ -65,13 +65,18 @@ def _checksums(folder: Path) -> dict:
     return promised
 
 
+def _earlier(folder: Path, checkpoint: str) -> Path:
+    return folder / EARLIER / f"{checkpoint}.safetensors"
+
+
 def verify(folder: Path, checkpoint: str | None = None) -> str:
     """The weights' sha256, after checking it against the one written when they were saved."""
-    if checkpoint is None:
-        weights, promised = folder / WEIGHTS, _checksums(folder)["sha256"]
-    else:
-        check_known(f"checkpoint of {folder.name}", checkpoint, tuple(checkpoints(folder)))
-        weights, promised = folder / EARLIER / f"{checkpoint}.safetensors", checkpoints(folder)[checkpoint]["sha256"]
+    weights, kept = folder / WEIGHTS, _checksums(folder)
+    if checkpoint is not None:
+        stages = kept.get("checkpoints", {})
+        check_known(f"checkpoint of {folder.name}", checkpoint, tuple(stages))
+        weights, kept = _earlier(folder, checkpoint), stages[checkpoint]
+    promised = kept["sha256"]
     try:
         found = sha256(weights)
     except OSError:
@@ -99,7 +104,7 @@ def load(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
     if checkpoint is not None:
-        earlier = load_file(folder / EARLIER / f"{checkpoint}.safetensors")
+        earlier = load_file(_earlier(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return model.eval(), MiniProcessor(tokenizer), digest
@@ -145,7 +150,7 @@ def save(folder: Path, model: Qwen3VLForConditionalGeneration, processor: MiniPr
 
 def add_checkpoint(folder: Path, name: str, weights: Path, step: int) -> None:
     """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name."""
-    kept = folder / EARLIER / f"{name}.safetensors"
+    kept = _earlier(folder, name)
     kept.parent.mkdir(exist_ok=True)
     write_whole(kept, lambda beside: shutil.copyfile(weights, beside))
     promised = _checksums(folder)

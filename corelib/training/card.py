@@ -80,7 +80,7 @@ def render(card: dict) -> str:
     """The card as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
     results = test["results"]
-    unfinished = []
+    unfinished, repeats = [], "; `corelib train recipe.toml --out run` repeats it."
     if training["steps"] < training["planned"]:
         unfinished = [
             f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest "
@@ -88,6 +88,7 @@ def render(card: dict) -> str:
             "that tried out the curriculum, so the recipe does not repeat them exactly.",
             "",
         ]
+        repeats = "."
     lines = [
         f"# {model['name']}",
         "",
@@ -141,8 +142,7 @@ def render(card: dict) -> str:
         "work). "
         "The vision tower was first taught by itself what stands where and beside what, then left as it is; the "
         "language model was trained behind it (`corelib/training/curriculum.py`, `placing.py`). "
-        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}, the rest in `recipe.toml`; "
-        "`corelib train recipe.toml --out run` repeats it.",
+        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}, the rest in `recipe.toml`{repeats}",
         "",
         "## Data",
         "",

@@ -15,6 +15,7 @@ now: a model that first learns to copy from text does not look.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -27,13 +28,12 @@ class Rung:
 
     difficulty: dict
     pictures: int
-    questions: int  # 0: the model only lists what it sees
+    questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
 
 
 def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
-    difficulty = {"objects": objects, "rows": side, "columns": side, "relational": relational}
-    if sides < len(RELATIONS):
-        difficulty["relations"] = tuple(RELATIONS)[:sides]
+    shown = {"objects": objects, "rows": side, "columns": side}
+    difficulty = {**shown, "relational": relational, "relations": tuple(RELATIONS)[:sides]}
     return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
@@ -49,15 +49,18 @@ def _list(entries: int) -> Rung:
     return Rung(difficulty={"entries": entries}, pictures=16, questions=6)
 
 
+Part = Literal["tower", "language", "both"]
+
+
 @dataclass(frozen=True)
 class Stage:
     """Tasks that are trained together, each with its ladder."""
 
     ladders: dict[str, tuple[Rung, ...]]
-    goal: tuple[str, ...] = ()  # the stage ends when these tasks have climbed their ladders
-    steps: int | None = None  # or after so many steps
+    goal: tuple[str, ...] = ()  # the stage ends when these tasks have climbed their ladders,
+    steps: int | None = None  # or, if this is given, after so many steps
     fresh: bool = False  # it begins with an untrained language model, and the optimiser and the warm-up begin anew
-    learns: str = "both"  # "tower", "language" or "both"; the rest stays as it is
+    learns: Part = "both"  # the rest stays as it is
     cooling: bool = False  # the learning rate falls to zero over its steps
 
 
@@ -106,7 +109,7 @@ STAGES = (SEEING, PLACING, POLISHING, FINDING, RELATING, EVERYTHING)
 @dataclass
 class Curriculum:
     """Where a run stands. A task climbs a rung when its running accuracy reaches `promote_at`; the next stage begins
-    when the tasks that are this one's goal have reached it on their last rung.
+    when the tasks that are this one's goal have reached it on their last rung, or when its steps are taken.
 
     >>> curriculum = Curriculum(promote_at=0.8)
     >>> curriculum.rung

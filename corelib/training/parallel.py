@@ -19,7 +19,7 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import task
 from corelib.training.batches import pack
-from corelib.training.curriculum import Rung
+from corelib.training.curriculum import Part, Rung
 from corelib.training.placing import label, state_facts
 from corelib.training.recipe import Recipe
 
@@ -27,7 +27,7 @@ MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
-def set_learning(model: nn.Module, learns: str) -> None:
+def set_learning(model: nn.Module, learns: Part) -> None:
     """Let the vision `tower` learn, the `language` model, or `both`."""
     model.model.visual.requires_grad_(learns != "language")
     model.model.language_model.requires_grad_(learns != "tower")
@@ -39,7 +39,7 @@ def contribute(
     recipe: Recipe,
     step: int,
     rungs: Mapping[str, Rung],
-    learns: str,
+    learns: Part,
     share: int,
 ) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
@@ -95,7 +95,7 @@ class Team:
             process.start()
             self.members.append((process, here, gradients))
 
-    def ask(self, step: int, rungs: Mapping[str, Rung], learns: str) -> None:
+    def ask(self, step: int, rungs: Mapping[str, Rung], learns: Part) -> None:
         for _, pipe, _ in self.members:
             pipe.send((step, dict(rungs), learns))
 
