@@ -124,3 +124,11 @@ def test_nothing_is_left_behind(tmp_path):
 @pytest.mark.parametrize(("shade", "ink"), [((1, 1, 1), plots.INK), ((0, 0, 0.2), "white")])
 def test_ink_can_be_read(shade, ink):
     assert ink_on(shade) == ink
+
+
+def test_a_new_stage_of_training_is_marked():
+    entry = {"scenes": {"loss": 1.0, "accuracy": 0.5}}
+    log = [{"step": step, "stage": step // 4, **entry} for step in range(10)]
+    for panel in plots.draw_training(log).axes:
+        upright = [line.get_xdata()[0] for line in panel.lines if len(set(line.get_xdata())) == 1]
+        assert upright == [4, 8]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.errors import BadInput, BadResults, UnknownName
-from corelib.experiments.formation import log_scores
+from corelib.experiments.formation import log_scores, turning_points
 from corelib.mini import store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
@@ -137,9 +137,9 @@ def test_the_stage_survives_a_restart(tmp_path):
     assert again.taken == 8
 
 
-def test_relations_come_one_by_one():
+def test_relations_come_side_by_side():
     asked = [rung.difficulty.get("relations", task("scenes").relations) for rung in RELATING.ladders["scenes"]]
-    assert [len(names) for names in asked] == [1, 2, 3, 4]
+    assert [len(names) for names in asked] == [1, 2, 3, 4, 4]
     picture, _ = task("scenes", relations=asked[0]).draw("train", 0, 0)
     whole, _ = task("scenes").draw("train", 0, 0)
     mine = [q for q in whole.questions if q.kind == "attribute" or asked[0][0] in q.text]
@@ -260,6 +260,11 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     steps = {name: stage["step"] for name, stage in store.checkpoints(folder).items()}
     assert steps == {"before": 0, "at": 10, "after": 12}
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
+
+
+def test_a_run_that_learned_nothing_has_no_turning_points():
+    with pytest.raises(BadResults, match=r"from 0.30 to 0.10 over 3 snapshots"):
+        turning_points(torch.tensor([0.3, 0.2, 0.1]))
 
 
 def test_recipes_are_checked(tmp_path):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from corelib.errors import BadResults
 from corelib.experiments.profiling import measure
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.mini.processing import MiniProcessor
@@ -33,7 +34,13 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     >>> turning_points(torch.tensor([0.10, 0.12, 0.15, 0.60, 0.80, 0.93, 0.95]))
     {'before': 2, 'at': 3, 'after': 5}
     """
-    risen = (accuracy - accuracy[0]) / (accuracy[-1] - accuracy[0])
+    rise = float(accuracy[-1] - accuracy[0])
+    if not rise > 0:
+        raise BadResults(
+            f"accuracy goes from {accuracy[0]:.2f} to {accuracy[-1]:.2f} over {len(accuracy)} snapshots: "
+            "only a run that learned has turning points"
+        )
+    risen = (accuracy - accuracy[0]) / rise
     at = int((risen >= 0.5).nonzero()[0])
     before = int((risen[:at] < 0.1).nonzero()[-1])
     after = at + int((risen[at:] >= 0.9).nonzero()[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -29,7 +31,7 @@ def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Fig
     """Loss and training accuracy (running means), and accuracy on `validate` at the default difficulty (dots).
 
     The curriculum makes a task harder when its accuracy is high, so training accuracy falls back at each rung. A task's
-    curve begins where the curriculum takes it up.
+    curve begins where the curriculum takes it up. Thin upright lines: another stage of the curriculum begins.
     """
     figure, axes = sheet(10.0, 3.8, columns=2)
     left, right = axes[0]
@@ -48,7 +50,10 @@ def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Fig
     right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1.02))
     right.text(0.99, 0.02, "thin: training · dots: validate", transform=right.transAxes, ha="right", color=MUTED)
     left.legend(loc="upper right")
+    stages = [now["step"] for before, now in itertools.pairwise(log) if now["stage"] != before["stage"]]
     for panel in (left, right):
+        for step in stages:
+            panel.axvline(step, color=LINE, linewidth=0.9, zorder=0)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     title(figure, heading or "A training run")

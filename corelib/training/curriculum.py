@@ -7,7 +7,8 @@ falling rate. Then it is finished, and stays as it is.
 *Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
 attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
 do not get past one attribute either.
-*Relating*: from a thing that was found to what stands beside it, first to one side only; and from one page to two.
+*Relating*: from a thing that was found to what stands beside it, first to one side only, where many things stand; and
+from one page to two, from two frames to six.
 *Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
 now: a model that first learns to copy from text does not look.
 """
@@ -86,9 +87,12 @@ FINDING = Stage(
 )
 RELATING = Stage(
     {
-        "scenes": tuple(_scenes(12, 6, 20, 12, relational=0.6, sides=sides) for sides in (1, 2, 3, 4)),
+        "scenes": (
+            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in (1, 2, 3, 4)),
+            _scenes(12, 6, 20, 12, relational=0.6),
+        ),
         "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
-        "video": (_clip(2, 16, 6), _clip(4, 12, 8)),
+        "video": (_clip(2, 16, 6), _clip(3, 14, 8), _clip(4, 12, 8), _clip(6, 10, 10)),
     },
     goal=("scenes", "documents"),
     learns="language",
