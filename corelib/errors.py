@@ -51,6 +51,10 @@ class BadWeights(CorelibError, ValueError):
     """A checkpoint that is missing, damaged, or not of the model it is said to be."""
 
 
+class MissingPackage(CorelibError, ImportError):
+    """An optional package that is not installed."""
+
+
 class UnsupportedArchitecture(CorelibError, ValueError):
     """A model whose attention cannot be reached through the attention interface of transformers."""
 

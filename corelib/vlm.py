@@ -22,15 +22,19 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from corelib import embedded
 from corelib.attention import attention_modules
-from corelib.errors import BadInput, check_known
+from corelib.bridge import store as bridge_store
+from corelib.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.families.base import Family, Picture
 from corelib.families.qwen3_vl import Qwen3VL
-from corelib.mini import store
+from corelib.families.smolvlm import SmolVLM
+from corelib.mini import store as mini_store
 from corelib.regions import tokens_of_box
 from corelib.tasks.sample import Box, Sample
 
 ROWS = ("answer", "last", "question")
+KINDS = {"qwen3_vl": (mini_store, Qwen3VL), "smolvlm": (bridge_store, SmolVLM)}  # by config.json's model_type
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,11 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) 
         ...
     corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: mini-s, or ...
     """
-    folder = store.locate(name_or_path)
+    folder = embedded.locate(name_or_path)
+    kind = embedded.kind(folder)
+    if kind not in KINDS:
+        raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(KINDS)}")
+    store, family = KINDS[kind]
     model, processor, digest = store.load(folder, checkpoint)
     name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
-    return VLM(name, model, Qwen3VL(model.config, processor), digest)
+    return VLM(name, model, family(model.config, processor), digest)

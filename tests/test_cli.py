@@ -69,10 +69,10 @@ def test_bad_input_is_one_line(tmp_path, arguments, says):
 def test_tampered_weights_stop_the_command(tmp_path):
     import shutil
 
-    from corelib.mini import store
+    from corelib import embedded
 
-    folder = shutil.copytree(store.ROOT / "mini-s", tmp_path / "mini")
-    with open(folder / store.WEIGHTS, "r+b") as file:
+    folder = shutil.copytree(embedded.home("mini-s"), tmp_path / "mini")
+    with open(folder / embedded.WEIGHTS, "r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)
         file.seek(-1, 2)

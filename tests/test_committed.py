@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import binom, spearmanr
 
+from corelib import embedded
 from corelib.experiments.profiling import profile
 from corelib.experiments.validity import accuracy
 from corelib.heads import HeadScores
-from corelib.mini import store
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card, render
 from corelib.training.recipe import Recipe
 from corelib.vlm import load
 
-NAMES = store.names()
+NAMES = embedded.names()
 
 
 def test_the_embedded_model_is_there():
@@ -26,9 +26,9 @@ def test_the_embedded_model_is_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_result_names_these_weights(name):
-    folder = store.ROOT / name
-    digest = store.verify(folder)
-    results = [path for path in folder.rglob("*.json") if path.name not in ("config.json", store.CHECKSUM)]
+    folder = embedded.home(name)
+    digest = embedded.verify(folder)
+    results = [path for path in folder.rglob("*.json") if path.name not in ("config.json", embedded.CHECKSUM)]
     results = [path for path in results if "schema" in json.loads(path.read_text())]
     assert {"card.json", *(f"{domain}.json" for domain in DOMAINS)} <= {path.name for path in results}
     for path in results:
@@ -38,7 +38,7 @@ def test_every_result_names_these_weights(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_what_its_numbers_say(name):
-    folder = store.ROOT / name
+    folder = embedded.home(name)
     card = read_card(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
     assert card["recipe"] == Recipe.load(folder / "recipe.toml").as_dict()
@@ -46,7 +46,7 @@ def test_the_card_says_what_its_numbers_say(name):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_cards_accuracy_can_be_had_again(domain):
-    said = read_card(store.ROOT / "mini-s")["test"]["results"][domain]["base"]["accuracy"]
+    said = read_card(embedded.home("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
     found = accuracy(load("mini-s"), task(domain), split="test", seed=TEST_SEED, samples=64)
     right = round(found["accuracy"] * 64)
     assert binom.cdf(right, 64, said) > 1e-4, (said, found)
@@ -54,7 +54,7 @@ def test_the_cards_accuracy_can_be_had_again(domain):
 
 
 def test_committed_head_scores_can_be_had_again(vlm):
-    committed = HeadScores.load(store.ROOT / "mini-s" / "scores" / "scenes.json")
+    committed = HeadScores.load(embedded.home("mini-s") / "scores" / "scenes.json")
     assert committed.task["samples"] == 256 and committed.task["split"] == "select"
     found = profile(vlm, task("scenes"), samples=64)
     assert spearmanr(np.ravel(found.scores), np.ravel(committed.scores)).statistic > 0.8

@@ -35,6 +35,7 @@ FLOORS = {
     "results": 0,
     "store": 0,
     "errors": 0,
+    "embedded": 0,
     "mini": 0,
     "bridge": 0,
 }

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import Qwen2VLImageProcessorPil
 
+from corelib import embedded
 from corelib.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
 from corelib.mini import store
 from corelib.mini.architecture import SIZES, build
@@ -77,7 +78,7 @@ def test_saving_and_loading_round_trips_in_half_precision(saved):
     original = build(SIZES["mini-s"], 0)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), original.named_parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
-    assert digest == store.sha256(saved / store.WEIGHTS) and len(processor.tokenizer) == len(build_tokenizer())
+    assert digest == embedded.sha256(saved / embedded.WEIGHTS) and len(processor.tokenizer) == len(build_tokenizer())
 
 
 def test_the_parameter_count_is_what_the_issue_allows():
@@ -92,7 +93,7 @@ def _copy(saved, tmp_path):
 
 def test_damaged_weights_are_refused(saved, tmp_path):
     folder = _copy(saved, tmp_path)
-    weights = folder / store.WEIGHTS
+    weights = folder / embedded.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadWeights, match="is damaged"):
@@ -104,7 +105,7 @@ def test_damaged_weights_are_refused(saved, tmp_path):
     with pytest.raises(BadWeights, match="missing"):
         store.load(folder)
     weights.write_bytes(whole)
-    (folder / store.CHECKSUM).write_text("{")
+    (folder / embedded.CHECKSUM).write_text("{")
     with pytest.raises(BadWeights, match="unreadable"):
         store.load(folder)
 
@@ -114,37 +115,37 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
         store.load(folder, "at")
     earlier = tmp_path / "000010.safetensors"
-    save_file(store.half(build(SIZES["mini-s"], 1)), earlier)
-    store.add_checkpoint(folder, "before", earlier, 10)
-    store.add_checkpoint(folder, "at", earlier, 12)
-    assert {name: stage["step"] for name, stage in store.checkpoints(folder).items()} == {"before": 10, "at": 12}
+    save_file(embedded.half(dict(build(SIZES["mini-s"], 1).named_parameters())), earlier)
+    embedded.add_checkpoint(folder, "before", earlier, 10)
+    embedded.add_checkpoint(folder, "at", earlier, 12)
+    assert {name: stage["step"] for name, stage in embedded.checkpoints(folder).items()} == {"before": 10, "at": 12}
     vlm = load(folder, checkpoint="at")
-    assert vlm.name == "copy (at)" and vlm.sha256 == store.sha256(earlier) != store.verify(folder)
+    assert vlm.name == "copy (at)" and vlm.sha256 == embedded.sha256(earlier) != embedded.verify(folder)
     for (name, ours), (_, theirs) in zip(
         vlm.model.named_parameters(), build(SIZES["mini-s"], 1).named_parameters(), strict=True
     ):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
     with pytest.raises(UnknownName, match="allowed: before, at"):
         load(folder, checkpoint="after")
-    kept = folder / store.EARLIER / "at.safetensors"
+    kept = folder / embedded.EARLIER / "at.safetensors"
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(BadWeights, match="is damaged"):
         load(folder, checkpoint="at")
-    assert load(folder).sha256 == store.verify(folder)  # the finished weights are as they were
+    assert load(folder).sha256 == embedded.verify(folder)  # the finished weights are as they were
 
 
 def test_what_is_not_a_model_is_refused(saved, tmp_path):
     with pytest.raises(UnknownName, match="unknown model 'mini-z'"):
-        store.locate("mini-z")
+        embedded.locate("mini-z")
     with pytest.raises(BadInput, match="is not a model"):
-        store.locate(tmp_path)
+        embedded.locate(tmp_path)
     with pytest.raises(BadInput, match="is not a model"):
-        store.locate(tmp_path / "nowhere")
+        embedded.locate(tmp_path / "nowhere")
     folder = _copy(saved, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     with pytest.raises(UnsupportedArchitecture, match="'gpt2'"):
-        store.load(folder)
+        load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(BadInput, match=r"config\.json"):
-        store.load(folder)
+        load(folder)

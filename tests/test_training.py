@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from corelib import embedded
 from corelib.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.formation import log_scores, turning_points
-from corelib.mini import store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
-from corelib.training.curriculum import EVERYTHING, FINDING, PLACING, POLISHING, RELATING, SEEING, STAGES, Curriculum
+from corelib.training.curricula import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
+from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import contribute
 from corelib.training.placing import FACTS, directions, facts, label, state_facts
+from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
 from corelib.training.trainer import Trainer
@@ -60,16 +61,16 @@ def test_a_batch_without_questions_is_scored_by_its_captions():
     batch = pack(processor, work, [work.draw("train", 0, 0)], 0)
     assert ANSWER not in batch.roles and CAPTION in batch.roles
     perfect = torch.nn.functional.one_hot(batch.labels.roll(-1, 1), len(processor.tokenizer)) * 100.0
-    loss, accuracy = batch.loss(perfect, caption_weight=1.0)
+    loss, accuracy = batch.loss(perfect[:, :-1][batch.learned], caption_weight=1.0)
     assert loss.item() == pytest.approx(0, abs=1e-5) and accuracy == 1
     told = (batch.roles == CAPTION) & (batch.labels != batch.end)
     row, last = told.nonzero()[-1].tolist()
     perfect[row, last - 1] = 0  # one caption token wrong: the first word of the vocabulary is guessed
-    assert batch.loss(perfect, caption_weight=1.0)[1] == pytest.approx(1 - 1 / told.sum().item())
+    assert batch.loss(perfect[:, :-1][batch.learned], caption_weight=1.0)[1] == pytest.approx(1 - 1 / told.sum().item())
 
 
 def test_the_curriculum_climbs_and_remembers():
-    curriculum = Curriculum(promote_at=0.8)
+    curriculum = Curriculum(0.8, MINI)
     for _ in range(60):
         curriculum.learn("scenes", curriculum.rung["scenes"], 1.0)
     top = len(SEEING.ladders["scenes"]) - 1
@@ -87,7 +88,7 @@ def _climb(curriculum, *names):
 
 
 def test_the_next_stage_begins_when_the_goal_is_reached():
-    curriculum = Curriculum(promote_at=0.8)
+    curriculum = Curriculum(0.8, MINI)
     _climb(curriculum, "scenes")
     assert curriculum.advance() is None  # documents have not climbed
     _climb(curriculum, "documents")
@@ -104,7 +105,7 @@ def test_the_next_stage_begins_when_the_goal_is_reached():
 
 
 def test_every_task_is_trained_to_its_default_difficulty_or_beyond():
-    assert STAGES[-1] is EVERYTHING and set(EVERYTHING.ladders) == set(TASKS)
+    assert MINI[-1] is EVERYTHING and set(EVERYTHING.ladders) == set(TASKS)
     for name, ladder in EVERYTHING.ladders.items():
         for field, value in ladder[-1].difficulty.items():
             assert value >= getattr(task(name), field), (name, field)
@@ -128,8 +129,8 @@ def test_a_new_language_model_keeps_the_tower_and_survives_a_restart(tmp_path):
 
 def test_the_stage_survives_a_restart(tmp_path):
     trainer = Trainer(TINY, tmp_path)
-    tasks, stage = RELATING.ladders, STAGES.index(RELATING)
-    trainer.curriculum = Curriculum(TINY.promote_at, stage, dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0.0), taken=7)
+    tasks, stage = RELATING.ladders, MINI.index(RELATING)
+    trainer.curriculum = Curriculum(TINY.promote_at, MINI, stage, taken=7)
     trainer.curriculum.rung["documents"] = 1
     trainer.run(until=1)
     again = Trainer(TINY, tmp_path).curriculum
@@ -149,51 +150,44 @@ def test_relations_come_side_by_side():
 
 
 def test_a_cooling_stage_ends_cold():
-    stage = STAGES.index(POLISHING)
-    assert [Curriculum(0.8, stage, {}, {}, taken=k).warmth for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
-    assert Curriculum(0.8, STAGES.index(PLACING), {}, {}, taken=PLACING.steps - 1).warmth == 1.0
+    stage = MINI.index(POLISHING)
+    assert [Curriculum(0.8, MINI, stage, {}, {}, taken=k).warmth for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
+    assert Curriculum(0.8, MINI, MINI.index(PLACING), {}, {}, taken=PLACING.steps - 1).warmth == 1.0
 
 
 def test_every_token_states_the_questions_it_answers():
     """Facts stand where the evidence is, and only there; a tower that states them exactly has nothing to learn."""
     picture, _ = task("scenes", objects=9, rows=3, columns=3).draw("train", 0, 0)
-    labelled = label([picture])
-    assert labelled.holds.shape == (9, len(FACTS)) and labelled.grids.tolist() == [[1, 6, 6]]
-    for cell, holds in enumerate(labelled.holds):  # a full grid: one object a token, in raster order
+    labelled = label([picture], enrol(TINY).family.grid)
+    assert labelled.shape == (9, len(FACTS))
+    for cell, holds in enumerate(labelled):  # a full grid: one object a token, in raster order
         x, y = 32 * (cell % 3) + 16, 32 * (cell // 3) + 16
         here = [q for q in picture.questions if (b := q.evidence[0]).x0 < x < b.x1 and b.y0 < y < b.y1]
         assert {FACTS[k] for k in holds.nonzero().flatten()} == {fact for q in here for fact in facts(q)}
         sides = {fact.split()[0] for q in here for fact in facts(q) if q.kind == "relation"} - {"digit"}
         assert len(sides) == 2 + (x == 48) + (y == 48)
 
-    known = labelled.holds.float() @ directions(128)[: len(FACTS)]
-
-    class Tower(torch.nn.Module):
-        def forward(self, patches, grid_thw):
-            return SimpleNamespace(pooler_output=self.says, deepstack_features=[self.says])
-
-    tower = Tower()
-    tower.says = known
-    loss, accuracy = state_facts(tower, labelled)
+    known = labelled.float() @ directions(128)[: len(FACTS)]
+    known = torch.nn.functional.rms_norm(known, (128,))
+    loss, accuracy = state_facts([known, known], labelled)
     assert accuracy == 1 and loss < 2
-    tower.says = known.roll(1, 0)
-    worse, accuracy = state_facts(tower, labelled)
+    worse, accuracy = state_facts([known.roll(1, 0)] * 2, labelled)
     assert accuracy < 0.2 and worse > 10 * loss
 
 
 def test_pages_and_frames_are_labelled_each_for_itself():
     page, _ = task("documents").draw("train", 0, 0)
     clip, _ = task("video", frames=2).draw("train", 0, 0)
-    labelled = label([page, clip])
-    parts = labelled.holds.split([48, 48, 9, 9])
+    labelled = label([page, clip], enrol(TINY).family.grid)
+    parts = labelled.split([48, 48, 9, 9])
     told = [{FACTS[k].split()[0] for k in part.any(0).nonzero().flatten()} for part in parts]
     assert told == [{"field", "digit"}] * 2 + [{"on", "digit"}] * 2
 
 
 def test_the_tower_learns_alone(tmp_path):
     trainer = Trainer(TINY, tmp_path)
-    stage = STAGES.index(PLACING)
-    trainer.curriculum = Curriculum(0.8, stage, dict.fromkeys(PLACING.ladders, 0), dict.fromkeys(PLACING.ladders, 0.0))
+    stage = MINI.index(PLACING)
+    trainer.curriculum = Curriculum(0.8, MINI, stage)
     trainer.renew_language()
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.run(until=2)
@@ -243,9 +237,7 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
     assert facts["task"]["split"] == "select" and facts["steps"] == steps
     assert facts["model"]["sha256"]
     before = (tmp_path / "formation.safetensors").read_bytes()
-    model = Trainer(TINY, tmp_path).model
-    out = tmp_path / "formation.safetensors"
-    log_scores(tmp_path / "snapshots", model, MiniProcessor(build_tokenizer()), out, facts=facts["model"])
+    log_scores(tmp_path / "snapshots", load(tmp_path / "model"), tmp_path / "formation.safetensors")
     assert (tmp_path / "formation.safetensors").read_bytes() == before
 
 
@@ -255,9 +247,9 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     table = load_file(tmp_path / "run" / "formation.safetensors")
     table["scenes/accuracy"] = torch.tensor([0.1, 0.5, 0.9]).half()  # of steps 0, 10, 12
     save_file(table, tmp_path / "run" / "formation.safetensors")
-    monkeypatch.setattr(store, "ROOT", tmp_path / "weights")
+    monkeypatch.setattr(embedded, "PACKAGE", tmp_path / "package")
     folder = ship(tmp_path / "run", "mini-s")
-    steps = {name: stage["step"] for name, stage in store.checkpoints(folder).items()}
+    steps = {name: stage["step"] for name, stage in embedded.checkpoints(folder).items()}
     assert steps == {"before": 0, "at": 10, "after": 12}
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
 
@@ -295,10 +287,11 @@ def test_two_processes_do_the_work_of_one(tmp_path):
     rungs = {"needle": EVERYTHING.ladders["needle"][1]}
     gradients = []
     for processes in (1, 2):
-        model, plan = build(SIZES["mini-s"], 0), replace(recipe, processes=processes)
+        plan = replace(recipe, processes=processes)
+        pupil = enrol(plan)
         for share in range(processes):
-            contribute(model, MiniProcessor(build_tokenizer()), plan, 3, rungs, "both", share)
-        gradients.append([p.grad for p in model.model.language_model.parameters()])
+            contribute(pupil, plan, 3, rungs, "both", share)
+        gradients.append([p.grad for p in pupil.model.model.language_model.parameters()])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-3)
     logs = []

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from corelib.errors import BadResults
 from corelib.experiments.profiling import measure
-from corelib.families.qwen3_vl import Qwen3VL
-from corelib.mini.processing import MiniProcessor
 from corelib.results import software, write_json, write_whole
 from corelib.tasks import DOMAINS, task
 from corelib.vlm import VLM
@@ -47,50 +45,45 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     return {"before": before, "at": at, "after": after}
 
 
-def score_model(
-    model: torch.nn.Module, processor: MiniProcessor, *, samples: int, seed: int
-) -> dict[str, torch.Tensor]:
+def score_model(vlm: VLM, *, samples: int, seed: int) -> dict[str, torch.Tensor]:
     """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
-    vlm = VLM("training", model, Qwen3VL(model.config, processor))
-    training = model.training
-    model.eval()
+    training = vlm.model.training
+    vlm.model.eval()
     scores = {}
     for domain in DOMAINS:
         found = measure(vlm, task(domain), split="select", samples=samples, seed=seed, batch=64)
         scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
         scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
         scores[f"{domain}/logprob"] = found.logprob.mean()
-    model.train(training)
+    vlm.model.train(training)
     return scores
 
 
 def log_scores(
     snapshots: Path,
-    model: torch.nn.Module,
-    processor: MiniProcessor,
+    vlm: VLM,
     out: Path,
     *,
-    facts: dict,
     samples: int = 96,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
 
-    `facts` name the finished model (name, sha256). `out` gets `steps` and one tensor a quantity, [step, layer, head];
-    `out` with `.json` says what it is. Snapshots that were scored before are not scored again.
+    `vlm` is the finished model; its weights are overwritten. `out` gets `steps` and one tensor a quantity,
+    [step, layer, head]; `out` with `.json` says what it is. Snapshots that were scored before are not scored again.
     """
     paths = sorted(Path(snapshots).glob("*.safetensors"))
     kept = load_file(out) if out.exists() else {}
     done = kept.pop("steps").tolist() if kept else []
     rows = {step: {key: value[k] for key, value in kept.items()} for k, step in enumerate(done)}
-    parameters = dict(model.named_parameters())
+    parameters = dict(vlm.model.named_parameters())
     for number, path in enumerate(paths):
         step = int(path.stem)
         if step not in rows:
             for name, tensor in load_file(path).items():
                 parameters[name].data.copy_(tensor)
-            rows[step] = score_model(model, processor, samples=samples, seed=seed)
+            rows[step] = score_model(vlm, samples=samples, seed=seed)
         progress(number + 1, len(paths))
     steps = sorted(rows)
     table = {key: torch.stack([rows[step][key] for step in steps]).half() for key in rows[steps[0]]}
@@ -100,7 +93,7 @@ def log_scores(
         out.with_suffix(".json"),
         {
             "schema": SCHEMA,
-            "model": facts,
+            "model": {"name": vlm.name, "sha256": vlm.sha256},
             "task": {"domains": DOMAINS, "split": "select", "seed": seed, "samples": samples},
             "steps": steps,
             "software": software(),

@@ -10,25 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
+from PIL import Image
 from torch import Tensor
 
 from corelib.errors import BadInput
-from corelib.families.base import Family, Picture
-from corelib.mini.processing import MiniProcessor
-from corelib.mini.prompt import opening
+from corelib.families.base import Family, Picture, runs
+from corelib.mini.processing import MiniProcessor, fit
 from corelib.regions import Grid
 from corelib.tasks.sample import Sample
-
-
-def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
-    """Positions of each unbroken run of True.
-
-    >>> [run.tolist() for run in runs(torch.tensor([True, True, False, True]))]
-    [[0, 1], [3]]
-    """
-    positions = marked.nonzero().flatten()
-    breaks = (positions.diff() > 1).nonzero().flatten() + 1
-    return [run for run in torch.tensor_split(positions, breaks.tolist()) if len(run)]
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,9 @@ class Qwen3VL(Family):
         unknown = tokenizer.unk_token_id
         rows, lengths = [], []
         for sample in samples:
-            head = opening(sample.domain, len(sample.images), video=sample.video, context=sample.context)
+            head = self.processor.opening(
+                sample.domain, len(sample.images), video=sample.video, context=sample.context
+            )
             asked = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
             if unknown in asked or not asked:
                 words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())
@@ -60,6 +51,13 @@ class Qwen3VL(Family):
         clips = [list(s.images) if s.video else [] for s in samples]
         ids, pixels = self.processor.expand(rows, stills, clips)
         return self.processor.pad(ids, pixels), torch.tensor(lengths)
+
+    def grid(self, image: Image.Image) -> Grid:
+        width, height = fit(image).size
+        vision = self.config.vision_config
+        merge, patch = vision.spatial_merge_size, vision.patch_size
+        cell = patch * merge
+        return Grid(height // cell, width // cell, image.width, image.height, patch=patch, merge=merge)
 
     def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
         ids = inputs["input_ids"]

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from corelib.errors import BadInput
 from corelib.mini.architecture import MERGE, PATCH
+from corelib.mini.prompt import END, opening
 
 CELL = PATCH * MERGE  # pixels a visual token covers, each way
 MAX_CELLS = 4096  # visual tokens of one picture, at most
@@ -51,6 +52,13 @@ class MiniProcessor:
     """Tokenizer and image preprocessing of the mini models."""
 
     tokenizer: PreTrainedTokenizerFast
+    end = END
+    opening = staticmethod(opening)
+
+    @staticmethod
+    def asked(question: str) -> str:
+        """The question as it is put: the answer follows it."""
+        return question
 
     def __call__(
         self,

@@ -9,14 +9,14 @@ see: it asks for every object at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from corelib.mini.processing import MiniProcessor
-from corelib.mini.prompt import END, opening
 from corelib.tasks import Picture, Task
 
 ANSWER, CAPTION = 1, 2
@@ -36,12 +36,17 @@ class Batch:
     def labels(self) -> Int[Tensor, "batch token"]:
         return self.inputs["input_ids"]
 
-    def loss(self, logits: Float[Tensor, "batch token word"], caption_weight: float) -> tuple[Tensor, float]:
+    @property
+    def learned(self) -> Bool[Tensor, "batch row"]:
+        """The rows whose next token is learned; the last row has none, and is left out."""
+        return self.roles[:, 1:] > 0
+
+    def loss(self, logits: Float[Tensor, "learned word"], caption_weight: float) -> tuple[Tensor, float]:
         """Cross-entropy of answers + `caption_weight` · captions, and the share of answers that were right (of
-        caption tokens, if nothing was asked). An answer is right if all its tokens are, the closing one aside."""
-        targets, roles = self.labels[:, 1:], self.roles[:, 1:]
-        learned = roles > 0
-        guesses, targets, kinds = logits[:, :-1][learned].float(), targets[learned], roles[learned]
+        caption tokens, if nothing was asked), from the logits at the learned rows. An answer is right if all its
+        tokens are, the closing one aside."""
+        learned = self.learned
+        guesses, targets, kinds = logits.float(), self.labels[:, 1:][learned], self.roles[:, 1:][learned]
         each = torch.nn.functional.cross_entropy(guesses, targets, reduction="none")
         answers, captions = kinds == ANSWER, kinds == CAPTION
         loss = each.new_zeros(())
@@ -58,22 +63,35 @@ class Batch:
         return loss, (mistakes == 0).float().mean().item()
 
 
+class Scribe(Protocol):
+    """What `pack` asks of a processor: its words, its way to put a question, and what it makes of pictures."""
+
+    tokenizer: PreTrainedTokenizerBase
+    end: str  # closes an answer
+
+    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
+    def asked(self, question: str) -> str: ...
+    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]: ...
+    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+
 def pack(
-    processor: MiniProcessor, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
+    processor: Scribe, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
 ) -> Batch:
     """Choose `questions` of each picture, by the shares of their kinds, and write everything down."""
     tokenizer = processor.tokenizer
-    end = tokenizer.convert_tokens_to_ids(END)
+    end = tokenizer.convert_tokens_to_ids(processor.end)
     texts = []
     for picture, rng in pictures:
         kinds = [question.kind for question in picture.questions]
         weights = np.array([task.kinds[kind] / kinds.count(kind) for kind in kinds])
         count = min(questions, int((weights > 0).sum()))
         chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum()) if count else ()
-        turns = [(picture.questions[k].text, picture.questions[k].answer, ANSWER) for k in chosen]
+        turns = [(processor.asked(picture.questions[k].text), picture.questions[k].answer, ANSWER) for k in chosen]
         if picture.caption[0]:
-            turns.append((*picture.caption, CAPTION))
-        texts.append((opening(task.name, len(picture.images), video=picture.video, context=picture.context), turns))
+            turns.append((processor.asked(picture.caption[0]), picture.caption[1], CAPTION))
+        head = processor.opening(task.name, len(picture.images), video=picture.video, context=picture.context)
+        texts.append((head, turns))
     every = [text for head, turns in texts for text in (head, *(part for *both, _ in turns for part in both))]
     flat = iter(tokenizer(every, add_special_tokens=False)["input_ids"])  # all at once: the tokenizer is quick in bulk
     ids, roles = [], []

@@ -1,26 +1,15 @@
-"""What a mini model is shown, and when: first to see, then to find, then to relate, then everything.
+"""A curriculum: stages one after another, in each of them a ladder of difficulties for every task.
 
-*Seeing*: pictures of few things, and no question, only "list what is there". A question names what it asks for, so a
-caption after it can be copied from the question: the model would never learn to read.
-*Placing* and *polishing*: the vision tower alone learns what stands where and beside what (`placing.py`), at last at a
-falling rate. Then it is finished, and stays as it is.
-*Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
-attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
-do not get past one attribute either.
-*Relating*: from a thing that was found to what stands beside it, first to one side only, where many things stand; and
-from one page to two, from two frames to six.
-*Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
-now: a model that first learns to copy from text does not look.
+A task climbs a rung when it is answered well enough; the next stage begins when the tasks that matter have climbed
+their ladders, or when its time is over. Which stages there are is in `curricula.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
-from corelib.tasks.scenes import RELATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +19,6 @@ class Rung:
     difficulty: dict
     pictures: int
     questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
-
-
-def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
-    shown = {"objects": objects, "rows": side, "columns": side}
-    difficulty = {**shown, "relational": relational, "relations": tuple(RELATIONS)[:sides]}
-    return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
-
-
-def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
-    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
-
-
-def _clip(frames: int, pictures: int, questions: int) -> Rung:
-    return Rung(difficulty={"frames": frames}, pictures=pictures, questions=questions)
-
-
-def _list(entries: int) -> Rung:
-    return Rung(difficulty={"entries": entries}, pictures=16, questions=6)
 
 
 Part = Literal["tower", "language", "both"]
@@ -65,70 +36,32 @@ class Stage:
     cooling: bool = False  # the learning rate falls to zero over its steps
 
 
-SEEING = Stage(
-    {
-        "scenes": (_scenes(1, 1, 64, 0), _scenes(2, 2, 48, 0), _scenes(4, 3, 32, 0)),
-        "documents": (_pages(1, 1, 64, 0), _pages(1, 2, 48, 0), _pages(1, 4, 32, 0)),
-    },
-    goal=("scenes", "documents"),
-)
-_EVERYWHERE = {"scenes": (_scenes(12, 6, 24, 0),), "documents": (_pages(1, 8, 16, 0),), "video": (_clip(2, 16, 0),)}
-PLACING = Stage(_EVERYWHERE, steps=1000, fresh=True, learns="tower")
-POLISHING = Stage(_EVERYWHERE, steps=400, fresh=True, learns="tower", cooling=True)
-FINDING = Stage(
-    {
-        "scenes": (_scenes(6, 3, 32, 6, relational=0.0),),
-        "documents": (_pages(1, 4, 24, 4), _pages(1, 8, 20, 8)),
-        "video": (_clip(2, 24, 6),),
-    },
-    steps=430,
-    fresh=True,
-    learns="language",
-)
-RELATING = Stage(
-    {
-        "scenes": (
-            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in (1, 2, 3, 4)),
-            _scenes(12, 6, 20, 12, relational=0.6),
-        ),
-        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
-        "video": (_clip(2, 16, 6), _clip(3, 14, 8), _clip(4, 12, 8), _clip(6, 10, 10)),
-    },
-    goal=("scenes", "documents"),
-    learns="language",
-)
-EVERYTHING = Stage(
-    {
-        "scenes": (_scenes(12, 6, 16, 12), _scenes(14, 6, 16, 12)),
-        "documents": (_pages(2, 4, 16, 8), _pages(2, 8, 12, 10), _pages(2, 10, 12, 10)),
-        "video": (_clip(3, 12, 9), _clip(4, 12, 9), _clip(6, 12, 10)),
-        "needle": tuple(_list(entries) for entries in (4, 6, 8, 10)),
-        "arithmetic": (Rung(difficulty={}, pictures=4, questions=4),),
-    },
-    learns="language",
-)
-STAGES = (SEEING, PLACING, POLISHING, FINDING, RELATING, EVERYTHING)
-
-
 @dataclass
 class Curriculum:
-    """Where a run stands. A task climbs a rung when its running accuracy reaches `promote_at`; the next stage begins
-    when the tasks that are this one's goal have reached it on their last rung, or when its steps are taken.
+    """Where a run stands in its `stages`. A task climbs a rung when its running accuracy reaches `promote_at`; the next
+    stage begins when the tasks that are this one's goal have reached it on their last rung, or when its steps are
+    taken.
 
-    >>> curriculum = Curriculum(promote_at=0.8)
+    >>> easy, hard = (Rung(difficulty={"entries": n}, pictures=8, questions=4) for n in (2, 8))
+    >>> curriculum = Curriculum(promote_at=0.8, stages=(Stage({"needle": (easy, hard)}),))
     >>> curriculum.rung
-    {'scenes': 0, 'documents': 0}
+    {'needle': 0}
     """
 
     promote_at: float
+    stages: tuple[Stage, ...]
     stage: int = 0
-    rung: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEEING.ladders, 0))
-    running: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SEEING.ladders, 0.0))
+    rung: dict[str, int] | None = None  # of every task; None: the first
+    running: dict[str, float] | None = None
     taken: int = 0  # steps of this stage
+
+    def __post_init__(self) -> None:
+        self.rung = dict.fromkeys(self.ladders, 0) if self.rung is None else self.rung
+        self.running = dict.fromkeys(self.ladders, 0.0) if self.running is None else self.running
 
     @property
     def now(self) -> Stage:
-        return STAGES[self.stage]
+        return self.stages[self.stage]
 
     @property
     def ladders(self) -> dict[str, tuple[Rung, ...]]:
@@ -163,7 +96,7 @@ class Curriculum:
             for name in stage.goal
         )
         over = self.taken >= stage.steps if stage.steps else climbed
-        if not over or self.stage + 1 == len(STAGES):
+        if not over or self.stage + 1 == len(self.stages):
             return None
         self.stage, self.taken = self.stage + 1, 0
         self.rung, self.running = dict.fromkeys(self.ladders, 0), dict.fromkeys(self.ladders, 0.0)

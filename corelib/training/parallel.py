@@ -12,39 +12,24 @@ from collections.abc import Mapping
 
 import torch
 import torch.multiprocessing as multiprocessing
-from torch import Tensor, nn
+from torch import Tensor
 
-from corelib.mini.architecture import SIZES, build
-from corelib.mini.processing import MiniProcessor
-from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import task
 from corelib.training.batches import pack
 from corelib.training.curriculum import Part, Rung
 from corelib.training.placing import label, state_facts
+from corelib.training.pupils import Pupil, enrol
 from corelib.training.recipe import Recipe
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
-def set_learning(model: nn.Module, learns: Part) -> None:
-    """Let the vision `tower` learn, the `language` model, or `both`."""
-    model.model.visual.requires_grad_(learns != "language")
-    model.model.language_model.requires_grad_(learns != "tower")
-
-
 def contribute(
-    model: nn.Module,
-    processor: MiniProcessor,
-    recipe: Recipe,
-    step: int,
-    rungs: Mapping[str, Rung],
-    learns: Part,
-    share: int,
+    pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], learns: Part, share: int
 ) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
-    device = next(model.parameters()).device
-    set_learning(model, learns)
+    pupil.set_learning(learns)
     entries = {}
     for name, rung in rungs.items():
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
@@ -53,11 +38,12 @@ def contribute(
         if not drawn:
             continue
         if learns == "tower":
-            labelled = label([picture for picture, _ in drawn]).to(device)
-            loss, accuracy = state_facts(model.model.visual, labelled)
+            pictures = [picture for picture, _ in drawn]
+            levels = pupil.see([image for picture in pictures for image in picture.images])
+            loss, accuracy = state_facts(levels, label(pictures, pupil.family.grid).to(pupil.device))
         else:
-            batch = pack(processor, work, drawn, rung.questions).to(device)
-            loss, accuracy = batch.loss(model(**batch.inputs, use_cache=False).logits, recipe.caption_weight)
+            batch = pack(pupil.processor, work, drawn, rung.questions).to(pupil.device)
+            loss, accuracy = batch.loss(pupil.logits(batch), recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
     return entries
@@ -65,15 +51,15 @@ def contribute(
 
 def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
     torch.set_num_threads(1)
-    model = build(SIZES[recipe.size], recipe.seed).train()
-    processor = MiniProcessor(build_tokenizer())
-    for mine, shared, gradient in zip(model.parameters(), parameters, gradients, strict=True):
+    pupil = enrol(recipe)
+    pupil.model.train()
+    for mine, shared, gradient in zip(pupil.trained().values(), parameters, gradients, strict=True):
         mine.data, mine.grad = shared, gradient
     while (order := pipe.recv()) is not None:
         for gradient in gradients:
             gradient.zero_()
         try:
-            pipe.send(contribute(model, processor, recipe, *order, share))
+            pipe.send(contribute(pupil, recipe, *order, share))
         except Exception as error:  # the parent raises it
             pipe.send(error)
             raise
@@ -82,13 +68,13 @@ def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor
 class Team:
     """The helper processes of a run; none of them if the recipe asks for one process."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module) -> None:
-        self.model, self.members = model, []
+    def __init__(self, recipe: Recipe, pupil: Pupil) -> None:
+        self.parameters, self.members = list(pupil.trained().values()), []
         if recipe.processes > 1:
             torch.set_num_threads(1)
         context = multiprocessing.get_context("spawn")
         for share in range(1, recipe.processes):
-            parameters = [parameter.data.share_memory_() for parameter in model.parameters()]
+            parameters = [parameter.data.share_memory_() for parameter in self.parameters]
             gradients = [torch.zeros_like(parameter).share_memory_() for parameter in parameters]
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, recipe, parameters, gradients, share), daemon=True)
@@ -107,7 +93,7 @@ class Team:
             if isinstance(entries, Exception):
                 raise entries
             found.append(entries)
-            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 if not parameter.requires_grad:
                     continue
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)

@@ -9,25 +9,24 @@ the answer is:
 
 Each of these facts has a fixed direction, orthogonal to all others. A token states a fact by pointing there:
 
-    p(fact | token) = sigmoid(3 · ⟨token / rms(token), direction⟩ − 5),
+    p(fact | token) = sigmoid(3 · ⟨token / scale, direction⟩ − 5),
 
+where the scale is the token's own rms (mini models) or that of the language model's words (bridge),
 and the loss is the cross-entropy of all facts at all tokens. The language model takes no part. Large models get such a
 tower ready-made: theirs has learned from pictures with texts before any language model sees through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib.mini.architecture import MERGE, PATCH
-from corelib.mini.processing import patchify
 from corelib.regions import Grid, tokens_of_box
 from corelib.tasks import Picture, Question
 from corelib.tasks.documents import LABELS
@@ -68,55 +67,40 @@ def directions(width: int) -> Float[Tensor, "fact width"]:
     return torch.linalg.qr(random).Q[: len(FACTS)]
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Pictures cut into patches, and what holds at each of their visual tokens."""
-
-    patches: Float[Tensor, "patch pixel"]
-    grids: Int[Tensor, "picture 3"]
-    holds: Bool[Tensor, "token fact"]
-
-    def to(self, device: torch.device) -> Labelled:
-        return Labelled(self.patches.to(device), self.grids.to(device), self.holds.to(device))
-
-
-def _token_facts(
-    image: Image.Image, grid: tuple[int, int, int], asked: Sequence[Question]
-) -> Bool[Tensor, "token fact"]:
-    size = Grid(grid[1] // MERGE, grid[2] // MERGE, image.width, image.height, patch=PATCH, merge=MERGE)
-    holds = torch.zeros(size.tokens, len(FACTS), dtype=torch.bool)
+def _token_facts(grid: Grid, asked: Sequence[Question]) -> Bool[Tensor, "token fact"]:
+    holds = torch.zeros(grid.tokens, len(FACTS), dtype=torch.bool)
     for question in asked:
         known = [PLACE[fact] for fact in facts(question)]
         for box in question.evidence:
-            tokens = tokens_of_box(size, replace(box, image=0))
+            tokens = tokens_of_box(grid, replace(box, image=0))
             holds[tokens[:, None], known] = True
     return holds
 
 
-def label(pictures: Sequence[Picture]) -> Labelled:
-    """All questions of all pictures (pages, frames), as facts on their tokens."""
-    patches, grids, holds = [], [], []
+def label(pictures: Sequence[Picture], grid: Callable[[Image.Image], Grid]) -> Bool[Tensor, "token fact"]:
+    """What holds at each visual token: all questions of all pictures (pages, frames), as facts on their tokens.
+
+    `grid` says how an image becomes tokens.
+    """
+    holds = []
     for picture in pictures:
         for number, image in enumerate(picture.images):
-            cut, grid = patchify(image)
             mine = [question for question in picture.questions if question.evidence[0].image == number]
-            patches.append(cut)
-            grids.append(grid)
-            holds.append(_token_facts(image, grid, mine))
-    return Labelled(torch.cat(patches), torch.tensor(grids), torch.cat(holds))
+            holds.append(_token_facts(grid(image), mine))
+    return torch.cat(holds)
 
 
-def state_facts(tower: nn.Module, labelled: Labelled) -> tuple[Tensor, float]:
-    """The loss, at the tower's end and where DeepStack takes its features; and the share of tokens with something to
-    say that state exactly the facts that hold there."""
-    out = tower(labelled.patches, grid_thw=labelled.grids)
-    target = labelled.holds.float()
+def state_facts(
+    levels: Sequence[Float[Tensor, "token width"]], holds: Bool[Tensor, "token fact"]
+) -> tuple[Tensor, float]:
+    """The loss, at every level that the language model gets (the tower's end, and where DeepStack takes features);
+    and the share of tokens with something to say that state exactly the facts that hold there, at the last level."""
+    target = holds.float()
     loss = target.new_zeros(())
-    for features in (*out.deepstack_features, out.pooler_output):
-        scaled = nn.functional.rms_norm(features, features.shape[-1:])
-        logits = GAIN * scaled @ directions(features.shape[-1]).to(features).T + BIAS
+    for tokens in levels:
+        logits = GAIN * tokens @ directions(tokens.shape[-1]).to(tokens).T + BIAS
         each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = loss + each.sum(1).mean()
-    telling = labelled.holds.any(1)
-    exact = ((logits > 0) == labelled.holds).all(1)[telling]
+    telling = holds.any(1)
+    exact = ((logits > 0) == holds).all(1)[telling]
     return loss, exact.float().mean().item()

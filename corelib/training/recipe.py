@@ -12,6 +12,9 @@ from corelib.mini.architecture import SIZES
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
 
 
+BRIDGE = "bridge"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """AdamW, a short warm-up, a constant rate, and a linear decay over the last `decay_steps`."""
@@ -33,12 +36,17 @@ class Recipe:
     evaluate_samples: int = 96
 
     def __post_init__(self) -> None:
-        check_known("size", self.size, SIZES)
+        check_known("size", self.size, (*SIZES, BRIDGE))
         for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
+
+    @property
+    def room(self) -> str:
+        """What is trained: a `mini` model, or the `bridge`."""
+        return BRIDGE if self.size == BRIDGE else "mini"
 
     def rate(self, step: int, began: int = 0) -> float:
         """The learning rate at `step`; the warm-up starts at step `began`.

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from corelib import embedded
 from corelib.errors import BadInput
 from corelib.experiments.formation import log_scores, turning_points
-from corelib.mini import store
 from corelib.results import check_writable
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
+from corelib.vlm import VLM
 
 
 def train(
@@ -49,10 +50,10 @@ def train(
     trainer.run(lambda entry: progress(entry["step"] + 1, recipe.steps), until)
     if trainer.step < recipe.steps:
         return folder
-    model = trainer.model.to("cpu").eval()
+    trainer.model.to("cpu").eval()
     finished = folder / "model"
-    facts = {"name": recipe.size, "sha256": store.save(finished, model, trainer.processor)}
-    log_scores(folder / "snapshots", model, trainer.processor, folder / "formation.safetensors", facts=facts)
+    vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
+    log_scores(folder / "snapshots", vlm, folder / "formation.safetensors")
     return finished
 
 
@@ -67,7 +68,7 @@ def read_log(folder: str | Path) -> list[dict]:
 def ship(folder: str | Path, name: str) -> Path:
     """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and the
     checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
-    folder, target = Path(folder), store.ROOT / name
+    folder, target = Path(folder), embedded.home(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     for end in (".safetensors", ".json"):
@@ -75,5 +76,5 @@ def ship(folder: str | Path, name: str) -> Path:
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
         step = int(table["steps"][snapshot])
-        store.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
+        embedded.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
     return target

@@ -1,4 +1,4 @@
-"""The training loop of the mini models: curriculum, exact resume, snapshots.
+"""The training loop of the embedded models: curriculum, exact resume, snapshots.
 
 A run lives in a folder. `state.safetensors` + `state.json` hold everything the next step depends on, and every
 batch depends only on (recipe, step), so a run that was killed goes on as if nothing had happened.
@@ -17,17 +17,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from corelib.embedded import half
 from corelib.errors import BadResults
 from corelib.experiments.validity import accuracy
-from corelib.families.qwen3_vl import Qwen3VL
-from corelib.mini.architecture import SIZES, build
-from corelib.mini.processing import MiniProcessor
-from corelib.mini.store import half
-from corelib.mini.vocabulary import build_tokenizer
 from corelib.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
+from corelib.training.curricula import CURRICULA
 from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import Team, contribute
+from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.vlm import VLM
 
@@ -37,12 +35,13 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
-        self.model = build(SIZES[recipe.size], recipe.seed).to(device)
-        self.processor = MiniProcessor(build_tokenizer())
+        self.pupil = enrol(recipe)
+        self.model = self.pupil.model.to(device)
+        self.trained = dict(self.pupil.trained())
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+            self.trained.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
-        self.curriculum = Curriculum(recipe.promote_at)
+        self.curriculum = Curriculum(recipe.promote_at, stages=CURRICULA[recipe.room])
         self.step, self.seconds = 0, 0.0
         self.began = 0  # the step at which the language model was new
         self.team: Team | None = None
@@ -53,21 +52,21 @@ class Trainer:
     def advance(self) -> dict:
         """One step: a batch of every task, one update. Returns what the log keeps."""
         if self.team is None:
-            self.team = Team(self.recipe, self.model)
+            self.team = Team(self.recipe, self.pupil)
         rng = np.random.default_rng([self.recipe.seed, self.step])
         chosen = self.curriculum.choose(rng)
         rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
         order = (self.step, rungs, self.curriculum.now.learns)
         self.team.ask(*order)
-        shares = [contribute(self.model, self.processor, self.recipe, *order, 0), *self.team.gather()]
+        shares = [contribute(self.pupil, self.recipe, *order, 0), *self.team.gather()]
         entry: dict = {"step": self.step, "stage": self.curriculum.stage}
         for name, rung in chosen.items():
             parts = [share[name] for share in shares if name in share]
             loss, accuracy = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
             self.curriculum.learn(name, rung, accuracy)
             entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.warmth
         self.optimiser.step()
@@ -79,22 +78,19 @@ class Trainer:
         return {**entry, "norm": round(norm.item(), 3)}
 
     def renew_language(self) -> None:
-        """Keep the vision tower, in half precision as it would ship, and put an untrained language model behind it.
-
-        Snapshots of the old one go: its heads are gone too.
-        """
-        new = dict(build(SIZES[self.recipe.size], self.recipe.seed).named_parameters())
-        for name, parameter in self.model.named_parameters():
-            parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
+        """An untrained language model, or adapter, behind the tower that there is; the optimiser and the warm-up begin
+        anew. Snapshots of the old one go: its heads are gone too."""
+        self.pupil.renew_language()
         self.optimiser.state.clear()
         self.began = self.step
         shutil.rmtree(self.folder / "snapshots", ignore_errors=True)
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
-        vlm = VLM(self.recipe.size, self.model.eval(), Qwen3VL(self.model.config, self.processor))
+        vlm = VLM(self.recipe.size, self.model.eval(), self.pupil.family)
         options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
-        return {name: accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
+        with self.pupil.reckoning():
+            return {name: accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
 
     def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
         """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
@@ -123,12 +119,12 @@ class Trainer:
         """The weights of this step in half precision, for the chapter on how heads form."""
         (self.folder / "snapshots").mkdir(exist_ok=True)
         path = self.folder / "snapshots" / f"{self.step:06d}.safetensors"
-        write_whole(path, lambda beside: save_file(half(self.model), beside))
+        write_whole(path, lambda beside: save_file(half(self.trained), beside))
 
     def save(self) -> None:
         """Write the whole state beside the old one, then swap: a kill at any moment leaves one good state."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}  # tied ones once
-        tensors = {f"model.{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
+        names = {id(parameter): name for name, parameter in self.trained.items()}
+        tensors = {f"model.{name}": parameter.detach() for name, parameter in self.trained.items()}
         for parameter, state in self.optimiser.state.items():
             for key, value in state.items():
                 tensors[f"optimiser.{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
@@ -163,8 +159,7 @@ class Trainer:
                     "name another folder, or use the recipe that began the run"
                 )
         tensors = load_file(self.folder / f"state-{state['step']:06d}.safetensors")
-        parameters = dict(self.model.named_parameters())
-        for name, parameter in parameters.items():
+        for name, parameter in self.trained.items():
             parameter.data.copy_(tensors[f"model.{name}"])
             if f"optimiser.step.{name}" in tensors:  # a new stage has no history
                 self.optimiser.state[parameter] = {
@@ -172,7 +167,7 @@ class Trainer:
                 }
         self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
         position = {key: state[key] for key in ("stage", "rung", "running", "taken")}
-        self.curriculum = Curriculum(self.recipe.promote_at, **position)
+        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.room], **position)
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines
             kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]

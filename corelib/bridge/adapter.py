@@ -1,0 +1,59 @@
+"""Low-rank adapters on the language model's attention projections (LoRA, by the library peft).
+
+A frozen weight W, [out, in], is used as W + α/r · B A with A [r, in] and B [out, r]: B begins at zero, so the language
+model begins unchanged. Merged, the sum takes W's place.
+
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from corelib.bridge.architecture import ADAPTED, RANK, new_parts
+from corelib.errors import BadWeights, MissingPackage
+
+ALPHA = 2 * RANK
+
+
+def put_on(model: nn.Module, seed: int) -> nn.Module:
+    """Put untrained adapters on `model`, in place. Returns peft's wrapper around it, for `merge`."""
+    if find_spec("peft") is None:
+        raise MissingPackage("bridge needs peft: run `pip install peft`")
+    from peft import LoraConfig, get_peft_model
+
+    plan = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=rf".*text_model.*\.({'|'.join(ADAPTED)})")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, plan)
+
+
+def merge(wrapped: nn.Module) -> nn.Module:
+    """The model with its adapters added to the weights: the wrapper and the adapters are gone."""
+    return wrapped.merge_and_unload()
+
+
+def adapters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapters' parameters, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All that the language model did not bring: tower, connector and adapters."""
+    new = {id(parameter) for part in new_parts(model) for parameter in part.parameters()}
+    return {name: p for name, p in model.named_parameters() if id(p) in new or ".lora_" in name}
+
+
+def set_trained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill tower, connector and adapters with `weights`."""
+    mine = trained(model)
+    if mine.keys() != weights.keys():
+        strange = sorted(mine.keys() ^ weights.keys())
+        raise BadWeights(f"these weights are not of this bridge: {len(strange)} names differ, such as {strange[0]}")
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(weights[name])

@@ -1,0 +1,68 @@
+"""The bridge's architecture: a stock `SmolVLMForConditionalGeneration` with a small vision tower.
+
+The language model is pretrained and stays as it is. New are the tower, the connector (a pixel shuffle, which makes one
+visual token of 2×2 patches, and one linear layer) and a low-rank adapter on every attention projection of the language
+model. A visual token covers 32×32 pixels, as in the mini models.
+
+The language model's vocabulary has no word for a picture. `<empty_output>`, a word that none of our texts uses, holds
+the place of a visual token: its embedding is overwritten by the pixels'.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
+
+PATCH, MERGE = 16, 2
+CANVAS = 256  # pixels: the widest picture, each way; the learned positions are those of its patches
+PLACEHOLDER = "<empty_output>"
+PLACEHOLDER_ID = 16
+PAD_ID = 0  # <|endoftext|>; the language model's own pad token also ends an answer
+RANK = 16  # of the adapter
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+def configuration(language: Path) -> SmolVLMConfig:
+    """The language model's own configuration, and beside it that of the new parts."""
+    text = LlamaConfig.from_pretrained(language, local_files_only=True)
+    return SmolVLMConfig(
+        text_config={**text.to_dict(), "pad_token_id": PAD_ID, "dtype": "float32"},
+        vision_config={
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "image_size": CANVAS,
+            "patch_size": PATCH,
+            "initializer_range": 0.05,  # at this width the big towers' 0.02 does not train
+        },
+        scale_factor=MERGE,
+        image_token_id=PLACEHOLDER_ID,
+        pad_token_id=PAD_ID,
+        tie_word_embeddings=True,
+    )
+
+
+def build(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
+    """The language model in `language` behind an untrained tower and connector, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SmolVLMForConditionalGeneration(configuration(language))
+    known = {
+        name.replace("model.", "model.text_model.", 1): tensor.float()
+        for name, tensor in load_file(language / "model.safetensors").items()
+    }
+    missing = model.load_state_dict(known, strict=False)
+    strange = [name for name in missing.missing_keys if "text_model" in name] + missing.unexpected_keys
+    if strange:
+        raise ValueError(f"the language model in {language} does not fit: {strange[:3]}")
+    return model
+
+
+def new_parts(model: nn.Module) -> list[nn.Module]:
+    """Tower and connector: what the language model did not bring."""
+    return [model.model.vision_model, model.model.connector]

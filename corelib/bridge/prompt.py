@@ -1,0 +1,34 @@
+"""How a question about pictures is put to the bridge: lines of text.
+
+    one picture     <|im_start|>▦⏎digit on red square ?⏎7<|im_end|>
+    several pages   <|im_start|>page 1: ▦⏎page 2: ▦⏎room on page 2 ?⏎471<|im_end|>
+    a clip          <|im_start|>frame 1: ▦⏎frame 2: ▦⏎ … frame of blue star ?⏎4<|im_end|>
+    text only       <|im_start|>red square 7 ; blue star 3 ;⏎digit on blue star ?⏎3<|im_end|>
+
+where ⏎ is the end of a line and ▦ stands for as many `<empty_output>` as the picture has visual tokens.
+"""
+
+from __future__ import annotations
+
+from corelib.bridge.architecture import PLACEHOLDER
+
+START, END = "<|im_start|>", "<|im_end|>"
+
+
+def opening(domain: str, pictures: int, *, video: bool = False, context: str = "") -> str:
+    """All that stands before the question. A page of a document is named, even if there is only one.
+
+    >>> opening("needle", 0, context="red square 7 ;")
+    '<|im_start|>red square 7 ;\\n'
+    """
+    name = "frame" if video else "page"
+    if pictures == 1 and domain != "documents":
+        lines = [PLACEHOLDER]
+    else:
+        lines = [f"{name} {number + 1}: {PLACEHOLDER}" for number in range(pictures)]
+    return START + "".join(f"{line}\n" for line in [*lines, *([context] if context else [])])
+
+
+def asked(question: str) -> str:
+    """The question's line: the answer follows it."""
+    return f"{question}\n"

@@ -1,0 +1,46 @@
+"""The bridge on disk: what was trained is in the folder, the language model comes from its own cache.
+
+The adapter is put on the language model and merged into its weights when the model is loaded: what comes out is a stock
+`SmolVLMForConditionalGeneration` with nothing in it that attention would notice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
+
+from corelib import embedded
+from corelib.bridge import adapter, language
+from corelib.bridge.architecture import build
+from corelib.bridge.processing import BridgeProcessor
+
+
+def load(
+    folder: Path, checkpoint: str | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor, str]:
+    """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
+    digest = embedded.verify(folder, checkpoint)
+    source = language.locate()
+    model = build(source, seed=0)
+    wrapped = adapter.put_on(model, seed=0)
+    weights = folder / embedded.WEIGHTS if checkpoint is None else embedded.earlier(folder, checkpoint)
+    adapter.set_trained(model, load_file(weights))
+    return adapter.merge(wrapped).to(dtype).eval(), processor(source), digest
+
+
+def processor(source: Path) -> BridgeProcessor:
+    """The language model's own tokenizer, and the bridge's way with pictures."""
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, padding_side="left")
+    return BridgeProcessor(tokenizer)
+
+
+def save(folder: Path, model: nn.Module) -> str:
+    """Write a folder that `load` reads: only what was trained, in half precision. Returns the weights' sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    return embedded.write_weights(folder, adapter.trained(model))

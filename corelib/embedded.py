@@ -1,0 +1,142 @@
+"""The embedded models on disk: where they lie, and that they are what they were when they were saved.
+
+    mini/weights/mini-s/
+        config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
+        checksum.json  recipe.toml  card.json  README.md
+        checkpoints/before.safetensors  …   the same model at earlier steps of its training
+    bridge/weights/bridge/
+        the same; model.safetensors holds only what was trained, and the tokenizer is the language model's own
+
+How a folder becomes a model is known in its room (`mini/store.py`, `bridge/store.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers.utils import logging
+
+from corelib.errors import BadInput, BadWeights, UnknownName, check_known
+from corelib.results import write_json, write_whole
+
+PACKAGE = Path(__file__).parent
+ROOMS = ("mini", "bridge")
+WEIGHTS, CHECKSUM, EARLIER = "model.safetensors", "checksum.json", "checkpoints"
+
+
+def names() -> tuple[str, ...]:
+    """The embedded models that are installed."""
+    found = (path for room in ROOMS for path in (PACKAGE / room / "weights").glob(f"*/{WEIGHTS}"))
+    return tuple(sorted(path.parent.name for path in found))
+
+
+def home(name: str) -> Path:
+    """Where the embedded model `name` lies, or will lie: `mini-s` in the room `mini`."""
+    return PACKAGE / name.split("-")[0] / "weights" / name
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """The folder of an embedded model, or of a model you trained yourself."""
+    text = str(name_or_path)
+    if text in names():
+        return home(text)
+    path = Path(text).expanduser()
+    if (path / "config.json").is_file():
+        return path
+    if path.exists() or any(mark in text for mark in ("\\", "./", "~")) or path.is_absolute():
+        raise BadInput(f"{text} is not a model: a folder with config.json and {WEIGHTS} is needed")
+    raise UnknownName("model", text, [*names(), "or the path of a folder that `corelib train` wrote"])
+
+
+def kind(folder: Path) -> str:
+    """The `model_type` of the model in a folder."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder}: config.json is no model configuration ({error})") from None
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoints(folder: Path) -> dict[str, dict]:
+    """The earlier stages of training that are kept beside a model: name → step and sha256."""
+    return _checksums(folder).get("checkpoints", {})
+
+
+def _checksums(folder: Path) -> dict:
+    try:
+        promised = json.loads((folder / CHECKSUM).read_text())
+        promised["sha256"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        raise BadWeights(f"{folder}: {CHECKSUM} is missing or unreadable: install it again") from None
+    return promised
+
+
+def earlier(folder: Path, checkpoint: str) -> Path:
+    """The weights of an earlier stage."""
+    return folder / EARLIER / f"{checkpoint}.safetensors"
+
+
+def verify(folder: Path, checkpoint: str | None = None) -> str:
+    """The weights' sha256, after checking it against the one written when they were saved."""
+    weights, kept = folder / WEIGHTS, _checksums(folder)
+    if checkpoint is not None:
+        stages = kept.get("checkpoints", {})
+        check_known(f"checkpoint of {folder.name}", checkpoint, tuple(stages))
+        weights, kept = earlier(folder, checkpoint), stages[checkpoint]
+    promised = kept["sha256"]
+    try:
+        found = sha256(weights)
+    except OSError:
+        raise BadWeights(f"{weights} is missing or unreadable: install it again") from None
+    if found != promised:
+        raise BadWeights(
+            f"{weights} is damaged: its sha256 is {found[:12]}…, {CHECKSUM} says {promised[:12]}…: install it again"
+        )
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar for what takes a moment."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The parameters in half precision."""
+    return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in parameters.items()}
+
+
+def write_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> str:
+    """Write a folder's weights, in half precision, and their checksum. Returns the sha256."""
+    save_file(half(parameters), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
+    digest = sha256(folder / WEIGHTS)
+    write_json(folder / CHECKSUM, {"sha256": digest})
+    return digest
+
+
+def add_checkpoint(folder: Path, name: str, weights: Path, step: int) -> None:
+    """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name."""
+    kept = earlier(folder, name)
+    kept.parent.mkdir(exist_ok=True)
+    write_whole(kept, lambda beside: shutil.copyfile(weights, beside))
+    promised = _checksums(folder)
+    stages = {**promised.get("checkpoints", {}), name: {"step": step, "sha256": sha256(kept)}}
+    write_json(folder / CHECKSUM, {**promised, "checkpoints": stages})

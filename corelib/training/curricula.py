@@ -1,0 +1,109 @@
+"""What the embedded models are shown, and when.
+
+**Mini models**: first to see, then to find, then to relate, then everything.
+
+*Seeing*: pictures of few things, and no question, only "list what is there". A question names what it asks for, so a
+caption after it can be copied from the question: the model would never learn to read.
+*Placing* and *polishing*: the vision tower alone learns what stands where and beside what (`placing.py`), at last at a
+falling rate. Then it is finished, and stays as it is.
+*Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
+attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
+do not get past one attribute either.
+*Relating*: from a thing that was found to what stands beside it, first to one side only, where many things stand; and
+from one page to two, from two frames to six.
+*Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
+now: a model that first learns to copy from text does not look.
+
+**The bridge**: its language model can read, and finds things in text; what is new is the picture. *Placing* and
+*polishing* teach the tower as above, from nothing. *Reading* shows the language model, through its adapters, all tasks
+at once on ladders that begin easy; the text tasks are among them, so that it stays a language model.
+"""
+
+from __future__ import annotations
+
+from corelib.tasks.scenes import RELATIONS
+from corelib.training.curriculum import Rung, Stage
+
+
+def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
+    shown = {"objects": objects, "rows": side, "columns": side}
+    difficulty = {**shown, "relational": relational, "relations": tuple(RELATIONS)[:sides]}
+    return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
+
+
+def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
+    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
+
+
+def _clip(frames: int, pictures: int, questions: int) -> Rung:
+    return Rung(difficulty={"frames": frames}, pictures=pictures, questions=questions)
+
+
+def _list(entries: int, pictures: int = 16) -> Rung:
+    return Rung(difficulty={"entries": entries}, pictures=pictures, questions=6)
+
+
+SEEING = Stage(
+    {
+        "scenes": (_scenes(1, 1, 64, 0), _scenes(2, 2, 48, 0), _scenes(4, 3, 32, 0)),
+        "documents": (_pages(1, 1, 64, 0), _pages(1, 2, 48, 0), _pages(1, 4, 32, 0)),
+    },
+    goal=("scenes", "documents"),
+)
+_EVERYWHERE = {"scenes": (_scenes(12, 6, 24, 0),), "documents": (_pages(1, 8, 16, 0),), "video": (_clip(2, 16, 0),)}
+PLACING = Stage(_EVERYWHERE, steps=1000, fresh=True, learns="tower")
+POLISHING = Stage(_EVERYWHERE, steps=400, fresh=True, learns="tower", cooling=True)
+FINDING = Stage(
+    {
+        "scenes": (_scenes(6, 3, 32, 6, relational=0.0),),
+        "documents": (_pages(1, 4, 24, 4), _pages(1, 8, 20, 8)),
+        "video": (_clip(2, 24, 6),),
+    },
+    steps=430,
+    fresh=True,
+    learns="language",
+)
+RELATING = Stage(
+    {
+        "scenes": (
+            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in (1, 2, 3, 4)),
+            _scenes(12, 6, 20, 12, relational=0.6),
+        ),
+        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
+        "video": (_clip(2, 16, 6), _clip(3, 14, 8), _clip(4, 12, 8), _clip(6, 10, 10)),
+    },
+    goal=("scenes", "documents"),
+    learns="language",
+)
+EVERYTHING = Stage(
+    {
+        "scenes": (_scenes(12, 6, 16, 12), _scenes(14, 6, 16, 12)),
+        "documents": (_pages(2, 4, 16, 8), _pages(2, 8, 12, 10), _pages(2, 10, 12, 10)),
+        "video": (_clip(3, 12, 9), _clip(4, 12, 9), _clip(6, 12, 10)),
+        "needle": tuple(_list(entries) for entries in (4, 6, 8, 10)),
+        "arithmetic": (Rung(difficulty={}, pictures=4, questions=4),),
+    },
+    learns="language",
+)
+MINI = (SEEING, PLACING, POLISHING, FINDING, RELATING, EVERYTHING)
+
+
+BRIDGE_PLACING = Stage(_EVERYWHERE, steps=2000, learns="tower")
+READING = Stage(
+    {
+        "scenes": (
+            _scenes(6, 3, 6, 6, relational=0.0),
+            *(_scenes(20, 6, 6, 12, relational=0.6, sides=sides) for sides in (1, 2, 3, 4)),
+            _scenes(12, 6, 8, 12, relational=0.5),
+        ),
+        "documents": (_pages(1, 4, 6, 4), _pages(1, 8, 6, 8), _pages(2, 8, 5, 10)),
+        "video": (_clip(2, 6, 6), _clip(4, 5, 8), _clip(6, 5, 10)),
+        "needle": tuple(_list(entries, pictures=6) for entries in (4, 8, 10)),
+        "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
+    },
+    fresh=True,
+    learns="language",
+)
+BRIDGE = (BRIDGE_PLACING, POLISHING, READING)
+
+CURRICULA = {"mini": MINI, "bridge": BRIDGE}

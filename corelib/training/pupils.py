@@ -1,0 +1,159 @@
+"""What is trained: a model with its processor, which of its parts learn, and how its tower sees by itself.
+
+Everything else about training (curriculum, resume, processes) is the same for a mini model, of which every weight is
+new, and for the bridge, whose language model is not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from corelib.bridge import adapter, language
+from corelib.bridge import store as bridge_store
+from corelib.bridge.architecture import build as build_bridge
+from corelib.bridge.architecture import new_parts
+from corelib.families.base import Family
+from corelib.families.qwen3_vl import Qwen3VL
+from corelib.families.smolvlm import SmolVLM
+from corelib.mini import store as mini_store
+from corelib.mini.architecture import SIZES, build
+from corelib.mini.processing import MiniProcessor, patchify
+from corelib.mini.vocabulary import build_tokenizer
+from corelib.training.batches import Batch
+from corelib.training.curriculum import Part
+from corelib.training.recipe import BRIDGE, Recipe
+
+
+class Pupil(ABC):
+    """A model in training."""
+
+    model: nn.Module
+    family: Family
+
+    @property
+    def processor(self):
+        return self.family.processor
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """The parameters that some stage trains, by name."""
+
+    @abstractmethod
+    def set_learning(self, learns: Part) -> None:
+        """Let the vision `tower` learn, the `language` model, or `both`."""
+
+    @abstractmethod
+    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+        """The tower alone: the visual tokens of all images in order, at every level that the language model gets, in
+        the scale in which they state facts (`placing.py`)."""
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
+        """What the model predicts at the rows that are learned."""
+
+    @abstractmethod
+    def renew_language(self) -> None:
+        """Keep the tower, in half precision as it would ship, and put an untrained language model behind it."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> str:
+        """Write a folder that `corelib.load` reads. Returns the weights' sha256."""
+
+    def reckoning(self) -> AbstractContextManager:
+        """The precision in which the model computes."""
+        return nullcontext()
+
+
+class Mini(Pupil):
+    """A mini model: tower and language model are trained from nothing."""
+
+    def __init__(self, size: str, seed: int) -> None:
+        self.size, self.seed = size, seed
+        self.model = build(SIZES[size], seed)
+        self.family = Qwen3VL(self.model.config, MiniProcessor(build_tokenizer()))
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def set_learning(self, learns: Part) -> None:
+        self.model.model.visual.requires_grad_(learns != "language")
+        self.model.model.language_model.requires_grad_(learns != "tower")
+
+    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+        patches, grids = zip(*(patchify(image) for image in images), strict=True)
+        out = self.model.model.visual(torch.cat(patches).to(self.device), grid_thw=torch.tensor(grids).to(self.device))
+        levels = (*out.deepstack_features, out.pooler_output)
+        return [nn.functional.rms_norm(level, level.shape[-1:]) for level in levels]
+
+    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
+        return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
+
+    def renew_language(self) -> None:
+        new = dict(build(SIZES[self.size], self.seed).named_parameters())
+        for name, parameter in self.model.named_parameters():
+            parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
+
+    def save(self, folder: Path) -> str:
+        return mini_store.save(folder, self.model, self.processor)
+
+
+class Bridge(Pupil):
+    """The bridge: a new tower and connector, and adapters on a language model that stays as it is."""
+
+    def __init__(self, seed: int) -> None:
+        source = language.locate()
+        self.model = build_bridge(source, seed)
+        self.family = SmolVLM(self.model.config, bridge_store.processor(source))
+        self.words = self.model.get_input_embeddings().weight.pow(2).mean().sqrt().item()  # their rms
+        adapter.put_on(self.model, seed)
+        self.fresh = {name: p.detach().clone() for name, p in adapter.adapters(self.model).items()}
+
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        return adapter.trained(self.model)
+
+    def set_learning(self, learns: Part) -> None:
+        self.model.requires_grad_(False)
+        for part in new_parts(self.model):
+            part.requires_grad_(learns != "language")
+        if learns != "tower":
+            self.model.model.connector.requires_grad_(True)  # the way from the tower to the words belongs to both
+            for parameter in adapter.adapters(self.model).values():
+                parameter.requires_grad_(True)
+
+    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+        _, pixels = self.processor.expand([[self.model.config.image_token_id]] * len(images), [[i] for i in images])
+        features = self.model.model.get_image_features(pixels["pixel_values"].to(self.device)).pooler_output
+        return [torch.cat(list(features)) / self.words]
+
+    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
+        with self.reckoning():
+            hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
+            return self.model.lm_head(hidden[:, :-1][batch.learned])
+
+    def renew_language(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                parameter.copy_(self.fresh[name] if name in self.fresh else parameter.half())
+
+    def save(self, folder: Path) -> str:
+        return bridge_store.save(folder, self.model)
+
+    def reckoning(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def enrol(recipe: Recipe) -> Pupil:
+    """The untrained model of a recipe."""
+    return Bridge(recipe.seed) if recipe.size == BRIDGE else Mini(recipe.size, recipe.seed)
