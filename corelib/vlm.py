@@ -49,6 +49,8 @@ class Encoded:
     pictures: list[list[Picture]]
     visual: Bool[Tensor, "batch token"]
     lengths: Int[Tensor, "batch 2"]  # how many tokens at the end of each row are (question, answer)
+    context: Bool[Tensor, "batch token"]  # text before the question
+    spans: Bool[Tensor, "batch token"]  # of that, what holds the answer
 
     @property
     def tokens(self) -> Int[Tensor, "batch token"]:
@@ -61,8 +63,13 @@ class Encoded:
 
     @cached_property
     def evidence(self) -> Bool[Tensor, "batch token"]:
-        """The visual tokens that cover the region to be read."""
-        return self.cover([sample.evidence for sample in self.samples])
+        """The tokens to be read: visual ones that cover the region, or in a text the ones of the span."""
+        return self.cover([sample.evidence for sample in self.samples]) | self.spans
+
+    @cached_property
+    def source(self) -> Bool[Tensor, "batch token"]:
+        """The tokens among which the evidence is: the visual ones; without a picture, the text before the question."""
+        return torch.where(self.visual.any(1, keepdim=True), self.visual, self.context)
 
     @cached_property
     def anchors(self) -> Bool[Tensor, "batch token"]:
@@ -104,9 +111,9 @@ class Encoded:
 
     @property
     def after_image(self) -> Bool[Tensor, "batch token"]:
-        """Rows after the last visual token: the question and the answer."""
+        """Rows after the last token of the source: the question and the answer."""
         place = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        return place > torch.where(self.visual, place, -1).amax(1, keepdim=True)
+        return place > torch.where(self.source, place, -1).amax(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -159,11 +166,12 @@ class VLM:
         samples = tuple(samples)
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
-        inputs, lengths = self.family.inputs(list(samples), answers)
+        written = self.family.write(samples, answers)
         device = next(self.model.parameters()).device
-        inputs, lengths = {key: value.to(device) for key, value in inputs.items()}, lengths.to(device)
+        inputs = {key: value.to(device) for key, value in written.inputs.items()}
+        words = (part.to(device) for part in (written.lengths, written.context, written.spans))
         pictures = self.family.pictures(inputs, list(samples))
-        return Encoded(samples, inputs, pictures, self.family.visual(inputs), lengths)
+        return Encoded(samples, inputs, pictures, self.family.visual(inputs), *words)
 
     @torch.no_grad()
     def answer(self, encoded: Encoded) -> Answers:

@@ -73,12 +73,12 @@ def read_heads(vlm: VLM, encoded: Encoded) -> Measurement:
     wanted = {name: encoded.rows(name) for name in ROWS}
     union = torch.stack(list(wanted.values())).any(0)
     index, real = row_index(union)
-    regions = Regions(encoded.evidence, encoded.visual, encoded.distractors)
+    regions = Regions(encoded.evidence, encoded.source, encoded.distractors)
     quantities = [name for name in VARIANTS if name != "contrast" or encoded.distractors.shape[1]]
 
     def reduce(layer: int, attention: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row quantity"]:
         read = [variant(name)(attention, regions) for name in quantities]
-        return torch.stack([*read, mass(attention, encoded.visual)], -1)
+        return torch.stack([*read, mass(attention, encoded.source)], -1)
 
     with record(vlm.model, union, reduce=reduce) as tape:
         answers = vlm.answer(encoded)
@@ -110,8 +110,9 @@ def measure(
     """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped."""
     if samples < 1 or batch < 1:
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
-    if not work.sample(split, seed, 0).evidence:
-        raise BadInput(f"{work.name} has no evidence in a picture: choose a domain that has (scenes, documents, video)")
+    first = work.sample(split, seed, 0)
+    if not first.evidence and not first.spans:
+        raise BadInput(f"{work.name} has no evidence: choose a task that has (scenes, documents, video, needle)")
     began = time.perf_counter()
     fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed}
     kept = SampleStore(store, fingerprint) if store is not None else None

@@ -1,6 +1,6 @@
 """Is the evidence really the evidence? Four accuracies that must be right before any RAM is read.
 
-    base             the question with its own picture
+    base             the question with its own picture (or text)
     swapped          the same question with another sample's picture: the chance level, measured
     without          no head, at no row after the pictures, sees the evidence: should be near `swapped`
     only             there, the evidence is all that any head sees of the pictures: should be near `base`
@@ -26,7 +26,7 @@ def swap(samples: list[Sample]) -> list[Sample]:
     """Each question with the pictures of the next sample (its own evidence no longer applies)."""
     others = [*samples[1:], samples[0]]
     return [
-        replace(mine, images=other.images, context=other.context, evidence=(), distractors=(), anchors=())
+        replace(mine, images=other.images, context=other.context, evidence=(), distractors=(), anchors=(), spans=())
         for mine, other in zip(samples, others, strict=True)
     ]
 
@@ -52,8 +52,8 @@ def validate_evidence(
         right["base"] += vlm.answer(encoded).correct.tolist()
         right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
         kinds += [sample.kind for sample in drawn]
-        if drawn[0].evidence:
-            for name, hidden in (("without", encoded.evidence), ("only", encoded.visual & ~encoded.evidence)):
+        if drawn[0].evidence or drawn[0].spans:
+            for name, hidden in (("without", encoded.evidence), ("only", encoded.source & ~encoded.evidence)):
                 with blind(vlm.model, hidden, encoded.after_image):
                     right[name] += vlm.answer(encoded).correct.tolist()
         progress(len(kinds), samples)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
@@ -27,30 +27,17 @@ class Qwen3VL(Family):
     config: object
     processor: MiniProcessor
 
-    def inputs(self, samples: list[Sample], answers: bool) -> tuple[dict[str, Tensor], Int[Tensor, "sample 2"]]:
+    def check(self, question: str) -> None:
         tokenizer = self.processor.tokenizer
-        unknown = tokenizer.unk_token_id
-        rows, lengths = [], []
-        for sample in samples:
-            head = self.processor.opening(
-                sample.domain, len(sample.images), video=sample.video, context=sample.context
+        asked = tokenizer(question, add_special_tokens=False)["input_ids"]
+        if tokenizer.unk_token_id in asked or not asked:
+            words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(question.lower())
+            strange = [w for w, _ in words if tokenizer.convert_tokens_to_ids(w) == tokenizer.unk_token_id]
+            raise BadInput(
+                f"the mini models do not know {', '.join(map(repr, strange)) or 'an empty question'}: "
+                "ask like 'digit on red square ?', 'digit left of blue star ?', 'room on page 2 ?', "
+                "'digit on red square in frame 3 ?' or 'frame of blue star ?'"
             )
-            asked = tokenizer(sample.question, add_special_tokens=False)["input_ids"]
-            if unknown in asked or not asked:
-                words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(sample.question.lower())
-                strange = [w for w, _ in words if tokenizer.convert_tokens_to_ids(w) == unknown]
-                raise BadInput(
-                    f"the mini models do not know {', '.join(map(repr, strange)) or 'an empty question'}: "
-                    "ask like 'digit on red square ?', 'digit left of blue star ?', 'room on page 2 ?', "
-                    "'digit on red square in frame 3 ?' or 'frame of blue star ?'"
-                )
-            answer = tokenizer(sample.answer, add_special_tokens=False)["input_ids"] if answers else []
-            rows.append([*tokenizer(head, add_special_tokens=False)["input_ids"], *asked, *answer])
-            lengths.append((len(asked), len(answer)))
-        stills = [list(s.images) if not s.video else [] for s in samples]
-        clips = [list(s.images) if s.video else [] for s in samples]
-        ids, pixels = self.processor.expand(rows, stills, clips)
-        return self.processor.pad(ids, pixels), torch.tensor(lengths)
 
     def grid(self, image: Image.Image) -> Grid:
         width, height = fit(image).size

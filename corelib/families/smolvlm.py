@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
@@ -26,20 +25,9 @@ class SmolVLM(Family):
     config: object
     processor: BridgeProcessor
 
-    def inputs(self, samples: list[Sample], answers: bool) -> tuple[dict[str, Tensor], Int[Tensor, "sample 2"]]:
-        rows, lengths = [], []
-        for sample in samples:
-            if not sample.question.strip():
-                raise BadInput("the question is empty: ask like 'digit on red square ?'")
-            head = self.processor.opening(
-                sample.domain, len(sample.images), video=sample.video, context=sample.context
-            )
-            parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
-            ids = self.processor.tokenizer(parts, add_special_tokens=False)["input_ids"]
-            rows.append([token for part in ids for token in part])
-            lengths.append((len(ids[1]), len(ids[2]) if answers else 0))
-        ids, pixels = self.processor.expand(rows, [list(sample.images) for sample in samples])
-        return self.processor.pad(ids, pixels), torch.tensor(lengths)
+    def check(self, question: str) -> None:
+        if not question.strip():
+            raise BadInput("the question is empty: ask like 'digit on red square ?'")
 
     def grid(self, image: Image.Image) -> Grid:
         width, height = scaled(image)

@@ -28,6 +28,7 @@ class Question:
     evidence: tuple[Box, ...] = ()
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Task(ABC):
             evidence=asked.evidence,
             distractors=asked.distractors,
             anchors=asked.anchors,
+            spans=asked.spans,
         )
 
     def samples(self, split: str, seed: int, count: int, start: int = 0) -> Iterator[Sample]:

@@ -5,7 +5,8 @@ it had to look at, so attention can be scored against a ground truth.
 
 * `evidence`: the region to be *read* (the target object, the field's value);
 * `anchors`: regions that only help to *find* it (the red square of "left of the red square", a field's label);
-* `distractors`: regions of the same kind as the evidence that would give a wrong answer.
+* `distractors`: regions of the same kind as the evidence that would give a wrong answer;
+* `spans`: where the answer stands in the text, if it is there and not in a picture.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Sample:
     evidence: tuple[Box, ...] = ()
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
     notes: dict = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod

