@@ -42,8 +42,8 @@ def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
     return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
 
 
-def _clip(frames: int, pictures: int, questions: int) -> Rung:
-    return Rung(difficulty={"frames": frames}, pictures=pictures, questions=questions)
+def _clip(frames: int, pictures: int, questions: int, **more) -> Rung:
+    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions)
 
 
 def _list(entries: int) -> Rung:
@@ -92,7 +92,7 @@ RELATING = Stage(
             _scenes(12, 6, 20, 12, relational=0.6),
         ),
         "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
-        "video": (_clip(2, 16, 6), _clip(3, 14, 8), _clip(4, 12, 8), _clip(6, 10, 10)),
+        "video": (_clip(2, 16, 6), _clip(4, 24, 12, regulars=1, guests=3, timed=0.8), _clip(6, 10, 10)),
     },
     goal=("scenes", "documents"),
     learns="language",
