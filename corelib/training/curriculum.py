@@ -22,6 +22,8 @@ import numpy as np
 
 from corelib.tasks.scenes import RELATIONS
 
+SIDES = tuple(RELATIONS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
@@ -32,9 +34,11 @@ class Rung:
     questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
 
 
-def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
+def _scenes(
+    objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: tuple[str, ...] = SIDES
+) -> Rung:
     shown = {"objects": objects, "rows": side, "columns": side}
-    difficulty = {**shown, "relational": relational, "relations": tuple(RELATIONS)[:sides]}
+    difficulty = {**shown, "relational": relational, "relations": sides}
     return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
@@ -88,20 +92,23 @@ FINDING = Stage(
 RELATING = Stage(
     {
         "scenes": (
-            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in (1, 2, 3, 4)),
+            *(
+                _scenes(20, 6, 20, 15, relational=0.75, sides=sides)
+                for sides in (("left of",), ("left of", "right of"), ("above",), ("above", "below"), SIDES)
+            ),
             _scenes(12, 6, 20, 12, relational=0.6),
         ),
-        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
-        "video": (_clip(2, 16, 6), _clip(4, 24, 12, regulars=1, guests=3, timed=0.8), _clip(6, 10, 10)),
+        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12), _pages(2, 8, 6, 12)),
+        "video": (_clip(4, 24, 12, regulars=1, guests=3, timed=0.8), _clip(6, 10, 10), _clip(6, 5, 10)),
     },
-    goal=("scenes", "documents"),
+    goal=("scenes", "documents", "video"),
     learns="language",
 )
 EVERYTHING = Stage(
     {
         "scenes": (_scenes(12, 6, 16, 12), _scenes(14, 6, 16, 12)),
         "documents": (_pages(2, 4, 16, 8), _pages(2, 8, 12, 10), _pages(2, 10, 12, 10)),
-        "video": (_clip(3, 12, 9), _clip(4, 12, 9), _clip(6, 12, 10)),
+        "video": (_clip(4, 12, 9), _clip(6, 12, 10)),
         "needle": tuple(_list(entries) for entries in (4, 6, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=4, questions=4),),
     },
