@@ -7,8 +7,9 @@ falling rate. Then it is finished, and stays as it is.
 *Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
 attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
 do not get past one attribute either.
-*Relating*: from a thing that was found to what stands beside it, first to one side only, where many things stand; and
-from one page to two, from two frames to six.
+*Relating*: from a thing that was found to what stands beside it, one side and one axis after the other (all at once,
+the model finds *a* neighbour and stays there), where many things stand; from one page to two; and to the frame a thing
+is in. That is asked with several guests a frame: with one, each answer rules a frame out for the next question.
 *Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
 now: a model that first learns to copy from text does not look.
 """
