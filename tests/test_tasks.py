@@ -108,6 +108,16 @@ def test_documents_and_video_are_as_hard_as_promised(index):
             assert question.answer == str(box.image + 1)
 
 
+def test_every_guest_is_in_one_frame_only():
+    clip, _ = task("video", frames=4, regulars=1, guests=3).draw("test", 0, 0)
+    told = {q.text: q for q in clip.questions if q.kind == "frame"}
+    assert sorted(q.answer for q in told.values()) == sorted("123" * 3 + "4" * 3)
+    assert all(len(q.evidence) == 1 and q.evidence[0].image + 1 == int(q.answer) for q in told.values())
+    assert len([q for q in clip.questions if q.kind == "digit"]) == 4
+    kinds = [task("video", timed=1.0).sample("test", 0, k).kind for k in range(8)]
+    assert set(kinds) == {"frame"}
+
+
 def test_answers_are_balanced():
     for name in DOMAINS:
         answers = [q.answer[-1] for k in range(60) for q in task(name).draw("test", 0, k)[0].questions]
@@ -144,7 +154,11 @@ def test_palettes_are_small_and_unique(count, seed):
         ("documents", {"pages": 0}, "pages must be"),
         ("documents", {"fields": 99}, "fields must be"),
         ("video", {"frames": 10}, "frames must be"),
-        ("video", {"regulars": 9}, "regulars must be"),
+        ("video", {"regulars": 9}, r"regulars \+ guests must be 9 or less"),
+        ("video", {"regulars": 0}, "regulars must be"),
+        ("video", {"guests": 0}, "guests must be"),
+        ("video", {"guests": 6}, "must be 36 or less, got 39"),
+        ("video", {"timed": 1.5}, "timed must lie"),
         ("needle", {"entries": 0}, "entries must be"),
     ],
 )

@@ -4,7 +4,7 @@
     frame of blue star ?               → the one frame that shows it (evidence: the star there)
 
 Regulars stay for the whole clip, move, and carry another digit in every frame. Each frame also has one guest
-that no other frame shows. All come from a small sub-palette, so they share colours and shapes.
+that no other frame shows (or several). All come from a small sub-palette, so they share colours and shapes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from corelib.tasks.shapes import CELL, Thing, paint, palette
 
 @dataclass(frozen=True, kw_only=True)
 class Video(Task):
-    """Difficulty: `frames`, `regulars` (objects that stay), the canvas (`rows` × `columns` cells), `clutter`.
+    """Difficulty: `frames`, `regulars` (objects that stay), `guests` (new ones in each frame), the canvas (`rows` ×
+    `columns` cells), `clutter`, `timed` (the share of questions that ask for the frame).
 
     >>> sample = Video().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer, len(sample.images)
@@ -32,21 +33,27 @@ class Video(Task):
 
     frames: int = 6
     regulars: int = 3
+    guests: int = 1
     rows: int = 3
     columns: int = 3
     clutter: float = 0.5
     jitter: int = 2
+    timed: float = 0.5  # the share of questions that ask for the frame
 
     @property
     def kinds(self) -> dict[str, float]:
-        return {"digit": 0.5, "frame": 0.5}
+        return {"digit": 1 - self.timed, "frame": self.timed}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         cells = self.rows * self.columns
         self._require(1 <= self.frames <= 9, f"frames must be 1…9, got {self.frames}")
-        self._require(1 <= self.regulars < cells, f"regulars must be 1…{cells - 1}, got {self.regulars}")
-        self._require(self.regulars + self.frames <= 36, "regulars + frames must be 36 or less")
-        cast = palette(rng, self.regulars + self.frames)
+        self._require(self.regulars >= 1, f"regulars must be 1 or more, got {self.regulars}")
+        self._require(self.guests >= 1, f"guests must be 1 or more, got {self.guests}")
+        self._require(self.regulars + self.guests <= cells, f"regulars + guests must be {cells} or less")
+        known = self.regulars + self.frames * self.guests
+        self._require(known <= 36, f"regulars + frames · guests must be 36 or less, got {known}")
+        self._require(0 <= self.timed <= 1, f"timed must lie in [0, 1], got {self.timed}")
+        cast = palette(rng, known)
         regulars, guests = cast[: self.regulars], cast[self.regulars :]
         plain = rng.random() < 0.25
         stage = background(rng, split, (self.columns * CELL, self.rows * CELL), 0.0 if plain else self.clutter)
@@ -54,7 +61,8 @@ class Video(Task):
         for frame in range(self.frames):
             canvas = stage.copy()
             cell_order = rng.permutation(cells)
-            for (colour, shape), cell in zip([*regulars, guests[frame]], cell_order, strict=False):
+            mine = guests[frame * self.guests : (frame + 1) * self.guests]
+            for (colour, shape), cell in zip([*regulars, *mine], cell_order, strict=False):
                 row, column = divmod(int(cell), self.columns)
                 thing = Thing(colour, shape, int(rng.integers(10)), row, column)
                 box = paint(canvas, thing, rng, split, jitter=self.jitter, augment=split == "train")

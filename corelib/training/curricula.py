@@ -9,8 +9,9 @@ falling rate. Then it is finished, and stays as it is.
 *Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
 attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
 do not get past one attribute either.
-*Relating*: from a thing that was found to what stands beside it, first to one side only, where many things stand; and
-from one page to two, from two frames to six.
+*Relating*: from a thing that was found to what stands beside it, one side and one axis after the other (all at once,
+the model finds *a* neighbour and stays there), where many things stand; from one page to two; and to the frame a thing
+is in. That is asked with several guests a frame: with one, each answer rules a frame out for the next question.
 *Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
 now: a model that first learns to copy from text does not look.
 
@@ -24,10 +25,15 @@ from __future__ import annotations
 from corelib.tasks.scenes import RELATIONS
 from corelib.training.curriculum import Rung, Stage
 
+SIDES = tuple(RELATIONS)
+LADDER = (("left of",), ("left of", "right of"), ("above",), ("above", "below"), SIDES)  # one axis after the other
 
-def _scenes(objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: int = 4) -> Rung:
+
+def _scenes(
+    objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: tuple[str, ...] = SIDES
+) -> Rung:
     shown = {"objects": objects, "rows": side, "columns": side}
-    difficulty = {**shown, "relational": relational, "relations": tuple(RELATIONS)[:sides]}
+    difficulty = {**shown, "relational": relational, "relations": sides}
     return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
@@ -35,8 +41,8 @@ def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
     return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
 
 
-def _clip(frames: int, pictures: int, questions: int) -> Rung:
-    return Rung(difficulty={"frames": frames}, pictures=pictures, questions=questions)
+def _clip(frames: int, pictures: int, questions: int, **more) -> Rung:
+    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions)
 
 
 def _list(entries: int, pictures: int = 16) -> Rung:
@@ -66,20 +72,23 @@ FINDING = Stage(
 RELATING = Stage(
     {
         "scenes": (
-            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in (1, 2, 3, 4)),
+            *(
+                _scenes(20, 6, 20, 15, relational=0.75, sides=sides)
+                for sides in LADDER
+            ),
             _scenes(12, 6, 20, 12, relational=0.6),
         ),
-        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12)),
-        "video": (_clip(2, 16, 6), _clip(3, 14, 8), _clip(4, 12, 8), _clip(6, 10, 10)),
+        "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12), _pages(2, 8, 6, 12)),
+        "video": (_clip(4, 24, 12, regulars=1, guests=3, timed=0.8), _clip(6, 10, 10), _clip(6, 5, 10)),
     },
-    goal=("scenes", "documents"),
+    goal=("scenes", "documents", "video"),
     learns="language",
 )
 EVERYTHING = Stage(
     {
         "scenes": (_scenes(12, 6, 16, 12), _scenes(14, 6, 16, 12)),
         "documents": (_pages(2, 4, 16, 8), _pages(2, 8, 12, 10), _pages(2, 10, 12, 10)),
-        "video": (_clip(3, 12, 9), _clip(4, 12, 9), _clip(6, 12, 10)),
+        "video": (_clip(4, 12, 9), _clip(6, 12, 10)),
         "needle": tuple(_list(entries) for entries in (4, 6, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=4, questions=4),),
     },
@@ -93,11 +102,11 @@ READING = Stage(
     {
         "scenes": (
             _scenes(6, 3, 6, 6, relational=0.0),
-            *(_scenes(20, 6, 6, 12, relational=0.6, sides=sides) for sides in (1, 2, 3, 4)),
+            *(_scenes(20, 6, 6, 12, relational=0.6, sides=sides) for sides in LADDER),
             _scenes(12, 6, 8, 12, relational=0.5),
         ),
         "documents": (_pages(1, 4, 6, 4), _pages(1, 8, 6, 8), _pages(2, 8, 5, 10)),
-        "video": (_clip(2, 6, 6), _clip(4, 5, 8), _clip(6, 5, 10)),
+        "video": (_clip(2, 6, 6), _clip(4, 8, 12, regulars=1, guests=3, timed=0.8), _clip(6, 5, 10)),
         "needle": tuple(_list(entries, pictures=6) for entries in (4, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
     },
