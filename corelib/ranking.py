@@ -38,10 +38,8 @@ def overlap(one: HeadSet, two: HeadSet, heads: int) -> Overlap:
     if not one or not two or len(one | two) > heads:
         raise BadInput(f"sets of {len(one)} and {len(two)} heads out of {heads}: give two that are not empty and fit")
     shared = one & two
-    by_chance = hypergeom(heads, len(one), len(two))
-    return Overlap(
-        shared, len(shared) / len(one | two), float(by_chance.mean()), float(by_chance.sf(len(shared) - 1))
-    )
+    chance = hypergeom.sf(len(shared) - 1, heads, len(one), len(two))
+    return Overlap(shared, len(shared) / len(one | two), len(one) * len(two) / heads, float(chance))
 
 
 def spearman(one: HeadScores, two: HeadScores) -> float:

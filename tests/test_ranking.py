@@ -26,7 +26,7 @@ def scores(table) -> HeadScores:
 
 
 def test_overlap_by_hand():
-    """Two pairs out of 8 heads share one: 1 of 3 in the union; chance shares 0.5, and at least one in 13 of 28 draws."""
+    """Two pairs out of 8 heads share one: 1 of 3 in the union; chance shares 0.5, and at least one 13 times in 28."""
     found = overlap(HeadSet("L0H0 L0H1"), HeadSet("L0H1 L1H0"), heads=8)
     assert found.shared == HeadSet("L0H1") and found.jaccard == pytest.approx(1 / 3)
     assert found.expected == pytest.approx(2 * 2 / 8)
