@@ -31,7 +31,7 @@ app = typer.Typer(
 out, err = Console(), Console(stderr=True)
 
 Model = Annotated[str, typer.Option(help="An embedded model (mini-s), or a folder that `corelib train` wrote.")]
-Domain = Annotated[str, typer.Option(help="scenes, documents or video.")]
+Domain = Annotated[str, typer.Option(help="scenes, documents, video; or needle, which is text alone.")]
 Seed = Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same pictures everywhere.")]
 
 
@@ -101,10 +101,10 @@ def profile(
     """
     from corelib.experiments.profiling import check_metric, measure, summarise
     from corelib.results import check_writable
-    from corelib.tasks import DOMAINS, SPLITS, task
+    from corelib.tasks import RETRIEVING, SPLITS, task
     from corelib.vlm import load
 
-    check_known("domain", domain, DOMAINS)
+    check_known("domain", domain, RETRIEVING)
     check_known("split", split, SPLITS)
     check_metric(variant, rows, reduce)
     check_writable(out_)
@@ -124,12 +124,12 @@ def profile(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="The name of an embedded model (mini-s), or a recipe file (TOML).")],
+    recipe: Annotated[str, typer.Argument(help="The name of an embedded model (mini-s, bridge), or a recipe file (TOML).")],
     folder: Annotated[Path, typer.Option("--out", help="The folder of the run: state, log, snapshots, weights.")],
     until: Annotated[int | None, typer.Option(help="Stop at this step; a later call goes on from there.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
-    """Train a mini model from scratch, or go on with a run that was stopped: the result is the same."""
+    """Train an embedded model by its recipe, or go on with a run that was stopped: the result is the same."""
     from corelib.plots import draw_training
     from corelib.training.recipe import Recipe
     from corelib.training.run import read_log

@@ -45,12 +45,14 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     return {"before": before, "at": at, "after": after}
 
 
-def score_model(vlm: VLM, *, samples: int, seed: int) -> dict[str, torch.Tensor]:
+def score_model(
+    vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] = DOMAINS
+) -> dict[str, torch.Tensor]:
     """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
     training = vlm.model.training
     vlm.model.eval()
     scores = {}
-    for domain in DOMAINS:
+    for domain in domains:
         found = measure(vlm, task(domain), split="select", samples=samples, seed=seed, batch=64)
         scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
         scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
@@ -66,6 +68,7 @@ def log_scores(
     *,
     samples: int = 96,
     seed: int = 0,
+    domains: tuple[str, ...] = DOMAINS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
@@ -83,7 +86,7 @@ def log_scores(
         if step not in rows:
             for name, tensor in load_file(path).items():
                 parameters[name].data.copy_(tensor)
-            rows[step] = score_model(vlm, samples=samples, seed=seed)
+            rows[step] = score_model(vlm, samples=samples, seed=seed, domains=domains)
         progress(number + 1, len(paths))
     steps = sorted(rows)
     table = {key: torch.stack([rows[step][key] for step in steps]).half() for key in rows[steps[0]]}
@@ -94,7 +97,7 @@ def log_scores(
         {
             "schema": SCHEMA,
             "model": {"name": vlm.name, "sha256": vlm.sha256},
-            "task": {"domains": DOMAINS, "split": "select", "seed": seed, "samples": samples},
+            "task": {"domains": domains, "split": "select", "seed": seed, "samples": samples},
             "steps": steps,
             "software": software(),
         },

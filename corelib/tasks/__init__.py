@@ -15,6 +15,7 @@ from corelib.tasks.text import Arithmetic, Needle
 from corelib.tasks.video import Video
 
 DOMAINS = ("scenes", "documents", "video")  # with pictures, and evidence in them
+RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
 TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}
 
 
@@ -27,4 +28,4 @@ def task(name: str, **difficulty) -> Task:
     return TASKS[check_known("domain", name, TASKS)]().harder(**difficulty)
 
 
-__all__ = ["DOMAINS", "SPLITS", "TASKS", "Box", "Picture", "Question", "Sample", "Task", "task"]
+__all__ = ["DOMAINS", "RETRIEVING", "SPLITS", "TASKS", "Box", "Picture", "Question", "Sample", "Task", "task"]
