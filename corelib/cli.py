@@ -124,7 +124,7 @@ def profile(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="An embedded model by its name (mini-s, bridge), or a recipe file (TOML).")],
+    recipe: Annotated[str, typer.Argument(help="An embedded model (mini-s, bridge), or a recipe file (TOML).")],
     folder: Annotated[Path, typer.Option("--out", help="The folder of the run: state, log, snapshots, weights.")],
     until: Annotated[int | None, typer.Option(help="Stop at this step; a later call goes on from there.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
