@@ -34,6 +34,7 @@ from corelib.regions import tokens_of_box
 from corelib.tasks.sample import Box, Sample
 
 ROWS = ("answer", "last", "question")
+LANGUAGE = "smollm2"
 KINDS = {"qwen3_vl": (mini_store, Qwen3VL), "smolvlm": (bridge_store, SmolVLM)}  # by config.json's model_type
 
 
@@ -203,6 +204,8 @@ class VLM:
 def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) -> VLM:
     """Load an embedded model by name, or a model that `corelib train` wrote by its folder.
 
+    `smollm2` is the language model under the bridge, before it learned to see.
+
     `checkpoint` loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
@@ -210,6 +213,9 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) 
         ...
     corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: mini-s, or ...
     """
+    if name_or_path == LANGUAGE and checkpoint is None:
+        model, processor, digest = bridge_store.load_language()
+        return VLM(LANGUAGE, model, SmolVLM(model.config, processor), digest)
     folder = embedded.locate(name_or_path)
     kind = embedded.kind(folder)
     if kind not in KINDS:

