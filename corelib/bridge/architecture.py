@@ -60,7 +60,15 @@ def build(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
     strange = [name for name in missing.missing_keys if "text_model" in name] + missing.unexpected_keys
     if strange:
         raise ValueError(f"the language model in {language} does not fit: {strange[:3]}")
+    connector = model.model.connector.modality_projection.proj.weight
+    with torch.no_grad():  # a visual token begins as long as a word
+        connector.mul_(word_scale(model) / (connector.std() * connector.shape[1] ** 0.5))
     return model
+
+
+def word_scale(model: nn.Module) -> float:
+    """The root mean square of the numbers in a word's embedding."""
+    return model.get_input_embeddings().weight.square().mean().sqrt().item()
 
 
 def new_parts(model: nn.Module) -> list[nn.Module]:

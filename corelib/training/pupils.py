@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from corelib.bridge import adapter, language
 from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
-from corelib.bridge.architecture import new_parts
+from corelib.bridge.architecture import new_parts, word_scale
 from corelib.families.base import Family
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.families.smolvlm import SmolVLM
@@ -116,7 +116,7 @@ class Bridge(Pupil):
         source = language.locate()
         self.model = build_bridge(source, seed)
         self.family = SmolVLM(self.model.config, bridge_store.processor(source))
-        self.words = self.model.get_input_embeddings().weight.pow(2).mean().sqrt().item()  # their rms
+        self.words = word_scale(self.model)
         adapter.put_on(self.model, seed)
         self.fresh = {name: p.detach().clone() for name, p in adapter.adapters(self.model).items()}
 
