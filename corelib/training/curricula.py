@@ -26,7 +26,7 @@ from corelib.tasks.scenes import RELATIONS
 from corelib.training.curriculum import Rung, Stage
 
 SIDES = tuple(RELATIONS)
-LADDER = (("left of",), ("left of", "right of"), ("above",), ("above", "below"), SIDES)  # one axis after the other
+LADDER = (("left of",), ("left of", "right of"), ("above",), ("above", "below"))  # one axis after the other
 
 
 def _scenes(
@@ -72,10 +72,7 @@ FINDING = Stage(
 RELATING = Stage(
     {
         "scenes": (
-            *(
-                _scenes(20, 6, 20, 15, relational=0.75, sides=sides)
-                for sides in LADDER
-            ),
+            *(_scenes(20, 6, 20, 15, relational=0.75, sides=sides) for sides in LADDER),
             _scenes(12, 6, 20, 12, relational=0.6),
         ),
         "documents": (_pages(1, 8, 20, 8), _pages(2, 8, 16, 12), _pages(2, 8, 6, 12)),
