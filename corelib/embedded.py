@@ -108,12 +108,14 @@ def verify(folder: Path, checkpoint: str | None = None) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar for what takes a moment."""
-    shown = logging.is_progress_bar_enabled()
+    """Loading without a progress bar, and without a report of weights that are meant to be new."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

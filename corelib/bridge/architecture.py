@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
+from corelib.embedded import quiet
+
 PATCH, MERGE = 16, 2
 CANVAS = 256  # pixels: the widest picture, each way; the learned positions are those of its patches
 PLACEHOLDER = "<empty_output>"
@@ -49,17 +51,15 @@ def configuration(language: Path) -> SmolVLMConfig:
 
 def build(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
     """The language model in `language` behind an untrained tower and connector, the same for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = SmolVLMForConditionalGeneration(configuration(language))
     known = {
         name.replace("model.", "model.text_model.", 1): tensor.float()
         for name, tensor in load_file(language / "model.safetensors").items()
     }
-    missing = model.load_state_dict(known, strict=False)
-    strange = [name for name in missing.missing_keys if "text_model" in name] + missing.unexpected_keys
-    if strange:
-        raise ValueError(f"the language model in {language} does not fit: {strange[:3]}")
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)  # tower and connector are not in `known`: transformers initialises them
+        model = SmolVLMForConditionalGeneration.from_pretrained(
+            None, config=configuration(language), state_dict=known, attn_implementation="sdpa"
+        )
     connector = model.model.connector.modality_projection.proj.weight
     with torch.no_grad():  # a visual token begins as long as a word
         connector.mul_(word_scale(model) / (connector.std() * connector.shape[1] ** 0.5))
