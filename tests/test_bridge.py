@@ -153,7 +153,8 @@ def test_pixels_are_those_of_transformers(processor):
 
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8))
-    stock = SmolVLMImageProcessorPil(do_resize=False, do_image_splitting=False, do_pad=False)
+    longest = {"longest_edge": 96}
+    stock = SmolVLMImageProcessorPil(size=longest, max_image_size=longest, do_image_splitting=False)
     theirs = stock([[image]], return_tensors="pt")["pixel_values"]
     _, ours = processor.expand([[PLACEHOLDER_ID]], [[image]])
     torch.testing.assert_close(ours["pixel_values"].flatten(), theirs.float().flatten(), atol=1e-5, rtol=0)

@@ -100,7 +100,8 @@ class Trainer:
         while self.step < stop:
             began = time.perf_counter()
             entry = self.advance()
-            if self.step % self.recipe.evaluate_every == 0 or self.step == stop:
+            due = self.step % self.recipe.evaluate_every == 0 or self.step == stop
+            if due and self.curriculum.now.learns != "tower":  # a tower alone answers nothing
                 entry["validate"] = self.evaluate()
             self.seconds += time.perf_counter() - began
             entry["seconds"] = round(self.seconds, 1)
