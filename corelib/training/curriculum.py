@@ -95,7 +95,7 @@ RELATING = Stage(
         "scenes": (
             *(
                 _scenes(20, 6, 20, 15, relational=0.75, sides=sides)
-                for sides in (("left of",), ("left of", "right of"), ("above",), ("above", "below"), SIDES)
+                for sides in (("left of",), ("left of", "right of"), ("above",), ("above", "below"))
             ),
             _scenes(12, 6, 20, 12, relational=0.6),
         ),
