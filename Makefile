@@ -22,7 +22,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST     := $(BIN)/python -m pytest -q
 UNIT       := -m "not slow and not built and not browser"
 
-.PHONY: help venv venv-floor book test test-unit test-notebooks test-book test-floor notebooks serve train slug \
+.PHONY: help venv venv-floor book test test-unit test-notebooks test-book test-floor notebooks serve train ship slug \
         constraints lint format clean distclean
 
 help:  ## list the commands
@@ -107,6 +107,9 @@ format: $(VENV)/.installed  ## let ruff sort imports and fix what it can
 
 train: $(VENV)/.installed  ## train an embedded model anew by its committed recipe, into runs/ (MODEL=mini-s)
 	@$(BIN)/corelib train $(MODEL) --out runs/$(MODEL)
+
+ship: $(VENV)/.installed  ## put a finished run into the package, with its card and head scores (MODEL=mini-s)
+	@$(BIN)/python tools/ship.py runs/$(MODEL) --recipe $(MODEL)
 
 slug:  ## name the public repository everywhere (SLUG=owner/name)
 	@[ -n "$(SLUG)" ] || { echo "make: say which: make slug SLUG=owner/name" >&2; exit 1; }

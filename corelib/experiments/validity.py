@@ -50,7 +50,8 @@ def validate_evidence(
     for drawn in work.batches(split, seed, samples, batch):
         encoded = vlm.encode(drawn)
         right["base"] += vlm.answer(encoded).correct.tolist()
-        right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
+        if drawn[0].images or drawn[0].context:  # else there is nothing to swap
+            right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
         kinds += [sample.kind for sample in drawn]
         if drawn[0].evidence or drawn[0].spans:
             for name, hidden in (("without", encoded.evidence), ("only", encoded.source & ~encoded.evidence)):

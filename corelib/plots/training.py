@@ -17,6 +17,8 @@ TASK_COLOURS = {
     "arithmetic": "#8c8577",
 }
 
+LEAST = 1e-3  # nats: a loss below it is zero for our purpose
+
 
 def _smooth(values: np.ndarray, width: int) -> np.ndarray:
     """A running mean that starts with what there is."""
@@ -46,10 +48,10 @@ def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Fig
         tested = [(entry["step"], entry["validate"][name]) for entry in log if "validate" in entry]
         if tested:
             right.plot(*zip(*tested, strict=True), "o-", color=colour, markersize=4, linewidth=1.6, label=name)
-    left.set(xlabel="step", ylabel="loss, answers + captions (nats)", ylim=(0, None))
+    left.set(xlabel="step", ylabel="loss (nats)", yscale="log", ylim=(max(LEAST, left.get_ylim()[0]), None))
     right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1.02))
-    right.text(0.99, 0.02, "thin: training · dots: validate", transform=right.transAxes, ha="right", color=MUTED)
-    left.legend(loc="upper right")
+    right.set_title("thin: training · dots: validate", loc="right", color=MUTED, fontsize="medium")
+    left.legend(loc="lower left")
     stages = [now["step"] for before, now in itertools.pairwise(log) if now["stage"] != before["stage"]]
     for panel in (left, right):
         for step in stages:

@@ -105,13 +105,13 @@ def render(card: dict) -> str:
         "a task; 95 % Wilson intervals. Handwritten digits and photographs of this split were never trained on. "
         "A value of several digits counts only if all of them are right.",
         "",
-        "| task | accuracy | picture swapped | bar |",
+        "| task | accuracy | picture (or text) swapped | bar |",
         "|---|---|---|---|",
     ]
     for name in TASKS:
         bar = card["bars"].get(name)
         verdict = "–" if bar is None else f"{bar['bar']:.2f}: {'met' if bar['met'] else 'not met'}"
-        base, swapped = (_interval(results[name][key]) for key in ("base", "swapped"))
+        base, swapped = (_interval(results[name].get(key)) for key in ("base", "swapped"))
         lines.append(f"| {name} | {base} | {swapped} | {verdict} |")
     lines += ["", "By kind of question:", "", "| task | kind | accuracy | samples |", "|---|---|---|---|"]
     for name in DOMAINS:
