@@ -98,6 +98,22 @@ def test_bad_options(vlm, options, error, says):
         profile(vlm, task("scenes"), **options)
 
 
-def test_text_tasks_have_no_evidence_to_profile(vlm):
-    with pytest.raises(BadInput, match="no evidence in a picture"):
-        profile(vlm, task("needle"), samples=2)
+def test_a_task_without_evidence_cannot_be_profiled(vlm):
+    with pytest.raises(BadInput, match="arithmetic has no evidence"):
+        profile(vlm, task("arithmetic"), samples=2)
+
+
+def test_evidence_in_a_text_is_its_span(vlm):
+    """The entry that is asked for is three tokens; at the answer row all tokens before it are visible."""
+    work = task("needle")
+    encoded = vlm.encode(list(work.samples("select", 0, 4)))
+    words = vlm.tokenizer.convert_ids_to_tokens
+    for row, sample in enumerate(encoded.samples):
+        (first, past), ids = sample.spans[0], encoded.tokens[row]
+        assert words(ids[encoded.evidence[row]]) == sample.context[first:past].split()
+        assert words(ids[encoded.source[row]]) == sample.context.split()
+        assert encoded.after_image[row].sum() == encoded.lengths[row].sum()
+    scores = profile(vlm, work, samples=16)
+    assert scores.task["domain"] == "needle" and max(max(row) for row in scores.scores) > 3 * scores.chance
+    visible = encoded.real[0].sum().item() - 1  # up to the answer row
+    assert scores.chance == pytest.approx(3 / visible)
