@@ -5,8 +5,7 @@
     answers = vlm.answer(encoded)             # one forward pass, the right answer teacher-forced
     answers.correct, answers.logprob
 
-`Encoded` knows, for every sequence, which tokens are visual, which cover the evidence, and which rows predict the
-answer. Everything that is measured later starts from it.
+What a batch of encoded samples knows about its tokens is in `encoded.py`.
 """
 
 from __future__ import annotations
@@ -25,96 +24,16 @@ from torch import Tensor, nn
 from corelib import embedded
 from corelib.attention import attention_modules
 from corelib.bridge import store as bridge_store
-from corelib.errors import BadInput, UnsupportedArchitecture, check_known
-from corelib.families.base import Family, Picture
+from corelib.encoded import Encoded
+from corelib.errors import BadInput, UnsupportedArchitecture
+from corelib.families.base import Family
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.families.smolvlm import SmolVLM
 from corelib.mini import store as mini_store
-from corelib.regions import tokens_of_box
-from corelib.tasks.sample import Box, Sample
+from corelib.tasks.sample import Sample
 
-ROWS = ("answer", "last", "question")
 LANGUAGE = "smollm2"
 KINDS = {"qwen3_vl": (mini_store, Qwen3VL), "smolvlm": (bridge_store, SmolVLM)}  # by config.json's model_type
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A batch of samples, ready for the model. Every mask is over the padded sequence.
-
-    `inputs` go to the model; the rest says what its tokens are.
-    """
-
-    samples: tuple[Sample, ...]
-    inputs: dict[str, Tensor]
-    pictures: list[list[Picture]]
-    visual: Bool[Tensor, "batch token"]
-    lengths: Int[Tensor, "batch 2"]  # how many tokens at the end of each row are (question, answer)
-    context: Bool[Tensor, "batch token"]  # text before the question
-    spans: Bool[Tensor, "batch token"]  # of that, what holds the answer
-
-    @property
-    def tokens(self) -> Int[Tensor, "batch token"]:
-        return self.inputs["input_ids"]
-
-    @property
-    def real(self) -> Bool[Tensor, "batch token"]:
-        """Which tokens are not padding."""
-        return self.inputs["attention_mask"].bool()
-
-    @cached_property
-    def evidence(self) -> Bool[Tensor, "batch token"]:
-        """The tokens to be read: visual ones that cover the region, or in a text the ones of the span."""
-        return self.cover([sample.evidence for sample in self.samples]) | self.spans
-
-    @cached_property
-    def source(self) -> Bool[Tensor, "batch token"]:
-        """The tokens among which the evidence is: the visual ones; without a picture, the text before the question."""
-        return torch.where(self.visual.any(1, keepdim=True), self.visual, self.context)
-
-    @cached_property
-    def anchors(self) -> Bool[Tensor, "batch token"]:
-        return self.cover([sample.anchors for sample in self.samples])
-
-    @cached_property
-    def distractors(self) -> Bool[Tensor, "batch region token"]:
-        """One mask a distractor region; rows of False where a sample has fewer. Evidence tokens are left out."""
-        most = max((len(sample.distractors) for sample in self.samples), default=0)
-        regions = [
-            self.cover([sample.distractors[k : k + 1] for sample in self.samples]) & ~self.evidence for k in range(most)
-        ]
-        return torch.stack(regions, 1) if regions else self.visual.new_zeros(len(self.samples), 0, self.visual.shape[1])
-
-    def cover(self, boxes: Sequence[Sequence[Box]]) -> Bool[Tensor, "batch token"]:
-        """The tokens that `boxes[i]` touch on the pictures of sample `i`."""
-        mask = torch.zeros_like(self.visual)
-        for row, (mine, pictures) in enumerate(zip(boxes, self.pictures, strict=True)):
-            for box in mine:
-                if not 0 <= box.image < len(pictures):
-                    raise BadInput(f"{box} is on picture {box.image}, but the sample has {len(pictures)}")
-                picture = pictures[box.image]
-                flat = Box(box.x0, box.y0, box.x1, box.y1)
-                mask[row, picture.positions[tokens_of_box(picture.grid, flat)]] = True
-        return mask
-
-    def rows(self, name: str) -> Bool[Tensor, "batch token"]:
-        """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`."""
-        check_known("query rows", name, ROWS)
-        length = self.tokens.shape[1]
-        place = torch.arange(length, device=self.tokens.device)
-        question, answer = self.lengths.T[..., None]
-        last = length - 1 - answer  # the last token of the prompt: it predicts the answer's first token
-        if name == "question":
-            return (place > last - question) & (place <= last)
-        if name == "last":
-            return place == last
-        return (place >= last) & ((place < length - 1) | (answer == 0))
-
-    @property
-    def after_image(self) -> Bool[Tensor, "batch token"]:
-        """Rows after the last token of the source: the question and the answer."""
-        place = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        return place > torch.where(self.source, place, -1).amax(1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ FLOORS = {
     "kv": 2,
     "attention": 2,
     "vlm": 2,
+    "encoded": 2,
     "families": 2,
     "regions": 1,
     "metrics": 1,

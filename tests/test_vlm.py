@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from corelib.encoded import ROWS
 from corelib.errors import BadInput, BadRegion, UnknownName
 from corelib.tasks import DOMAINS, TASKS, Box, task
-from corelib.vlm import ROWS
 
 
 @pytest.mark.parametrize("name", TASKS)

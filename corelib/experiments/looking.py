@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from corelib.encoded import Encoded
 from corelib.errors import BadInput
 from corelib.families.base import Picture
 from corelib.heads import HeadSet
 from corelib.record import record
 from corelib.tasks.sample import Sample
-from corelib.vlm import VLM, Encoded
+from corelib.vlm import VLM
 
 
 @dataclass(frozen=True)

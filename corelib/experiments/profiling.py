@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from corelib.encoded import ROWS, Encoded
 from corelib.errors import BadInput, check_known
 from corelib.heads import HeadScores
 from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, mass, reduce_rows, variant, visible_keys
@@ -25,7 +26,7 @@ from corelib.results import software
 from corelib.stats import bootstrap_interval
 from corelib.store import SampleStore
 from corelib.tasks import Task
-from corelib.vlm import ROWS, VLM, Encoded
+from corelib.vlm import VLM
 
 
 def check_metric(variant: str, rows: str, reduce: str) -> None:
