@@ -90,7 +90,7 @@ class VLM:
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
         words = (part.to(device) for part in (written.lengths, written.context, written.spans))
-        pictures = self.family.pictures(inputs, list(samples))
+        pictures = self.family.pictures(inputs, samples)
         return Encoded(samples, inputs, pictures, self.family.visual(inputs), *words)
 
     @torch.no_grad()

@@ -32,15 +32,20 @@ def scaled(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
+def cells(size: tuple[int, int]) -> int:
+    """The side, in visual tokens, of the smallest canvas that holds a picture of this size."""
+    return -(-max(size) // CELL)
+
+
 def fit(image: Image.Image) -> tuple[Image.Image, int]:
     """The picture on its square canvas, and the canvas' side in visual tokens."""
     size = scaled(image)
     image = image.convert("RGB")
     image = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
-    cells = -(-max(size) // CELL)
-    canvas = Image.new("RGB", (cells * CELL, cells * CELL), PAPER)
+    side = cells(size)
+    canvas = Image.new("RGB", (side * CELL, side * CELL), PAPER)
     canvas.paste(image, (0, 0))
-    return canvas, cells
+    return canvas, side
 
 
 def pixels_of(canvas: Image.Image) -> Float[Tensor, "3 height width"]:
@@ -72,7 +77,7 @@ class BridgeProcessor:
         if not any(shown):
             return [list(row) for row in ids], {}
         fitted = [[fit(picture) for picture in row] for row in shown]
-        sides = {cells for row in fitted for _, cells in row}
+        sides = {side for row in fitted for _, side in row}
         if len(sides) != 1:
             needed = ", ".join(f"{CELL * side}×{CELL * side}" for side in sorted(sides))
             raise BadInput(f"pictures of one batch need one canvas, these need {needed} pixels: encode them apart")

@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from corelib.regions import Grid
 from corelib.tasks.sample import Sample
@@ -38,6 +40,18 @@ def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
     return [run for run in torch.tensor_split(positions, breaks.tolist()) if len(run)]
 
 
+class Processor(Protocol):
+    """What is asked of a processor: its words, its way to put a question, and what it makes of pictures."""
+
+    tokenizer: PreTrainedTokenizerBase
+    end: str  # closes an answer
+
+    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
+    def asked(self, question: str) -> str: ...
+    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]: ...
+    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Written:
     """Samples as model inputs, left-padded, and where their words are."""
@@ -51,44 +65,11 @@ class Written:
 class Family(ABC):
     """One adapter a family. It never computes a score."""
 
-    processor: object
+    processor: Processor
 
     @abstractmethod
     def check(self, question: str) -> None:
         """Refuse a question that the model cannot read."""
-
-    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
-        """Samples as model inputs, with their answers or without."""
-        tokenizer = self.processor.tokenizer
-        rows, lengths, contexts, spans = [], [], [], []
-        for sample in samples:
-            self.check(sample.question)
-            head = self.processor.opening(
-                sample.domain, len(sample.images), video=sample.video, context=sample.context
-            )
-            parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
-            read = tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
-            opened, *said = read["input_ids"]
-            rows.append([*opened, *(token for part in said for token in part)])
-            lengths.append((len(said[0]), len(said[1]) if answers else 0))
-            places, start = read["offset_mapping"][0], head.rfind(sample.context)
-            after = sum(map(len, said)) + len(opened)  # tokens are counted from the end: pictures stand before the text
-            for found, wanted in ((contexts, [(0, len(sample.context))]), (spans, sample.spans)):
-                inside = [
-                    any(first < past + start and last > begin + start for begin, past in wanted) and first < last
-                    for first, last in places
-                ]
-                found.append([after - k for k, marked in enumerate(inside) if marked])
-        stills = [list(s.images) if not s.video else [] for s in samples]
-        clips = [list(s.images) if s.video else [] for s in samples]
-        inputs = self.processor.pad(*self.processor.expand(rows, stills, clips))
-        masks = []
-        for found in (contexts, spans):
-            mask = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
-            for row, back in enumerate(found):
-                mask[row, [mask.shape[1] - k for k in back]] = True
-            masks.append(mask)
-        return Written(inputs, torch.tensor(lengths), *masks)
 
     @abstractmethod
     def grid(self, image: Image.Image) -> Grid:
@@ -98,6 +79,40 @@ class Family(ABC):
     def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
         """Which tokens stand for pixels."""
 
-    @abstractmethod
-    def pictures(self, inputs: dict[str, Tensor], samples: list[Sample]) -> list[list[Picture]]:
-        """For every sample, its pictures in order."""
+    def pictures(self, inputs: dict[str, Tensor], samples: Sequence[Sample]) -> list[list[Picture]]:
+        """For every sample, its pictures in order: something stands between any two, so each is one run of tokens."""
+        return [
+            [Picture(self.grid(image), run) for image, run in zip(sample.images, runs(marked), strict=True)]
+            for marked, sample in zip(self.visual(inputs), samples, strict=True)
+        ]
+
+    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
+        """Samples as model inputs, with their answers or without."""
+        rows, lengths, marks = [], [], []
+        for sample in samples:
+            self.check(sample.question)
+            head = self.processor.opening(
+                sample.domain, len(sample.images), video=sample.video, context=sample.context
+            )
+            parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
+            read = self.processor.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
+            rows.append([token for part in read["input_ids"] for token in part])
+            lengths.append((len(read["input_ids"][1]), len(read["input_ids"][2]) if answers else 0))
+            start, places = head.rfind(sample.context), read["offset_mapping"][0]
+            mine = [_within(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
+            marks.append(nn.functional.pad(torch.tensor(mine), (0, sum(lengths[-1]))))
+        stills = [[] if sample.video else list(sample.images) for sample in samples]
+        clips = [list(sample.images) if sample.video else [] for sample in samples]
+        inputs = self.processor.pad(*self.processor.expand(rows, stills, clips))
+        masks = torch.zeros(2, *inputs["input_ids"].shape, dtype=torch.bool)
+        for row, marked in enumerate(marks):  # from the right: pictures and padding grow to the left of the text
+            masks[:, row, -marked.shape[1] :] = marked
+        return Written(inputs, torch.tensor(lengths), *masks)
+
+
+def _within(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
+    """Which tokens, given by their characters [first, last), touch one of the `ranges`, which count from `start`."""
+    return [
+        any(first < last and first < start + past and last > start + begin for begin, past in ranges)
+        for first, last in places
+    ]

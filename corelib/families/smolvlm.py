@@ -11,11 +11,10 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from corelib.bridge.processing import CELL, BridgeProcessor, scaled
+from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.errors import BadInput
-from corelib.families.base import Family, Picture, runs
+from corelib.families.base import Family
 from corelib.regions import Grid
-from corelib.tasks.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,10 @@ class SmolVLM(Family):
             raise BadInput("the question is empty: ask like 'digit on red square ?'")
 
     def grid(self, image: Image.Image) -> Grid:
-        width, height = scaled(image)
-        side = -(-max(width, height) // CELL)
-        vision = self.config.vision_config
-        return Grid(
-            rows=side,
-            columns=side,
-            width=image.width,
-            height=image.height,
-            patch=vision.patch_size,
-            merge=self.config.scale_factor,
-            resized=(width, height),
-        )
+        size = scaled(image)
+        side = cells(size)
+        patch, merge = self.config.vision_config.patch_size, self.config.scale_factor
+        return Grid(side, side, image.width, image.height, patch=patch, merge=merge, resized=size)
 
     def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
         return inputs["input_ids"] == self.config.image_token_id
-
-    def pictures(self, inputs: dict[str, Tensor], samples: list[Sample]) -> list[list[Picture]]:
-        return [
-            [Picture(self.grid(image), run) for image, run in zip(sample.images, runs(marked), strict=True)]
-            for marked, sample in zip(self.visual(inputs), samples, strict=True)
-        ]

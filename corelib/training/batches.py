@@ -9,14 +9,13 @@ see: it asks for every object at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
+from corelib.families.base import Processor
 from corelib.tasks import Picture, Task
 
 ANSWER, CAPTION = 1, 2
@@ -63,20 +62,8 @@ class Batch:
         return loss, (mistakes == 0).float().mean().item()
 
 
-class Scribe(Protocol):
-    """What `pack` asks of a processor: its words, its way to put a question, and what it makes of pictures."""
-
-    tokenizer: PreTrainedTokenizerBase
-    end: str  # closes an answer
-
-    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
-    def asked(self, question: str) -> str: ...
-    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]: ...
-    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
-
-
 def pack(
-    processor: Scribe, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
+    processor: Processor, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
 ) -> Batch:
     """Choose `questions` of each picture, by the shares of their kinds, and write everything down."""
     tokenizer = processor.tokenizer
