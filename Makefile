@@ -109,7 +109,7 @@ train: $(VENV)/.installed  ## train an embedded model anew by its committed reci
 	@$(BIN)/corelib train $(MODEL) --out runs/$(MODEL)
 
 ship: $(VENV)/.installed  ## put a finished run into the package, with its card and head scores (MODEL=mini-s)
-	@$(BIN)/python tools/ship.py runs/$(MODEL) --recipe $(MODEL)
+	@$(BIN)/python tools/ship.py runs/$(MODEL) --name $(MODEL)
 
 slug:  ## name the public repository everywhere (SLUG=owner/name)
 	@[ -n "$(SLUG)" ] || { echo "make: say which: make slug SLUG=owner/name" >&2; exit 1; }

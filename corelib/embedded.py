@@ -37,9 +37,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in found))
 
 
+def room(name: str) -> str:
+    """The room of an embedded model: `mini-s` lives in `mini`."""
+    return check_known("room of a model", name.split("-")[0], ROOMS)
+
+
 def home(name: str) -> Path:
-    """Where the embedded model `name` lies, or will lie: `mini-s` in the room `mini`."""
-    return PACKAGE / name.split("-")[0] / "weights" / name
+    """Where the embedded model `name` lies, or will lie."""
+    return PACKAGE / room(name) / "weights" / name
 
 
 def locate(name_or_path: str | Path) -> Path:

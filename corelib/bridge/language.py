@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 
-from corelib.embedded import quiet, sha256
+from corelib.embedded import CHECKSUM, WEIGHTS, quiet, sha256
 from corelib.errors import BadResults, BadWeights, CannotWrite, MissingPackage
 from corelib.results import read_json, write_json
 
@@ -51,6 +52,11 @@ def locate() -> Path:
     return folder
 
 
+def checksum(folder: Path) -> str:
+    """The sha256 of the dequantised weights; `locate` has checked it."""
+    return read_json(folder / CHECKSUM, SCHEMA)["sha256"]
+
+
 def is_installed() -> bool:
     """Can `locate` succeed, as far as one can see without trying?"""
     return is_whole(cache_folder()) or not _missing()
@@ -63,8 +69,8 @@ def _missing() -> list[str]:
 def is_whole(folder: Path) -> bool:
     """Is this a complete copy, of this version, with the checksum that was written beside it?"""
     try:
-        facts = read_json(folder / "checksum.json", SCHEMA)
-        return facts["gguf"] == GGUF_SHA256 and facts["sha256"] == sha256(folder / "model.safetensors")
+        facts = read_json(folder / CHECKSUM, SCHEMA)
+        return facts["gguf"] == GGUF_SHA256 and facts["sha256"] == sha256(folder / WEIGHTS)
     except (BadResults, KeyError, OSError):
         return False
 
@@ -97,21 +103,19 @@ def _make(folder: Path, gguf: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as beside:
             made = Path(beside) / NAME
             _dequantise(gguf, made)
-            write_json(
-                made / "checksum.json",
-                {"schema": SCHEMA, "gguf": GGUF_SHA256, "sha256": sha256(made / "model.safetensors")},
-            )
+            facts = {"schema": SCHEMA, "gguf": GGUF_SHA256, "sha256": sha256(made / WEIGHTS)}
+            write_json(made / CHECKSUM, facts)
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 made.rename(folder)
             except OSError:
                 if not is_whole(folder):  # another process was quicker: its copy serves
                     raise
-    except OSError as error:
-        if isinstance(error, CannotWrite):
-            raise
+    except CannotWrite:
+        raise
+    except (OSError, SafetensorError) as error:
         raise CannotWrite(
-            f"cannot cache the language model in {folder.parent}: {error.strerror or error}; "
+            f"cannot cache the language model in {folder.parent}: {getattr(error, 'strerror', None) or error}; "
             "name another folder in CORELIB_CACHE"
         ) from error
 

@@ -35,8 +35,7 @@ def load(
 def load_language(dtype: torch.dtype = torch.float32) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor, str]:
     """The dequantised language model alone, before it learned to see: its tower knows nothing, so ask it in text."""
     source = language.locate()
-    digest = embedded.sha256(source / "model.safetensors")
-    return build(source, seed=0).to(dtype).eval(), processor(source), digest
+    return build(source, seed=0).to(dtype).eval(), processor(source), language.checksum(source)
 
 
 def processor(source: Path) -> BridgeProcessor:

@@ -29,7 +29,7 @@ from corelib.mini.processing import MiniProcessor, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.training.batches import Batch
 from corelib.training.curriculum import Part
-from corelib.training.recipe import BRIDGE, Recipe
+from corelib.training.recipe import Recipe
 
 
 class Pupil(ABC):
@@ -156,4 +156,4 @@ class Bridge(Pupil):
 
 def enrol(recipe: Recipe) -> Pupil:
     """The untrained model of a recipe."""
-    return Bridge(recipe.seed) if recipe.size == BRIDGE else Mini(recipe.size, recipe.seed)
+    return Bridge(recipe.seed) if recipe.room == "bridge" else Mini(recipe.size, recipe.seed)

@@ -6,13 +6,11 @@ import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from corelib.embedded import room
 from corelib.errors import BadInput, check_known
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
-
-
-BRIDGE = "bridge"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Recipe:
     evaluate_samples: int = 96
 
     def __post_init__(self) -> None:
-        check_known("size", self.size, (*SIZES, BRIDGE))
+        check_known("size", self.size, (*SIZES, "bridge"))
         for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
@@ -46,7 +44,7 @@ class Recipe:
     @property
     def room(self) -> str:
         """What is trained: a `mini` model, or the `bridge`."""
-        return BRIDGE if self.size == BRIDGE else "mini"
+        return room(self.size)
 
     def rate(self, step: int, began: int = 0) -> float:
         """The learning rate at `step`; the warm-up starts at step `began`.
