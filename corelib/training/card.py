@@ -80,15 +80,13 @@ def render(card: dict) -> str:
     """The card as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
     results = test["results"]
-    unfinished, repeats = [], "; `corelib train recipe.toml --out run` repeats it."
+    unfinished = []
     if training["steps"] < training["planned"]:
         unfinished = [
             f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest "
-            "of the project run; no conclusion about heads may be drawn from them. They were put together from runs "
-            "that tried out the curriculum, so the recipe does not repeat them exactly.",
+            "of the project run; no conclusion about heads may be drawn from them.",
             "",
         ]
-        repeats = "."
     lines = [
         f"# {model['name']}",
         "",
@@ -141,8 +139,9 @@ def render(card: dict) -> str:
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
         "The vision tower was first taught by itself what stands where and beside what, then left as it is; the "
-        "language model was trained behind it (`corelib/training/curriculum.py`, `placing.py`). "
-        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}, the rest in `recipe.toml`{repeats}",
+        "language model was trained behind it (`corelib/training/curricula.py`, `placing.py`). "
+        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}. The rest, and how the recipe came "
+        "about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
         "",
         "## Data",
         "",
