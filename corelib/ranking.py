@@ -3,14 +3,20 @@
 Two sets of k and m heads, drawn blindly from N, share k·m/N heads on average; the number shared is hypergeometric. For
 the rankings as a whole there is Spearman's rank correlation. Both compare heads of *one* model (or of two with the same
 language model): head L3H2 of another model is another head.
+
+Heads of one layer resemble each other. Two sets that lie in the same layers share more heads than blind draws would,
+even if nothing but the layer mattered. So each measure also comes *within layers*: the draws keep how many heads each
+set has in each layer, and the correlation compares every head with its own layer only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
-from scipy.stats import hypergeom, spearmanr
+from scipy.stats import hypergeom, rankdata
 
 from corelib.errors import BadInput
 from corelib.heads import HeadScores, HeadSet
@@ -42,14 +48,45 @@ def overlap(one: HeadSet, two: HeadSet, heads: int) -> Overlap:
     return Overlap(shared, len(shared) / len(one | two), len(one) * len(two) / heads, float(chance))
 
 
+def overlap_within_layers(one: HeadSet, two: HeadSet, layers: int, heads: int) -> Overlap:
+    """The overlap of two sets in a model of `layers` × `heads` heads. The chance level is that of draws which keep how
+    many heads each set has in each layer: the number shared is a sum of one hypergeometric number a layer.
+
+    >>> str(overlap_within_layers(HeadSet("L0H0 L0H1"), HeadSet("L0H1 L1H0"), 2, 4))
+    '1 shared, 0.5 by chance'
+    """
+    blind = overlap(one.check(layers, heads), two.check(layers, heads), layers * heads)
+    mine, other = one.by_layer(), two.by_layer()
+    counts = [(len(mine[layer]), len(other[layer])) for layer in mine.keys() & other.keys()]
+    likely = reduce(np.convolve, (hypergeom.pmf(np.arange(heads + 1), heads, *pair) for pair in counts), np.ones(1))
+    chance = min(1.0, float(likely[len(blind.shared) :].sum()))
+    return Overlap(blind.shared, blind.jaccard, sum(k * m for k, m in counts) / heads, chance)
+
+
 def spearman(one: HeadScores, two: HeadScores) -> float:
     """Rank correlation of two scores over all heads, in [-1, 1]; ties get mean ranks."""
-    a, b = (np.array(scores.scores) for scores in (one, two))
-    if a.shape != b.shape:
-        raise BadInput(f"scores of {a.shape[0]}×{a.shape[1]} and {b.shape[0]}×{b.shape[1]} heads cannot be compared")
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    a, b = _ranks(one, two)
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
+    """Rank correlation of two scores, each head's rank less the mean rank of its layer: what is left of the agreement
+    once it is known which layers score high."""
+    a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in _ranks(one, two))
+    if not a.any() or not b.any():
+        raise BadInput("all heads of a layer have one rank: there is no ranking within layers to compare")
+    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+
+
+def _ranks(*both: HeadScores) -> Iterator[np.ndarray]:
+    """Ranks over all heads, [layer, head]."""
+    tables = [np.array(scores.scores) for scores in both]
+    a, b = (table.shape for table in tables)
+    if a != b:
+        raise BadInput(f"scores of {a[0]}×{a[1]} and {b[0]}×{b[1]} heads cannot be compared")
+    if any(np.ptp(table) == 0 for table in tables):
         raise BadInput("all heads have one score: there is no ranking to compare")
-    return float(spearmanr(a.ravel(), b.ravel()).statistic)
+    return (rankdata(table).reshape(table.shape) for table in tables)
 
 
 def share(scores: HeadScores, heads: HeadSet) -> float:

@@ -17,7 +17,7 @@ from torch import nn
 
 from corelib import embedded
 from corelib.bridge import adapter, language, store
-from corelib.bridge.architecture import PAD_ID, PLACEHOLDER, PLACEHOLDER_ID, build
+from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
 from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.errors import BadInput, BadWeights, CannotWrite, MissingPackage
 from corelib.families.smolvlm import SmolVLM
@@ -146,6 +146,24 @@ def test_a_picture_stands_at_the_top_left_of_its_canvas():
     assert canvas.getpixel((191, 249)) == (255, 0, 0)
     assert canvas.getpixel((192, 0)) == PAPER == canvas.getpixel((0, 250))
     assert fit(Image.new("L", (1024, 512)))[0].size == (256, 256)  # shrunk to the widest canvas
+
+
+def test_patches_lie_evenly_on_the_learned_positions(untrained):
+    """SmolVLM spreads 6, 12 and 16 patches over the places of its table; on this one, none is squeezed."""
+    tower, seen = untrained.model.vision_model.embeddings, []
+    table = tower.position_embedding
+    hook = table.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    try:
+        for patches in (6, 12, 16):
+            pixels = torch.zeros(1, 3, patches * PATCH, patches * PATCH)
+            tower(pixels, torch.ones(1, patches, patches, dtype=torch.bool))
+            first_row = seen[-1].reshape(patches, patches)[0]
+            assert set(first_row.diff().tolist()) == {PLACES // patches}
+    finally:
+        hook.remove()
+    right, below = table.weight[1], table.weight[PLACES]
+    torch.testing.assert_close(right[96:], table.weight[0, 96:])  # one place to the right is another column,
+    torch.testing.assert_close(below[:96], table.weight[0, :96])  # one below another row
 
 
 def test_pixels_are_those_of_transformers(processor):

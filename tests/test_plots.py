@@ -132,3 +132,25 @@ def test_a_new_stage_of_training_is_marked():
     for panel in plots.draw_training(log).axes:
         upright = [line.get_xdata()[0] for line in panel.lines if len(set(line.get_xdata())) == 1]
         assert upright == [4, 8]
+
+
+def test_heads_under_two_scores():
+    one, two = head_scores(6, 9), head_scores(6, 9)
+    text = words(plots.head_scatter(one, two, ("text", "pictures"), named=2, heading="H"))
+    assert {"RAM: text", "RAM: pictures", "layer", "H"} <= set(text.splitlines())
+    for scores in (one, two):
+        assert all(str(head) in text for head in scores.order()[:2])
+
+
+def test_agreement_says_its_numbers_and_notes():
+    text = words(plots.agreement_map(["a", "b"], [[1, 0.25], [0.25, 1]], [["", "3 of 14"], ["3 of 14", ""]]))
+    assert text.count("0.25\n3 of 14") == 2
+    assert "1.00" not in text  # nothing is compared with itself
+
+
+def test_layers_and_steps():
+    chart = plots.layer_chart({"scenes": [0.1, 0.2], "language model": [0.3, 0.1]})
+    assert {"scenes", "language model", "layer"} <= set(words(chart).splitlines())
+    grown = plots.draw_formation([0, 10, 120], {"accuracy": {"scenes": [0, 0.1, 0.9]}, "RAM": {"a": [0, 0, 1]}})
+    text = words(grown).splitlines()
+    assert {"accuracy", "RAM", "training step", "0", "10", "100"} <= set(text)

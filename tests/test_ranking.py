@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corelib.errors import BadInput
 from corelib.heads import HeadScores, HeadSet
-from corelib.ranking import by_layer, overlap, share, spearman
+from corelib.ranking import by_layer, overlap, overlap_within_layers, share, spearman, spearman_within_layers
 
 
 def scores(table) -> HeadScores:
@@ -50,6 +50,39 @@ def test_spearman_sees_order_only():
     assert spearman(one, scores([[2, 1], [3, 4]])) == pytest.approx(1 - 6 * 2 / (4 * 15))  # 1 − 6Σd²/(n(n²−1))
 
 
+def test_overlap_within_layers_by_hand():
+    """Both sets have 2 of the 4 heads of layer 0, and share 1: by chance they share 2·2/4 = 1, and none in 1 of 6
+    draws. That one of them has heads in another layer too changes nothing."""
+    found = overlap_within_layers(HeadSet("L0H0 L0H1"), HeadSet("L0H1 L0H2 L1H3"), 2, 4)
+    assert found.shared == HeadSet("L0H1") and found.expected == pytest.approx(1)
+    assert found.chance == pytest.approx(5 / 6)
+    apart = overlap_within_layers(HeadSet("L0H0"), HeadSet("L1H0"), 2, 4)
+    assert apart.expected == 0 and apart.chance == pytest.approx(1)
+
+
+@given(st.integers(1, 11), st.integers(1, 11), st.integers(0, 999))
+def test_chance_within_layers_is_that_of_draws(k, m, seed):
+    rng = np.random.default_rng(seed)
+    one, two = ((HeadSet(divmod(int(h), 4) for h in rng.choice(12, n, replace=False))) for n in (k, m))
+    found = overlap_within_layers(one, two, 3, 4)
+    drawn = []
+    for _ in range(400):
+        moved = HeadSet(
+            (layer, int(h)) for layer, mine in two.by_layer().items() for h in rng.choice(4, len(mine), replace=False)
+        )
+        drawn.append(len(one & moved))
+    assert np.mean(drawn) == pytest.approx(found.expected, abs=0.25)
+    assert np.mean(np.array(drawn) >= len(found.shared)) == pytest.approx(found.chance, abs=0.12)
+
+
+def test_agreement_on_layers_alone_is_none_within_them():
+    """Layer 1 scores high under both, but in each layer the order is turned round."""
+    one, two = scores([[1, 2, 3], [7, 8, 9]]), scores([[3, 2, 1], [9, 8, 7]])
+    assert spearman(one, two) > 0.5
+    assert spearman_within_layers(one, two) == pytest.approx(-1)
+    assert spearman_within_layers(one, one) == pytest.approx(1)
+
+
 def test_share_and_layers():
     table = scores([[0.1, 0.2], [0.3, 0.4]])
     assert share(table, HeadSet("L1H1")) == pytest.approx(0.4) and share(table, HeadSet.all(2, 2)) == pytest.approx(1)
@@ -65,6 +98,10 @@ def test_bad_input():
         spearman(scores([[1, 2], [3, 4]]), scores([[1, 2, 3, 4]]))
     with pytest.raises(BadInput, match="no ranking"):
         spearman(scores([[1, 1]]), scores([[1, 2]]))
+    with pytest.raises(BadInput, match="within layers"):
+        spearman_within_layers(scores([[1, 1], [2, 2]]), scores([[1, 2], [3, 4]]))
+    with pytest.raises(BadInput, match="the model has"):
+        overlap_within_layers(HeadSet("L0H5"), HeadSet("L0H0"), 2, 4)
     with pytest.raises(BadInput, match="not negative"):
         share(scores([[-1, 2]]), HeadSet("L0H0"))
     with pytest.raises(BadInput, match="the model has"):

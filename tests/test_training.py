@@ -20,7 +20,7 @@ from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, pack
 from corelib.training.curricula import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
-from corelib.training.curriculum import Curriculum
+from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
 from corelib.training.placing import FACTS, directions, facts, label, state_facts
 from corelib.training.pupils import enrol
@@ -67,6 +67,25 @@ def test_a_batch_without_questions_is_scored_by_its_captions():
     row, last = told.nonzero()[-1].tolist()
     perfect[row, last - 1] = 0  # one caption token wrong: the first word of the vocabulary is guessed
     assert batch.loss(perfect[:, :-1][batch.learned], caption_weight=1.0)[1] == pytest.approx(1 - 1 / told.sum().item())
+
+
+def test_a_mastered_task_rests():
+    ladders = {name: (Rung(difficulty={}, pictures=1, questions=1),) for name in ("needle", "arithmetic")}
+    for rests, expected in ((True, 0.25), (False, 1.0)):
+        curriculum = Curriculum(0.8, stages=(Stage(ladders, rests=rests),), running={"needle": 0.99, "arithmetic": 0.5})
+        chosen = [curriculum.choose(np.random.default_rng(step)) for step in range(400)]
+        assert all("arithmetic" in one for one in chosen)
+        assert np.mean(["needle" in one for one in chosen]) == pytest.approx(expected, abs=0.08)
+    every = Curriculum(0.8, stages=(Stage(ladders, rests=True),), running={"needle": 0.99, "arithmetic": 0.99})
+    assert all(every.choose(np.random.default_rng(step)) for step in range(50))  # a step always has something to do
+
+
+def test_a_batch_can_do_without_captions():
+    processor, work = MiniProcessor(build_tokenizer()), task("scenes", objects=4)
+    drawn = [work.draw("train", 0, 0)]
+    with_them, without = pack(processor, work, drawn, 2), pack(processor, work, [work.draw("train", 0, 0)], 2, False)
+    assert CAPTION in with_them.roles and CAPTION not in without.roles
+    assert (without.roles == ANSWER).sum() == (with_them.roles == ANSWER).sum()
 
 
 def test_the_curriculum_climbs_and_remembers():
@@ -254,6 +273,17 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
 
 
+def test_a_shipped_bridge_keeps_no_checkpoints(tmp_path, monkeypatch):
+    """Each would take as much room as itself."""
+    for name in ("model/config.json", "formation.safetensors", "formation.json"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("{}")
+    monkeypatch.setattr(embedded, "PACKAGE", tmp_path / "package")
+    folder = ship(tmp_path / "run", "bridge")
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {"config.json", "recipe.toml", "formation.safetensors", "formation.json"}
+
+
 def test_a_run_that_learned_nothing_has_no_turning_points():
     with pytest.raises(BadResults, match=r"from 0.30 to 0.10 over 3 snapshots"):
         turning_points(torch.tensor([0.3, 0.2, 0.1]))
@@ -290,7 +320,7 @@ def test_two_processes_do_the_work_of_one(tmp_path):
         plan = replace(recipe, processes=processes)
         pupil = enrol(plan)
         for share in range(processes):
-            contribute(pupil, plan, 3, rungs, "both", share)
+            contribute(pupil, plan, 3, rungs, EVERYTHING, share)
         gradients.append([p.grad for p in pupil.model.model.language_model.parameters()])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-3)

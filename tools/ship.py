@@ -1,6 +1,7 @@
-"""Put a finished training run into the package: weights, checkpoints, head scores of the three domains, model card.
+"""Put a finished training run into the package: weights, checkpoints, head scores of every task with evidence, card.
 
     python tools/ship.py runs/mini-s
+    python tools/ship.py runs/bridge --name bridge
 
 Everything in the model's folder is written anew from the run, so that no number in it is older than its weights.
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 
+from corelib.embedded import room
 from corelib.experiments.profiling import profile
-from corelib.tasks import DOMAINS, task
+from corelib.tasks import RETRIEVING, task
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
-from corelib.vlm import load
+from corelib.vlm import LANGUAGE, load
 
 
 def main() -> None:
@@ -24,10 +26,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = ship(options.run, options.name)
     vlm = load(options.name)
-    for domain in DOMAINS:
+    for domain in RETRIEVING:
         scores = profile(vlm, task(domain), samples=256, seed=0)
         scores.save(folder / "scores" / f"{domain}.json")
-        print(f"{domain}: accuracy {scores.task['accuracy']:.3f} on select, top {scores.order()[0]}")
+        print(f"{domain}: accuracy {scores.task['accuracy']:.3f} on select, top {scores.order()[0]}", flush=True)
+    if room(options.name) == "bridge":  # the language model alone, before it saw anything
+        profile(load(LANGUAGE), task("needle"), samples=256, seed=0).save(folder / "scores" / "needle-before.json")
     write_card(folder, measure_card(folder, options.run, samples=options.samples))
     print(f"card: {folder / 'README.md'}")
 

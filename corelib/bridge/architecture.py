@@ -13,14 +13,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from corelib.embedded import quiet
 
 PATCH, MERGE = 16, 2
-CANVAS = 256  # pixels: the widest picture, each way; the learned positions are those of its patches
+CANVAS = 256  # pixels: the widest picture, each way
+PLACES = 48  # learned positions, each way: SmolVLM spreads the patches of any canvas evenly over them, and 6, 12 and 16
+# patches then lie evenly (over 16 places, 12 patches would lie at 0, 1, 2, 4, 5, 6, 8, …)
 PLACEHOLDER = "<empty_output>"
 PLACEHOLDER_ID = 16
 PAD_ID = 0  # <|endoftext|>; the language model's own pad token also ends an answer
@@ -36,7 +39,7 @@ def configuration(language: Path) -> SmolVLMConfig:
             "intermediate_size": 512,
             "num_hidden_layers": 4,
             "num_attention_heads": 6,
-            "image_size": CANVAS,
+            "image_size": PLACES * PATCH,
             "patch_size": PATCH,
             "initializer_range": 0.05,  # at this width the big towers' 0.02 does not train
         },
@@ -58,10 +61,26 @@ def build(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
         model = SmolVLMForConditionalGeneration.from_pretrained(
             None, config=configuration(language), state_dict=known, attn_implementation="sdpa"
         )
+    positions = model.model.vision_model.embeddings.position_embedding.weight
     connector = model.model.connector.modality_projection.proj.weight
-    with torch.no_grad():  # a visual token begins as long as a word
+    with torch.no_grad():
+        positions.copy_(waves(positions.shape[1]))
+        # a visual token begins as long as a word
         connector.mul_(word_scale(model) / (connector.std() * connector.shape[1] ** 0.5))
     return model
+
+
+def waves(width: int) -> Float[Tensor, "place width"]:
+    """Where the learned positions begin: sines and cosines of column and row, so that a neighbour is a rotation away.
+
+    Half of the numbers tell the column, half the row, in `width` / 4 wave lengths from 2π to 200π patches of the widest
+    canvas.
+    """
+    patches = torch.arange(PLACES) * (CANVAS / PATCH / PLACES)
+    angles = patches[:, None] / 100 ** (torch.arange(width // 4) / (width // 4))
+    along = torch.cat((angles.sin(), angles.cos()), 1)
+    rows, columns = along[:, None].expand(-1, PLACES, -1), along[None].expand(PLACES, -1, -1)
+    return torch.cat((columns, rows), -1).reshape(PLACES**2, width)
 
 
 def word_scale(model: nn.Module) -> float:

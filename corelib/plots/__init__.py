@@ -5,12 +5,13 @@ green is an anchor, grey is everything else. Figures stand on opaque paper, so t
 pages. No global state of pyplot is touched.
 """
 
+from corelib.plots.agreement import agreement_map, head_scatter, layer_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
-from corelib.plots.training import draw_training
+from corelib.plots.training import draw_formation, draw_training
 
 __all__ = [
     "ANCHOR",
@@ -20,7 +21,9 @@ __all__ = [
     "MUTED",
     "PAPER",
     "accuracy_chart",
+    "agreement_map",
     "draw_attention",
+    "draw_formation",
     "draw_look",
     "draw_matrix",
     "draw_sample",
@@ -28,6 +31,8 @@ __all__ = [
     "draw_tokens",
     "draw_training",
     "head_map",
+    "head_scatter",
+    "layer_chart",
     "ranked_curve",
     "row_map",
     "share_chart",

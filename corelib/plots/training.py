@@ -1,8 +1,9 @@
-"""A training run: loss and accuracy of every task, step by step."""
+"""A training run: loss and accuracy of every task, step by step; and what became of the heads."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ TASK_COLOURS = {
     "needle": "#8a6db1",
     "arithmetic": "#8c8577",
 }
+
+SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
 
 LEAST = 1e-3  # nats: a loss below it is zero for our purpose
 
@@ -59,4 +62,32 @@ def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Fig
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     title(figure, heading or "A training run")
+    return figure
+
+
+@styled
+def draw_formation(
+    steps: Sequence[int],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    label: str = "",
+    heading: str = "",
+) -> Figure:
+    """What became of something over training: `panels[title][name]` is a number a step. The steps are log-spaced; the
+    first, step 0, stands at the left edge."""
+    place = np.maximum(np.asarray(steps, dtype=float), steps[1] / 2)
+    figure, axes = sheet(5.0 * len(panels), 3.9, columns=len(panels), sharey=False)
+    for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
+        for number, (what, values) in enumerate(curves.items()):
+            colour = TASK_COLOURS.get(what.split(":")[0], SPARE[number % len(SPARE)])
+            panel.plot(place, values, "o-", color=colour, markersize=3.5, linewidth=1.8, label=what)
+        panel.set(xscale="log", xlabel="training step", title=name, ylim=(0, None))
+        panel.set_xticks([place[0], *(10**k for k in range(1, 5) if steps[1] <= 10**k <= steps[-1])])
+        panel.set_xticklabels(["0", *(f"{t:g}" for t in panel.get_xticks()[1:])])
+        panel.minorticks_off()
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.legend(loc="best")
+    axes[0, 0].set_ylabel(label)
+    title(figure, heading)
     return figure

@@ -63,9 +63,14 @@ class Batch:
 
 
 def pack(
-    processor: Processor, task: Task, pictures: list[tuple[Picture, np.random.Generator]], questions: int
+    processor: Processor,
+    task: Task,
+    pictures: list[tuple[Picture, np.random.Generator]],
+    questions: int,
+    lists: bool = True,
 ) -> Batch:
-    """Choose `questions` of each picture, by the shares of their kinds, and write everything down."""
+    """Choose `questions` of each picture, by the shares of their kinds, and write everything down; the caption too, if
+    the model `lists` what it sees."""
     tokenizer = processor.tokenizer
     end = tokenizer.convert_tokens_to_ids(processor.end)
     texts = []
@@ -75,7 +80,7 @@ def pack(
         count = min(questions, int((weights > 0).sum()))
         chosen = rng.choice(len(kinds), count, replace=False, p=weights / weights.sum()) if count else ()
         turns = [(processor.asked(picture.questions[k].text), picture.questions[k].answer, ANSWER) for k in chosen]
-        if picture.caption[0]:
+        if lists and picture.caption[0]:
             turns.append((processor.asked(picture.caption[0]), picture.caption[1], CAPTION))
         head = processor.opening(task.name, len(picture.images), video=picture.video, context=picture.context)
         texts.append((head, turns))

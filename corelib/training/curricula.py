@@ -15,9 +15,15 @@ is in. That is asked with several guests a frame: with one, each answer rules a 
 *Everything*: all tasks together, each on a ladder that ends beyond its default difficulty. The text tasks come only
 now: a model that first learns to copy from text does not look.
 
-**The bridge**: its language model can read, and finds things in text; what is new is the picture. *Placing* and
-*polishing* teach the tower as above, from nothing. *Reading* shows the language model, through its adapters, all tasks
-at once on ladders that begin easy; the text tasks are among them, so that it stays a language model.
+**The bridge**: its language model can read, and finds things in text; what is new is the picture.
+
+*Placing* and *polishing* teach the tower as above, from nothing, on fuller pictures. *Quieting*: nothing behind the
+bridge's connector keeps its tokens to one length, so the tower has learned to deny all that does not hold, loudly; now
+it learns to say the same facts no louder than needed.
+*Finding*: what the tower states is put into the language model's words, once (`wording.py`); then the language model,
+through its adapters, learns to find one thing among few. There are no captions here: they can be copied from the
+questions before them, and a model that copies does not look.
+*Reading*: all tasks at once, on ladders that begin easy, the text tasks among them, so that it stays a language model.
 """
 
 from __future__ import annotations
@@ -30,19 +36,25 @@ LADDER = (("left of",), ("left of", "right of"), ("above",), ("above", "below"))
 
 
 def _scenes(
-    objects: int, side: int, pictures: int, questions: int, relational: float = 0.3, sides: tuple[str, ...] = SIDES
+    objects: int,
+    side: int,
+    pictures: int,
+    questions: int,
+    relational: float = 0.3,
+    sides: tuple[str, ...] = SIDES,
+    lists: bool = True,
 ) -> Rung:
     shown = {"objects": objects, "rows": side, "columns": side}
     difficulty = {**shown, "relational": relational, "relations": sides}
-    return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
+    return Rung(difficulty=difficulty, pictures=pictures, questions=questions, lists=lists)
 
 
-def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
-    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
+def _pages(pages: int, fields: int, pictures: int, questions: int, lists: bool = True) -> Rung:
+    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions, lists=lists)
 
 
-def _clip(frames: int, pictures: int, questions: int, **more) -> Rung:
-    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions)
+def _clip(frames: int, pictures: int, questions: int, lists: bool = True, **more) -> Rung:
+    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions, lists=lists)
 
 
 def _list(entries: int, pictures: int = 16) -> Rung:
@@ -94,22 +106,46 @@ EVERYTHING = Stage(
 MINI = (SEEING, PLACING, POLISHING, FINDING, RELATING, EVERYTHING)
 
 
-BRIDGE_PLACING = Stage(_EVERYWHERE, steps=2000, learns="tower")
+_MANY = {**_EVERYWHERE, "scenes": (_scenes(20, 6, 24, 0),)}
+BRIDGE_PLACING = Stage(_MANY, steps=1500, learns="tower")
+BRIDGE_POLISHING = Stage(_MANY, steps=400, fresh=True, learns="tower", cooling=True)
+QUIETING = Stage(_MANY, steps=400, learns="tower", cooling=True, pace=0.5, quiet=0.003)
+BRIDGE_FINDING = Stage(
+    {
+        "scenes": (
+            _scenes(4, 3, 16, 6, relational=0.0, lists=False),
+            _scenes(8, 3, 16, 8, relational=0.0, lists=False),
+        )
+    },
+    goal=("scenes",),
+    fresh=True,
+    learns="language",
+    pace=0.5,
+    wording=True,
+)
 READING = Stage(
     {
         "scenes": (
-            _scenes(6, 3, 6, 6, relational=0.0),
-            *(_scenes(20, 6, 6, 12, relational=0.6, sides=sides) for sides in LADDER),
-            _scenes(12, 6, 8, 12, relational=0.5),
+            *(_scenes(20, 6, 8, 12, relational=0.6, sides=sides, lists=False) for sides in LADDER),
+            _scenes(12, 6, 6, 12, relational=0.5, lists=False),
         ),
-        "documents": (_pages(1, 4, 6, 4), _pages(1, 8, 6, 8), _pages(2, 8, 5, 10)),
-        "video": (_clip(2, 6, 6), _clip(4, 8, 12, regulars=1, guests=3, timed=0.8), _clip(6, 5, 10)),
-        "needle": tuple(_list(entries, pictures=6) for entries in (4, 8, 10)),
+        "documents": (
+            _pages(1, 6, 8, 3),
+            _pages(1, 8, 4, 8, lists=False),
+            _pages(2, 8, 2, 12, lists=False),
+        ),
+        "video": (
+            _clip(2, 6, 6, lists=False),
+            _clip(4, 6, 12, regulars=1, guests=3, timed=0.8, lists=False),
+            _clip(6, 4, 10, lists=False),
+        ),
+        "needle": tuple(_list(entries, pictures=2) for entries in (4, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
     },
-    fresh=True,
     learns="language",
+    pace=0.5,
+    rests=True,
 )
-BRIDGE = (BRIDGE_PLACING, POLISHING, READING)
+BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, READING)
 
 CURRICULA = {"mini": MINI, "bridge": BRIDGE}

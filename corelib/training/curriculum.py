@@ -19,8 +19,10 @@ class Rung:
     difficulty: dict
     pictures: int
     questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
+    lists: bool = True  # after the questions, it lists what it sees
 
 
+MASTERED = 0.97  # running accuracy
 Part = Literal["tower", "language", "both"]
 
 
@@ -34,6 +36,10 @@ class Stage:
     fresh: bool = False  # it begins with an untrained language model, and the optimiser and the warm-up begin anew
     learns: Part = "both"  # the rest stays as it is
     cooling: bool = False  # the learning rate falls to zero over its steps
+    pace: float = 1.0  # times the recipe's learning rate
+    quiet: float = 0.0  # of a tower: the weight of its tokens' length in the loss
+    rests: bool = False  # a task that is mastered is left out of most steps
+    wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`wording.py`)
 
 
 @dataclass
@@ -70,13 +76,21 @@ class Curriculum:
     @property
     def warmth(self) -> float:
         """What the stage multiplies the learning rate by."""
-        return 1 - self.taken / self.now.steps if self.now.cooling else 1.0
+        return self.now.pace * (1 - self.taken / self.now.steps if self.now.cooling else 1.0)
 
     def choose(self, rng: np.random.Generator) -> dict[str, int]:
-        """A rung for every task: mostly the highest reached, at times a lower one, so that nothing is forgotten."""
-        return {
+        """A rung for every task: mostly the highest reached, at times a lower one, so that nothing is forgotten. Where
+        a mastered task rests, it comes up in every fourth step."""
+        chosen = {
             name: int(rng.integers(top)) if top and rng.random() < 0.25 else top for name, top in self.rung.items()
         }
+        resting = [name for name in chosen if self.now.rests and self.mastered(name) and rng.random() >= 0.25]
+        kept = {name: rung for name, rung in chosen.items() if name not in resting}
+        return kept or chosen
+
+    def mastered(self, name: str) -> bool:
+        """Is a task on its last rung, and answered nearly always?"""
+        return self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= MASTERED
 
     def learn(self, name: str, rung: int, accuracy: float) -> None:
         """Take note of a batch's accuracy. Only the highest rung counts."""

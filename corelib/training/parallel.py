@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corelib.tasks import task
 from corelib.training.batches import pack
-from corelib.training.curriculum import Part, Rung
+from corelib.training.curriculum import Rung, Stage
 from corelib.training.placing import label, state_facts
 from corelib.training.pupils import Pupil, enrol
 from corelib.training.recipe import Recipe
@@ -26,10 +26,10 @@ Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
 def contribute(
-    pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], learns: Part, share: int
+    pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int
 ) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
-    pupil.set_learning(learns)
+    pupil.set_learning(stage.learns)
     entries = {}
     for name, rung in rungs.items():
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
@@ -37,12 +37,13 @@ def contribute(
         drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
         if not drawn:
             continue
-        if learns == "tower":
+        if stage.learns == "tower":
             pictures = [picture for picture, _ in drawn]
             levels = pupil.see([image for picture in pictures for image in picture.images])
-            loss, accuracy = state_facts(levels, label(pictures, pupil.family.grid).to(pupil.device))
+            holds = label(pictures, pupil.family.grid).to(pupil.device)
+            loss, accuracy = state_facts(levels, holds, stage.quiet)
         else:
-            batch = pack(pupil.processor, work, drawn, rung.questions).to(pupil.device)
+            batch = pack(pupil.processor, work, drawn, rung.questions, rung.lists).to(pupil.device)
             loss, accuracy = batch.loss(pupil.logits(batch), recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
@@ -81,9 +82,9 @@ class Team:
             process.start()
             self.members.append((process, here, gradients))
 
-    def ask(self, step: int, rungs: Mapping[str, Rung], learns: Part) -> None:
+    def ask(self, step: int, rungs: Mapping[str, Rung], stage: Stage) -> None:
         for _, pipe, _ in self.members:
-            pipe.send((step, dict(rungs), learns))
+            pipe.send((step, dict(rungs), stage))
 
     def gather(self) -> list[Entries]:
         """Wait for the helpers, and add their gradients to the model's."""

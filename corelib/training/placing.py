@@ -91,16 +91,19 @@ def label(pictures: Sequence[Picture], grid: Callable[[Image.Image], Grid]) -> B
 
 
 def state_facts(
-    levels: Sequence[Float[Tensor, "token width"]], holds: Bool[Tensor, "token fact"]
+    levels: Sequence[Float[Tensor, "token width"]], holds: Bool[Tensor, "token fact"], quiet: float = 0.0
 ) -> tuple[Tensor, float]:
     """The loss, at every level that the language model gets (the tower's end, and where DeepStack takes features);
-    and the share of tokens with something to say that state exactly the facts that hold there, at the last level."""
+    and the share of tokens with something to say that state exactly the facts that hold there, at the last level.
+
+    `quiet` times the squared length of the tokens is added: a fact is then said no louder than needed, and nothing
+    else is said. (Without it, a connector without a norm behind it denies all that does not hold, ever louder.)"""
     target = holds.float()
     loss = target.new_zeros(())
     for tokens in levels:
         logits = GAIN * tokens @ directions(tokens.shape[-1]).to(tokens).T + BIAS
         each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        loss = loss + each.sum(1).mean()
+        loss = loss + each.sum(1).mean() + quiet * tokens.square().sum(1).mean()
     telling = holds.any(1)
     exact = ((logits > 0) == holds).all(1)[telling]
     return loss, exact.float().mean().item()

@@ -30,6 +30,7 @@ from corelib.mini.vocabulary import build_tokenizer
 from corelib.training.batches import Batch
 from corelib.training.curriculum import Part
 from corelib.training.recipe import Recipe
+from corelib.training.wording import translation
 
 
 class Pupil(ABC):
@@ -64,8 +65,9 @@ class Pupil(ABC):
         """What the model predicts at the rows that are learned."""
 
     @abstractmethod
-    def renew_language(self) -> None:
-        """Keep the tower, in half precision as it would ship, and put an untrained language model behind it."""
+    def renew_language(self, wording: bool = False) -> None:
+        """Keep the tower, in half precision as it would ship, and put an untrained language model (or untrained
+        adapters) behind it. With `wording`, what the tower states is first put into the language model's words."""
 
     @abstractmethod
     def save(self, folder: Path) -> str:
@@ -100,7 +102,7 @@ class Mini(Pupil):
     def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
         return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
 
-    def renew_language(self) -> None:
+    def renew_language(self, wording: bool = False) -> None:
         new = dict(build(SIZES[self.size], self.seed).named_parameters())
         for name, parameter in self.model.named_parameters():
             parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
@@ -118,6 +120,9 @@ class Bridge(Pupil):
         self.family = SmolVLM(self.model.config, bridge_store.processor(source))
         self.words = word_scale(self.model)
         adapter.put_on(self.model, seed)
+        for layer in self.model.model.text_model.modules():
+            if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
+                layer.to(torch.bfloat16)  # as it lies in the cache: nothing is lost, and nothing to cast at every step
         self.fresh = {name: p.detach().clone() for name, p in adapter.adapters(self.model).items()}
 
     def trained(self) -> Mapping[str, nn.Parameter]:
@@ -142,10 +147,18 @@ class Bridge(Pupil):
             hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
             return self.model.lm_head(hidden[:, :-1][batch.learned])
 
-    def renew_language(self) -> None:
+    def renew_language(self, wording: bool = False) -> None:
         with torch.no_grad():
+            if wording:
+                connector = self.model.model.connector.modality_projection.proj.weight
+                connector.copy_(translation(self.embed).to(connector) @ connector)
             for name, parameter in self.trained().items():
                 parameter.copy_(self.fresh[name] if name in self.fresh else parameter.half())
+
+    def embed(self, word: str) -> Float[Tensor, " width"]:
+        """A word's embedding: the mean of its tokens'."""
+        ids = self.processor.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return self.model.get_input_embeddings().weight[ids].mean(0).cpu()
 
     def save(self, folder: Path) -> str:
         return bridge_store.save(folder, self.model)

@@ -21,6 +21,7 @@ from corelib import embedded
 from corelib.errors import BadInput
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.results import check_writable
+from corelib.tasks import RETRIEVING
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
 from corelib.vlm import VLM
@@ -53,7 +54,8 @@ def train(
     trainer.model.to("cpu").eval()
     finished = folder / "model"
     vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
-    log_scores(folder / "snapshots", vlm, folder / "formation.safetensors")
+    with trainer.pupil.reckoning():
+        log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=RETRIEVING)
     return finished
 
 
@@ -66,13 +68,15 @@ def read_log(folder: str | Path) -> list[dict]:
 
 
 def ship(folder: str | Path, name: str) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and the
-    checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
+    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and, of a mini
+    model, the checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
     folder, target = Path(folder), embedded.home(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     for end in (".safetensors", ".json"):
         shutil.copy((folder / "formation").with_suffix(end), target)
+    if embedded.room(name) != "mini":  # the bridge's would take as much room as itself
+        return target
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
         step = int(table["steps"][snapshot])

@@ -57,7 +57,7 @@ class Trainer:
         chosen = self.curriculum.choose(rng)
         rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
-        order = (self.step, rungs, self.curriculum.now.learns)
+        order = (self.step, rungs, self.curriculum.now)
         self.team.ask(*order)
         shares = [contribute(self.pupil, self.recipe, *order, 0), *self.team.gather()]
         entry: dict = {"step": self.step, "stage": self.curriculum.stage}
@@ -74,13 +74,13 @@ class Trainer:
         self.step += 1
         stage = self.curriculum.advance()
         if stage is not None and stage.fresh:
-            self.renew_language()
+            self.renew_language(stage.wording)
         return {**entry, "norm": round(norm.item(), 3)}
 
-    def renew_language(self) -> None:
+    def renew_language(self, wording: bool = False) -> None:
         """An untrained language model, or adapter, behind the tower that there is; the optimiser and the warm-up begin
         anew. Snapshots of the old one go: its heads are gone too."""
-        self.pupil.renew_language()
+        self.pupil.renew_language(wording)
         self.optimiser.state.clear()
         self.began = self.step
         shutil.rmtree(self.folder / "snapshots", ignore_errors=True)

@@ -1,0 +1,114 @@
+"""Two rankings of the same heads, or many: which heads lead in both, and in which layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from corelib.heads import HeadScores
+from corelib.plots.style import DEPTH, EVIDENCE, INK, LINE, MUTED, SOFT, as_table, ink_on, sheet, styled, title
+from corelib.plots.training import TASK_COLOURS
+
+LEAST = 1e-3  # a score below it is drawn there
+
+
+@styled
+def head_scatter(
+    across: HeadScores,
+    up: HeadScores,
+    names: tuple[str, str],
+    *,
+    fraction: float = 0.05,
+    named: int = 3,
+    heading: str = "",
+) -> Figure:
+    """Every head under two scores, on logarithmic axes. Beyond each dashed line lies one score's top `fraction`.
+
+    The shade tells the layer. The `named` best of each score, and all that are in both sets, carry their names.
+    """
+    x, y = (np.maximum(as_table(scores), LEAST) for scores in (across, up))
+    tops = [scores.top(fraction) for scores in (across, up)]
+    lines = [
+        min(table[head.layer, head.index] for head in top) for table, top in zip((x, y), tops, strict=True)
+    ]
+    both = tops[0] & tops[1]
+    figure, axes = sheet(7.4, 5.6)
+    panel = axes[0, 0]
+    layer = np.repeat(np.arange(x.shape[0]), x.shape[1])
+    scale = Normalize(0, x.shape[0] - 1)
+    panel.scatter(x, y, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
+    for head in both:
+        place = x[head.layer, head.index], y[head.layer, head.index]
+        panel.scatter(*place, s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
+    for head in sorted({*both, *across.order()[:named], *up.order()[:named]}):
+        place = x[head.layer, head.index], y[head.layer, head.index]
+        away = {"xytext": (7, 3), "textcoords": "offset points"}
+        panel.annotate(str(head), place, fontsize=9.5, color=INK, zorder=5, **away)
+    dashed = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
+    panel.axvline(lines[0], **dashed)
+    panel.axhline(lines[1], **dashed)
+    panel.axvspan(lines[0], 1, ymin=0, color=EVIDENCE, alpha=0.05, linewidth=0)
+    panel.axhspan(lines[1], 1, color=EVIDENCE, alpha=0.05, linewidth=0)
+    panel.set(xscale="log", yscale="log", xlim=(LEAST * 0.8, 1), ylim=(LEAST * 0.8, 1))
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    panel.set(xlabel=f"RAM: {names[0]}", ylabel=f"RAM: {names[1]}")
+    panel.grid(color=LINE, linewidth=0.7)
+    panel.set_axisbelow(True)
+    bar = figure.colorbar(ScalarMappable(scale, DEPTH), ax=panel, shrink=0.9, aspect=26, pad=0.02)
+    bar.set_label("layer")
+    bar.outline.set_visible(False)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def agreement_map(
+    names: Sequence[str], agreement: object, notes: Sequence[Sequence[str]] = (), *, heading: str = ""
+) -> Figure:
+    """Every ranking against every other: `agreement[a][b]` is a number from 0 to 1 (a shade), and `notes[a][b]` stands
+    below it."""
+    table = as_table(agreement)
+    count = len(names)
+    figure, axes = sheet(1.4 * count + 2.0, 0.78 * count + 0.9 + (0.35 if heading else 0))
+    panel = axes[0, 0]
+    scale = Normalize(0, 1)
+    panel.imshow(np.where(np.eye(count, dtype=bool), np.nan, table), cmap=DEPTH, norm=scale, aspect="auto")
+    for row, column in itertools.permutations(range(count), 2):
+        text = f"{table[row, column]:.2f}" + (f"\n{notes[row][column]}" if notes else "")
+        ink = ink_on(DEPTH(float(scale(table[row, column]))))
+        panel.text(column, row, text, ha="center", va="center", fontsize=10.5, color=ink, linespacing=1.4)
+    panel.set_xticks(range(count), names)
+    panel.set_yticks(range(count), names)
+    panel.xaxis.tick_top()
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def layer_chart(
+    curves: Mapping[str, Sequence[float]], *, label: str = "share of all RAM", heading: str = ""
+) -> Figure:
+    """A number a layer, one curve a name. Names of tasks have their colours; the others are grey, and dashed."""
+    figure, axes = sheet(9.0, 3.6)
+    panel = axes[0, 0]
+    for name, values in curves.items():
+        known = name in TASK_COLOURS
+        style = {"color": TASK_COLOURS[name], "linewidth": 2} if known else {"color": MUTED, "linestyle": (0, (4, 2))}
+        panel.plot(range(len(values)), values, "o-" if known else "o", markersize=3.5, label=name, **style)
+    panel.set(xlabel="layer", ylabel=label, ylim=(0, None))
+    panel.grid(axis="y", color=LINE, linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.legend(loc="upper left")
+    title(figure, heading)
+    return figure
