@@ -11,12 +11,11 @@ set has in each layer, and the correlation compares every head with its own laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from scipy.stats import hypergeom, rankdata
+from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 
 from corelib.errors import BadInput
 from corelib.heads import HeadScores, HeadSet
@@ -65,28 +64,28 @@ def overlap_within_layers(one: HeadSet, two: HeadSet, layers: int, heads: int) -
 
 def spearman(one: HeadScores, two: HeadScores) -> float:
     """Rank correlation of two scores over all heads, in [-1, 1]; ties get mean ranks."""
-    a, b = _ranks(one, two)
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    a, b = _tables(one, two)
+    return float(spearmanr(a.ravel(), b.ravel()).statistic)
 
 
 def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
     """Rank correlation of two scores, each head's rank less the mean rank of its layer: what is left of the agreement
     once it is known which layers score high."""
-    a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in _ranks(one, two))
+    ranks = (rankdata(table).reshape(table.shape) for table in _tables(one, two))
+    a, b = (each - each.mean(1, keepdims=True) for each in ranks)
     if not a.any() or not b.any():
         raise BadInput("all heads of a layer have one rank: there is no ranking within layers to compare")
-    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+    return float(pearsonr(a.ravel(), b.ravel()).statistic)
 
 
-def _ranks(*both: HeadScores) -> Iterator[np.ndarray]:
-    """Ranks over all heads, [layer, head]."""
-    tables = [np.array(scores.scores) for scores in both]
-    a, b = (table.shape for table in tables)
-    if a != b:
-        raise BadInput(f"scores of {a[0]}×{a[1]} and {b[0]}×{b[1]} heads cannot be compared")
-    if any(np.ptp(table) == 0 for table in tables):
+def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
+    """Both scores, [layer, head], if they can be compared."""
+    a, b = (np.array(scores.scores) for scores in (one, two))
+    if a.shape != b.shape:
+        raise BadInput(f"scores of {a.shape[0]}×{a.shape[1]} and {b.shape[0]}×{b.shape[1]} heads cannot be compared")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise BadInput("all heads have one score: there is no ranking to compare")
-    return (rankdata(table).reshape(table.shape) for table in tables)
+    return a, b
 
 
 def share(scores: HeadScores, heads: HeadSet) -> float:

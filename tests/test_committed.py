@@ -14,7 +14,8 @@ from corelib.experiments.profiling import profile
 from corelib.experiments.validity import accuracy
 from corelib.heads import HeadScores
 from corelib.tasks import DOMAINS, task
-from corelib.training.card import TEST_SEED, read_card, render
+from corelib.training.card import TEST_SEED, read_card
+from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
 from corelib.vlm import LANGUAGE, load
 

@@ -52,8 +52,8 @@ TEXTS = (
 
 @torch.no_grad()
 def text_loss(model: nn.Module, tokenizer, texts: tuple[str, ...] = TEXTS) -> float:
-    """Mean cross-entropy, in nats a token, of `texts` under a language model (or the one inside a multimodal "
-    "model).
+    """Mean cross-entropy, in nats a token, of `texts` under a language model (or the one inside a multimodal
+    model).
 
     Every token counts once, the first of a text not at all.
     """

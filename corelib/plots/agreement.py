@@ -12,8 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from corelib.heads import HeadScores
-from corelib.plots.style import DEPTH, EVIDENCE, INK, LINE, MUTED, SOFT, as_table, ink_on, sheet, styled, title
-from corelib.plots.training import TASK_COLOURS
+from corelib.plots.style import (
+    DEPTH,
+    EVIDENCE,
+    INK,
+    LINE,
+    MUTED,
+    SOFT,
+    TASK_COLOURS,
+    as_table,
+    ink_on,
+    sheet,
+    styled,
+    title,
+)
 
 LEAST = 1e-3  # a score below it is drawn there
 
@@ -43,17 +55,16 @@ def head_scatter(
     layer = np.repeat(np.arange(x.shape[0]), x.shape[1])
     scale = Normalize(0, x.shape[0] - 1)
     panel.scatter(x, y, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
-    for head in both:
-        place = x[head.layer, head.index], y[head.layer, head.index]
-        panel.scatter(*place, s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
     for head in sorted({*both, *across.order()[:named], *up.order()[:named]}):
         place = x[head.layer, head.index], y[head.layer, head.index]
         away = {"xytext": (7, 3), "textcoords": "offset points"}
         panel.annotate(str(head), place, fontsize=9.5, color=INK, zorder=5, **away)
+        if head in both:
+            panel.scatter(*place, s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
     dashed = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
     panel.axvline(lines[0], **dashed)
     panel.axhline(lines[1], **dashed)
-    panel.axvspan(lines[0], 1, ymin=0, color=EVIDENCE, alpha=0.05, linewidth=0)
+    panel.axvspan(lines[0], 1, color=EVIDENCE, alpha=0.05, linewidth=0)
     panel.axhspan(lines[1], 1, color=EVIDENCE, alpha=0.05, linewidth=0)
     panel.set(xscale="log", yscale="log", xlim=(LEAST * 0.8, 1), ylim=(LEAST * 0.8, 1))
     for axis in (panel.xaxis, panel.yaxis):
@@ -105,7 +116,7 @@ def layer_chart(
     for name, values in curves.items():
         known = name in TASK_COLOURS
         style = {"color": TASK_COLOURS[name], "linewidth": 2} if known else {"color": MUTED, "linestyle": (0, (4, 2))}
-        panel.plot(range(len(values)), values, "o-" if known else "o", markersize=3.5, label=name, **style)
+        panel.plot(range(len(values)), values, marker="o", markersize=3.5, label=name, **style)
     panel.set(xlabel="layer", ylabel=label, ylim=(0, None))
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)

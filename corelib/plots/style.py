@@ -21,8 +21,16 @@ HEAT = LinearSegmentedColormap.from_list("attention", [PAPER, "#c3dbec", "#6ba9d
 BALANCE = LinearSegmentedColormap.from_list(  # for scores that can be negative: brown below 0, blue above
     "balance", ["#5a3a1c", "#b08a63", "#e3d3bd", PAPER, "#c3dbec", ATTENTION, "#0a2540"]
 )
-# DEPTH: a layer, from early to late
-DEPTH = LinearSegmentedColormap.from_list("depth", ["#e9e2cf", "#a8c4d4", "#5a8fb5", "#3d5a8f", "#3a2a5e"])
+DEPTH = LinearSegmentedColormap.from_list(  # of a layer, from early to late
+    "depth", ["#e9e2cf", "#a8c4d4", "#5a8fb5", "#3d5a8f", "#3a2a5e"]
+)
+TASK_COLOURS = {
+    "scenes": "#c4501b",
+    "documents": "#2166ac",
+    "video": "#4d8a57",
+    "needle": "#8a6db1",
+    "arithmetic": "#8c8577",
+}
 
 DPI = 75  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
 STYLE = {

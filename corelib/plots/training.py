@@ -8,15 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from corelib.plots.style import LINE, MUTED, sheet, styled, title
-
-TASK_COLOURS = {
-    "scenes": "#c4501b",
-    "documents": "#2166ac",
-    "video": "#4d8a57",
-    "needle": "#8a6db1",
-    "arithmetic": "#8c8577",
-}
+from corelib.plots.style import LINE, MUTED, TASK_COLOURS, sheet, styled, title
 
 SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
 
@@ -76,7 +68,7 @@ def draw_formation(
     """What became of something over training: `panels[title][name]` is a number a step. The steps are log-spaced; the
     first, step 0, stands at the left edge."""
     place = np.maximum(np.asarray(steps, dtype=float), steps[1] / 2)
-    figure, axes = sheet(5.0 * len(panels), 3.9, columns=len(panels), sharey=False)
+    figure, axes = sheet(5.0 * len(panels), 3.9, columns=len(panels))
     for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
         for number, (what, values) in enumerate(curves.items()):
             colour = TASK_COLOURS.get(what.split(":")[0], SPARE[number % len(SPARE)])

@@ -1,7 +1,7 @@
 """The model card of an embedded model: every number in it is measured here, none is typed.
 
-`measure_card` tests a finished model on pictures nobody trained or tuned on; `write_card` turns the result into the
-README.md beside the weights.
+`measure_card` tests a finished model on pictures nobody trained or tuned on; `write_card` puts the result beside the
+weights, with the README.md that `card_page.py` makes of it.
 """
 
 from __future__ import annotations
@@ -11,49 +11,18 @@ from pathlib import Path
 
 import torch
 
-from corelib import embedded
 from corelib.bridge.ordinary import TEXTS, text_loss
 from corelib.experiments.validity import accuracy, validate_evidence
-from corelib.mini.vocabulary import words
 from corelib.results import read_json, software, write_json
-from corelib.tasks import DOMAINS, TASKS, task
+from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
+from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
 from corelib.vlm import LANGUAGE, VLM, load
 
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run
 TEST_SEED = 2026  # of the `test` split: no run was tuned on it
-SCENES, DOCUMENTS, VIDEO, NEEDLE = (task(name) for name in ("scenes", "documents", "video", "needle"))
-DATA = {
-    "scenes": f"Referring expressions: a handwritten digit on one of {SCENES.objects} coloured shapes, or on its "
-    "neighbour.",
-    "documents": f"Find the field, read its value: {DOCUMENTS.pages} printed pages with {DOCUMENTS.fields} fields "
-    f"each, {DOCUMENTS.digits} digits a value.",
-    "video": f"Which object, which frame: {VIDEO.frames} frames with {VIDEO.regulars + 1} objects each, through the "
-    "video path.",
-    "needle": f"Text only: a key → value list of {NEEDLE.entries} entries.",
-    "arithmetic": "Text only, nothing to retrieve: sums of two digits.",
-}
-
-
-ABOUT = {  # by room
-    "mini": {
-        "origin": "trained from scratch",
-        "training": "The vision tower was first taught by itself what stands where and beside what, then left as it "
-        "is; the language model was trained behind it",
-        "limits": f"It knows {len(words())} words, one style of picture and one way to ask.",
-    },
-    "bridge": {
-        "origin": "with a pretrained language model, SmolLM2-135M-Instruct (Apache-2.0; here its GGUF in 4 bits, "
-        "dequantised), and a new vision tower, connector and adapters",
-        "training": "The vision tower and the connector were first taught by themselves what stands where and beside "
-        "what, then the tower was left as it is; the connector and low-rank adapters on the language model's attention "
-        "were trained behind it, all else in the language model stayed as it was",
-        "limits": "Its language model knows English, but it was shown one style of picture and one way to ask. Only "
-        "what was trained is in this folder.",
-    },
-}
 
 
 def measure_card(
@@ -68,8 +37,8 @@ def measure_card(
     vlm = load(folder)
     options = {"split": "test", "seed": TEST_SEED, "samples": samples}
     tests = {}
-    half = recipe.room == "bridge"  # four times the speed, at a model of this size
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    pretrained = recipe.room == "bridge"  # and so large that half precision saves much time
+    with torch.autocast("cpu", torch.bfloat16, enabled=pretrained):
         for number, name in enumerate(TASKS):
             tests[name] = validate_evidence(vlm, task(name), **options)
             progress(number + 1, len(TASKS) + 1)
@@ -90,8 +59,8 @@ def measure_card(
             "hours": round(state["seconds"] / 3600, 2),
             "machine": state["machine"],
         },
-        "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if half else None, "results": tests},
-        **({"language": measure_language(vlm, options)} if recipe.room == "bridge" else {}),
+        "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if pretrained else None, "results": tests},
+        **({"language": measure_language(vlm, options)} if pretrained else {}),
         "bars": {name: {"bar": bar, "met": tests[name]["base"]["accuracy"] >= bar} for name, bar in BARS.items()},
         "software": software(),
     }
@@ -102,117 +71,7 @@ def measure_language(vlm: VLM, options: dict) -> dict:
     a text, before and after."""
     before = load(LANGUAGE)
     loss = {name: round(text_loss(one.model, one.tokenizer), 4) for name, one in (("before", before), ("after", vlm))}
-    return {"texts": len(TEXTS), "loss": loss, "needle before": accuracy(before, NEEDLE, **options)}
-
-
-def _interval(part: dict | None) -> str:
-    return "–" if part is None else f"{part['accuracy']:.3f} ({part['low']:.3f}–{part['high']:.3f})"
-
-
-def _machine(facts: dict) -> str:
-    where = "no accelerator" if facts["device"] == "cpu" else f"an accelerator ({facts['device']})"
-    return f"{facts['cores']} {facts['processor']} cores and {where}"
-
-
-def render(card: dict) -> str:
-    """The card as Markdown."""
-    model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
-    results, about = test["results"], ABOUT[embedded.room(model["name"])]
-    unfinished = []
-    if training["steps"] < training["planned"]:
-        unfinished = [
-            f"> **An unfinished stage**: step {training['steps']} of {training['planned']}. These weights let the rest "
-            "of the project run; no conclusion about heads may be drawn from them.",
-            "",
-        ]
-    lines = [
-        f"# {model['name']}",
-        "",
-        f"A real multimodal LLM of {model['parameters'] / 1e6:.2f} million parameters: a stock "
-        f"`{model['class']}`, {about['origin']}. "
-        f"{model['layers']} layers × {model['heads']} query heads ({model['kv_heads']} KV heads).",
-        "",
-        f"Weights: half precision, sha256 `{model['sha256']}`.",
-        "",
-        *unfinished,
-        "## Accuracy",
-        "",
-        f"Split `test`, seed {test['seed']}, default difficulty, {results['scenes']['base']['samples']} samples "
-        "a task; 95 % Wilson intervals. Handwritten digits and photographs of this split were never trained on. "
-        "A value of several digits counts only if all of them are right."
-        + (f" Computed in {test['autocast']}." if test["autocast"] else ""),
-        "",
-        "| task | accuracy | picture (or text) swapped | bar |",
-        "|---|---|---|---|",
-    ]
-    for name in TASKS:
-        bar = card["bars"].get(name)
-        verdict = "–" if bar is None else f"{bar['bar']:.2f}: {'met' if bar['met'] else 'not met'}"
-        base, swapped = (_interval(results[name].get(key)) for key in ("base", "swapped"))
-        lines.append(f"| {name} | {base} | {swapped} | {verdict} |")
-    lines += ["", "By kind of question:", "", "| task | kind | accuracy | samples |", "|---|---|---|---|"]
-    for name in DOMAINS:
-        for key, part in results[name].items():
-            if key.startswith("base/"):
-                lines.append(f"| {name} | {key[5:]} | {_interval(part)} | {part['samples']} |")
-    lines += [
-        "",
-        "Reading one handwritten digit on one object, with nothing to search: "
-        f"{_interval(results['single digit']['base'])}. "
-        "No scene can be answered better than its digit can be read.",
-        "",
-        "## Is the evidence the evidence?",
-        "",
-        "All heads, at all rows after the pictures, blind to some visual tokens.",
-        "",
-        "| domain | sees all | blind to the evidence | blind to all but the evidence | picture swapped |",
-        "|---|---|---|---|---|",
-    ]
-    for name in DOMAINS:
-        shown = (_interval(results[name].get(key)) for key in ("base", "without", "only", "swapped"))
-        lines.append(f"| {name} | {' | '.join(shown)} |")
-    lines += [
-        "",
-        *_language(card),
-        "## Training",
-        "",
-        f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
-        "work). "
-        f"{about['training']} (`corelib/training/curricula.py`, `placing.py`). "
-        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}. The rest, and how the recipe came "
-        "about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
-        "",
-        "## Data",
-        "",
-        *(f"* `{name}`: {text}" for name, text in DATA.items()),
-        "",
-        "Drawn on the fly from real parts: 1,797 handwritten digits (UCI, through scikit-learn), photographs that "
-        "scikit-learn, scikit-image and matplotlib ship, and matplotlib's DejaVu fonts. Splits share no digit and no "
-        "photograph.",
-        "",
-        "## Limits",
-        "",
-        f"{about['limits']} It is made to be studied, not used.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _language(card: dict) -> list[str]:
-    """The section on what became of a pretrained language model."""
-    if "language" not in card:
-        return []
-    language, after = card["language"], card["test"]["results"]["needle"]["base"]
-    loss = language["loss"]
-    return [
-        "## What became of the language model",
-        "",
-        "| | before | after it learned to see |",
-        "|---|---|---|",
-        f"| loss on {language['texts']} ordinary texts, nats a token | {loss['before']:.3f} | {loss['after']:.3f} |",
-        f"| accuracy on `needle` | {_interval(language['needle before'])} | {_interval(after)} |",
-        "",
-    ]
+    return {"texts": len(TEXTS), "loss": loss, "needle before": accuracy(before, task("needle"), **options)}
 
 
 def write_card(folder: str | Path, card: dict) -> None:

@@ -28,6 +28,8 @@ questions before them, and a model that copies does not look.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from corelib.tasks.scenes import RELATIONS
 from corelib.training.curriculum import Rung, Stage
 
@@ -108,7 +110,7 @@ MINI = (SEEING, PLACING, POLISHING, FINDING, RELATING, EVERYTHING)
 
 _MANY = {**_EVERYWHERE, "scenes": (_scenes(20, 6, 24, 0),)}
 BRIDGE_PLACING = Stage(_MANY, steps=1500, learns="tower")
-BRIDGE_POLISHING = Stage(_MANY, steps=400, fresh=True, learns="tower", cooling=True)
+BRIDGE_POLISHING = replace(POLISHING, ladders=_MANY)
 QUIETING = Stage(_MANY, steps=400, learns="tower", cooling=True, pace=0.5, quiet=0.003)
 BRIDGE_FINDING = Stage(
     {
