@@ -120,6 +120,6 @@ def layer_chart(
     panel.set(xlabel="layer", ylabel=label, ylim=(0, None))
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
-    panel.legend(loc="upper left")
+    figure.legend(loc="outside right upper")
     title(figure, heading)
     return figure
