@@ -24,6 +24,7 @@ from corelib.families.smolvlm import SmolVLM
 from corelib.regions import tokens_of_box
 from corelib.tasks import TASKS, task
 from corelib.tasks.sample import Box, Sample
+from corelib.training.batches import pack
 from corelib.vlm import VLM, load
 
 pytestmark = pytest.mark.skipif(
@@ -222,7 +223,7 @@ def test_encoded_samples_know_their_words(untrained, processor, name):
 
 def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, processor, monkeypatch):
     """Paint one region; with the tower's blocks out of the way, exactly the claimed tokens change at the connector."""
-    monkeypatch.setattr(untrained.model.vision_model.encoder, "layers", nn.ModuleList())
+    monkeypatch.setitem(untrained.model.vision_model.encoder._modules, "layers", nn.ModuleList())
     family = SmolVLM(untrained.config, processor)
     vlm = VLM("bridge", untrained, family)
     page = Image.new("RGB", (192, 256), "white")
@@ -276,3 +277,19 @@ def test_adapters_sit_on_the_language_models_attention_only(source):
     adapter.put_on(model, seed=0)
     names = set(adapter.adapters(model))
     assert len(names) == 30 * 4 * 2 and all(".text_model." in name and ".self_attn." in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["scenes", "documents", "video", "needle"])
+def test_in_training_each_question_is_answered_as_if_it_stood_alone(untrained, processor, name):
+    work = task(name, **({"frames": 2} if name == "video" else {}))
+    batch = pack(processor, work, [work.draw("train", 0, index) for index in range(2)], 2)
+    packed = untrained.model(**batch.apart(), use_cache=False).last_hidden_state
+    for row in range(2):
+        for turn in range(1, int(batch.turns[row].max()) + 1):
+            mine = (batch.turns[row] == 0) | (batch.turns[row] == turn)
+            inputs = {**batch.inputs, "input_ids": batch.labels[row : row + 1, mine]}
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            if "pixel_values" in inputs:
+                inputs["pixel_values"] = inputs["pixel_values"][row : row + 1]
+            alone = untrained.model(**inputs, use_cache=False).last_hidden_state
+            torch.testing.assert_close(packed[row, mine], alone[0], atol=1e-3, rtol=1e-4)

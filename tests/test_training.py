@@ -18,7 +18,7 @@ from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
-from corelib.training.batches import ANSWER, CAPTION, pack
+from corelib.training.batches import ANSWER, CAPTION, Batch, pack
 from corelib.training.curricula import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
@@ -69,6 +69,34 @@ def test_a_batch_without_questions_is_scored_by_its_captions():
     assert batch.loss(perfect[:, :-1][batch.learned], caption_weight=1.0)[1] == pytest.approx(1 - 1 / told.sum().item())
 
 
+def test_turns_can_be_read_apart():
+    """▦ ▦ | a 1 | b 2: each turn sees the picture and itself, and stands right behind the picture."""
+    none = torch.zeros(1, 7, dtype=torch.long)
+    batch = Batch({"input_ids": none}, none, torch.tensor([[-1, 0, 0, 1, 1, 2, 2]]), end=0)
+    apart = batch.apart()
+    sees = [
+        [1, 0, 0, 0, 0, 0, 0],  # padding sees padding: no row may see nothing
+        [0, 1, 0, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 1, 0, 0],
+        [0, 1, 1, 0, 0, 1, 0],
+        [0, 1, 1, 0, 0, 1, 1],
+    ]
+    assert ((apart["attention_mask"][0, 0] == 0) == torch.tensor(sees).bool()).all()
+    assert apart["position_ids"].tolist() == [[0, 0, 1, 2, 3, 2, 3]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_token_belongs_to_a_turn(name):
+    processor, work = MiniProcessor(build_tokenizer()), task(name)
+    batch = pack(processor, work, [work.draw("train", 0, index) for index in range(3)], 2)
+    assert ((batch.turns == -1) == (batch.inputs["attention_mask"] == 0)).all()
+    assert (batch.turns[batch.roles > 0] > 0).all()
+    closing = (batch.labels == batch.end) & (batch.roles > 0)
+    assert (batch.turns.diff(dim=1)[closing[:, :-1]] == 1).all()  # a turn ends where an answer does
+
+
 def test_a_mastered_task_rests():
     ladders = {name: (Rung(difficulty={}, pictures=1, questions=1),) for name in ("needle", "arithmetic")}
     for rests, expected in ((True, 0.25), (False, 1.0)):
@@ -78,6 +106,17 @@ def test_a_mastered_task_rests():
         assert np.mean(["needle" in one for one in chosen]) == pytest.approx(expected, abs=0.08)
     every = Curriculum(0.8, stages=(Stage(ladders, rests=True),), running={"needle": 0.99, "arithmetic": 0.99})
     assert all(every.choose(np.random.default_rng(step)) for step in range(50))  # a step always has something to do
+    aimed = Curriculum(0.8, stages=(Stage(ladders, goal=("needle",), rests=True),))
+    assert aimed.rests("arithmetic") and not aimed.rests("needle")  # what is not the goal is only kept in mind
+
+
+def test_a_stage_may_ask_for_less():
+    ladders = {"needle": tuple(Rung(difficulty={"entries": n}, pictures=1, questions=1) for n in (2, 8))}
+    for enough, climbs in ((None, False), (0.6, True)):
+        curriculum = Curriculum(0.8, stages=(Stage(ladders, enough=enough),))
+        for _ in range(60):
+            curriculum.learn("needle", 0, 0.7)
+        assert (curriculum.rung["needle"] == 1) == climbs
 
 
 def test_a_batch_can_do_without_captions():

@@ -1,17 +1,24 @@
 """How a question about pictures is put to the bridge: lines of text.
 
-    one picture     <|im_start|>▦⏎digit on red square ?⏎7<|im_end|>
-    several pages   <|im_start|>page 1: ▦⏎page 2: ▦⏎room on page 2 ?⏎471<|im_end|>
-    a clip          <|im_start|>frame 1: ▦⏎frame 2: ▦⏎ … frame of blue star ?⏎4<|im_end|>
-    text only       <|im_start|>red square 7 ; blue star 3 ;⏎digit on blue star ?⏎3<|im_end|>
+    one picture     <|im_start|>▦⏎ digit on red square ?⏎7<|im_end|>
+    several pages   <|im_start|>page 1: ▦⏎page 2: ▦⏎ on page 2, room ?⏎471<|im_end|>
+    a clip          <|im_start|>frame 1: ▦⏎frame 2: ▦⏎ … ⏎ frame of blue star ?⏎4<|im_end|>
+    text only       <|im_start|>red square 7 ; blue star 3 ;⏎ digit on blue star ?⏎3<|im_end|>
 
-where ⏎ is the end of a line and ▦ stands for as many `<empty_output>` as the picture has visual tokens.
+where ⏎ is the end of a line and ▦ stands for as many `<empty_output>` as the picture has visual tokens. A question
+begins with a space, so that its first word is the same token as elsewhere in a text.
+
+What a question seeks stands last in it, the page or frame before it: the language model's own heads look a word or two
+back from the question mark.
 """
 
 from __future__ import annotations
 
+import re
+
 from corelib.bridge.architecture import PLACEHOLDER
 
+PLACE_LAST = re.compile(r"(.*) ((?:on page|in frame) \d+) \?")
 START, END = "<|im_start|>", "<|im_end|>"
 
 
@@ -30,5 +37,9 @@ def opening(domain: str, pictures: int, *, video: bool = False, context: str = "
 
 
 def asked(question: str) -> str:
-    """The question's line: the answer follows it."""
-    return f"{question}\n"
+    """The question's line: the answer follows it.
+
+    >>> asked("room on page 2 ?"), asked("digit on red square ?")
+    (' on page 2, room ?\\n', ' digit on red square ?\\n')
+    """
+    return " " + PLACE_LAST.sub(r"\2, \1 ?", question) + "\n"

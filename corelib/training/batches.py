@@ -4,6 +4,9 @@
 
 The loss falls on the answers and, with a smaller weight, on the caption. The caption is what makes a tiny model
 see: it asks for every object at once.
+
+Each of these is a turn. A mini model reads them one after another. The bridge reads each turn as if it were the first
+(`Batch.apart`): earlier answers cannot be copied, nor ruled out.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ ANSWER, CAPTION = 1, 2
 class Batch:
     inputs: dict[str, Tensor]
     roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
+    turns: Int[Tensor, "batch token"]  # 0: what stands before the first question, k: the k-th turn, -1: padding
     end: int  # the token that closes an answer: learned, but not counted as a right answer
 
     def to(self, device: torch.device) -> Batch:
         inputs = {key: value.to(device) for key, value in self.inputs.items()}
-        return replace(self, inputs=inputs, roles=self.roles.to(device))
+        return replace(self, inputs=inputs, roles=self.roles.to(device), turns=self.turns.to(device))
 
     @property
     def labels(self) -> Int[Tensor, "batch token"]:
@@ -39,6 +43,15 @@ class Batch:
     def learned(self) -> Bool[Tensor, "batch row"]:
         """The rows whose next token is learned; the last row has none, and is left out."""
         return self.roles[:, 1:] > 0
+
+    def apart(self) -> dict[str, Tensor]:
+        """The inputs of a model that reads each turn as if it stood alone behind the picture: a mask, [batch, 1, token,
+        token], 0 where a token sees another and very negative where not; and positions that begin anew."""
+        mine = self.turns[:, :, None] == self.turns[:, None, :]
+        seen = (mine | (self.turns[:, None, :] == 0)).tril()
+        mask = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, torch.finfo(torch.float32).min)
+        position = (seen.sum(-1) - 1) * (self.turns >= 0)
+        return {**self.inputs, "attention_mask": mask[:, None], "position_ids": position}
 
     def loss(self, logits: Float[Tensor, "learned word"], caption_weight: float) -> tuple[Tensor, float]:
         """Cross-entropy of answers + `caption_weight` · captions, and the share of answers that were right (of
@@ -86,18 +99,24 @@ def pack(
         texts.append((head, turns))
     every = [text for head, turns in texts for text in (head, *(part for *both, _ in turns for part in both))]
     flat = iter(tokenizer(every, add_special_tokens=False)["input_ids"])  # all at once: the tokenizer is quick in bulk
-    ids, roles = [], []
+    ids, roles, numbers = [], [], []
     for _, turns in texts:
-        row, role = list(next(flat)), []
-        for *_, kind in turns:
+        row, role, number = list(next(flat)), [], []
+        for k, (*_, kind) in enumerate(turns, start=1):
             ask, told = next(flat), [*next(flat), end]
             row += [*ask, *told]
             role += [0] * len(ask) + [kind] * len(told)
+            number += [k] * (len(ask) + len(told))
         ids.append(row)
         roles.append(role)
+        numbers.append(number)
     pictures_only = [list(picture.images) for picture, _ in pictures]
     video = pictures[0][0].video
     expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
     inputs = processor.pad(expanded, pixels)
     length = inputs["input_ids"].shape[1]
-    return Batch(inputs, torch.tensor([[0] * (length - len(role)) + role for role in roles]), end)
+    openings = [len(row) - len(role) for row, role in zip(expanded, roles, strict=True)]
+    padding = [length - len(row) for row in expanded]
+    roles = [[0] * (length - len(role)) + role for role in roles]
+    numbers = [[-1] * p + [0] * o + number for p, o, number in zip(padding, openings, numbers, strict=True)]
+    return Batch(inputs, torch.tensor(roles), torch.tensor(numbers), end)

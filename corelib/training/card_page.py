@@ -31,8 +31,9 @@ ABOUT = {  # by room
         "training": "The vision tower and the connector were first taught by themselves what stands where and beside "
         "what, then the tower was left as it is; the connector and low-rank adapters on the language model's attention "
         "were trained behind it, all else in the language model stayed as it was",
-        "limits": "Its language model knows English, but it was shown one style of picture and one way to ask. Only "
-        "what was trained is in this folder.",
+        "limits": "Its language model knows English, but it was shown one style of picture and one way to ask. It "
+        "cannot read pages with fewer or more fields than the default: SmolVLM counts places in parts of the canvas, "
+        "and the tower has learned each domain on one canvas. Only what was trained is in this folder.",
     },
 }
 

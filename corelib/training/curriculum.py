@@ -38,13 +38,14 @@ class Stage:
     cooling: bool = False  # the learning rate falls to zero over its steps
     pace: float = 1.0  # times the recipe's learning rate
     quiet: float = 0.0  # of a tower: the weight of its tokens' length in the loss
-    rests: bool = False  # a task that is mastered is left out of most steps
+    enough: float | None = None  # the running accuracy at which a task climbs; None: the recipe's
+    rests: bool = False  # a task that is mastered, or that is not the stage's goal, is left out of most steps
     wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`wording.py`)
 
 
 @dataclass
 class Curriculum:
-    """Where a run stands in its `stages`. A task climbs a rung when its running accuracy reaches `promote_at`; the next
+    """Where a run stands in its `stages`. A task climbs a rung when its running accuracy reaches `enough`; the next
     stage begins when the tasks that are this one's goal have reached it on their last rung, or when its steps are
     taken.
 
@@ -70,6 +71,10 @@ class Curriculum:
         return self.stages[self.stage]
 
     @property
+    def enough(self) -> float:
+        return self.promote_at if self.now.enough is None else self.now.enough
+
+    @property
     def ladders(self) -> dict[str, tuple[Rung, ...]]:
         return self.now.ladders
 
@@ -79,25 +84,26 @@ class Curriculum:
         return self.now.pace * (1 - self.taken / self.now.steps if self.now.cooling else 1.0)
 
     def choose(self, rng: np.random.Generator) -> dict[str, int]:
-        """A rung for every task: mostly the highest reached, at times a lower one, so that nothing is forgotten. Where
-        a mastered task rests, it comes up in every fourth step."""
+        """A rung for every task: mostly the highest reached, at times a lower one, so that nothing is forgotten. A task
+        that rests comes up in every fourth step."""
         chosen = {
             name: int(rng.integers(top)) if top and rng.random() < 0.25 else top for name, top in self.rung.items()
         }
-        resting = [name for name in chosen if self.now.rests and self.mastered(name) and rng.random() >= 0.25]
+        resting = [name for name in chosen if self.rests(name) and rng.random() >= 0.25]
         kept = {name: rung for name, rung in chosen.items() if name not in resting}
         return kept or chosen
 
-    def mastered(self, name: str) -> bool:
-        """Is a task on its last rung, and answered nearly always?"""
-        return self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= MASTERED
+    def rests(self, name: str) -> bool:
+        """Is a task on its last rung and answered nearly always, or here only so that it is not forgotten?"""
+        mastered = self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= MASTERED
+        return self.now.rests and (mastered or (bool(self.now.goal) and name not in self.now.goal))
 
     def learn(self, name: str, rung: int, accuracy: float) -> None:
         """Take note of a batch's accuracy. Only the highest rung counts."""
         if rung != self.rung[name]:
             return
         self.running[name] += 0.1 * (accuracy - self.running[name])
-        if self.running[name] >= self.promote_at and rung + 1 < len(self.ladders[name]):
+        if self.running[name] >= self.enough and rung + 1 < len(self.ladders[name]):
             self.rung[name] += 1
             self.running[name] -= 0.1
 
@@ -106,7 +112,7 @@ class Curriculum:
         self.taken += 1
         stage = self.now
         climbed = all(
-            self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= self.promote_at
+            self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= self.enough
             for name in stage.goal
         )
         over = self.taken >= stage.steps if stage.steps else climbed

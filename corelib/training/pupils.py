@@ -118,6 +118,7 @@ class Bridge(Pupil):
         source = language.locate()
         self.model = build_bridge(source, seed)
         self.family = SmolVLM(self.model.config, bridge_store.processor(source))
+        self.model.set_attn_implementation("eager")  # learns faster on a processor than "sdpa": its way back is quick
         self.words = word_scale(self.model)
         adapter.put_on(self.model, seed)
         for layer in self.model.model.text_model.modules():
@@ -144,7 +145,7 @@ class Bridge(Pupil):
 
     def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
         with self.reckoning():
-            hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
+            hidden = self.model.model(**batch.apart(), use_cache=False).last_hidden_state
             return self.model.lm_head(hidden[:, :-1][batch.learned])
 
     def renew_language(self, wording: bool = False) -> None:

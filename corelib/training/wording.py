@@ -5,7 +5,7 @@ not find them in the trials that were made: it answered without looking at the p
 and close it by first training a connector on captions. Here it is closed by a translation: a linear map, multiplied
 into the connector once, that turns the direction of each fact into that of a word.
 
-    on red, digit 0: 7, field room      →  red, 7, room: the words themselves
+    on red, digit 0: 7, field room      →  red, 7, room: the words themselves, as they stand in a question
     left red, digit 1: 7, …             →  half the word, and a direction of its own: it is said of something else,
                                            or of another place
 
@@ -35,7 +35,7 @@ def _kind_and_word(fact: str) -> tuple[str, str, bool]:
     """
     about, rest = fact.split(" ", 1)
     if about == "field":
-        return about, rest, True
+        return about, f" {rest}", True
     if about == "digit":
         place, digit = rest.split(": ")
         return f"digit {place}", digit, place == "0"
