@@ -8,8 +8,7 @@
 where ⏎ is the end of a line and ▦ stands for as many `<empty_output>` as the picture has visual tokens. A question
 begins with a space, so that its first word is the same token as elsewhere in a text.
 
-What a question seeks stands last in it, the page or frame before it: the language model's own heads look a word or two
-back from the question mark.
+What a question seeks stands last in it, the page or frame before it (our choice; the other order was not compared).
 """
 
 from __future__ import annotations

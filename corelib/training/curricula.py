@@ -21,11 +21,10 @@ now: a model that first learns to copy from text does not look.
 bridge's connector keeps its tokens to one length, so the tower has learned to deny all that does not hold, loudly; now
 it learns to say the same facts no louder than needed.
 *Finding*: what the tower states is put into the language model's words, once (`wording.py`); then the language model,
-through its adapters, learns to find one thing among few. There are no captions here: they can be copied from the
-questions before them, and a model that copies does not look.
+through its adapters, learns to find one thing among few. It reads each question as if it stood alone (`batches.py`).
 *Fields*, *beside*, *frames*: then one new kind of question at a time, alone but for a reminder of the older ones in
 every fourth step. Pages always have eight fields: on a smaller canvas SmolVLM puts patches at other places of its table
-of positions, and this tower cannot read there.
+of positions, and this tower cannot read there. Sides come one after the other: of two at once, one was learned.
 *Reading*: all tasks together, the text tasks among them, so that it stays a language model.
 """
 
