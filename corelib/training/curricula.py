@@ -149,7 +149,7 @@ BESIDE = Stage(
     goal=("scenes",),
     learns="language",
     pace=0.5,
-    enough=0.8,  # one digit in ten is not read among 20 things: more would take long
+    enough=0.8,  # not every digit is read among 20 things: more would take long
     rests=True,
 )
 FRAMES = Stage(
