@@ -115,8 +115,5 @@ def pack(
     expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
     inputs = processor.pad(expanded, pixels)
     length = inputs["input_ids"].shape[1]
-    openings = [len(row) - len(role) for row, role in zip(expanded, roles, strict=True)]
-    padding = [length - len(row) for row in expanded]
-    roles = [[0] * (length - len(role)) + role for role in roles]
-    numbers = [[-1] * p + [0] * o + number for p, o, number in zip(padding, openings, numbers, strict=True)]
-    return Batch(inputs, torch.tensor(roles), torch.tensor(numbers), end)
+    roles, turns = (torch.tensor([[0] * (length - len(row)) + row for row in rows]) for rows in (roles, numbers))
+    return Batch(inputs, roles, turns.masked_fill(inputs["attention_mask"] == 0, -1), end)

@@ -46,19 +46,18 @@ def _scenes(
     questions: int,
     relational: float = 0.3,
     sides: tuple[str, ...] = SIDES,
-    lists: bool = True,
 ) -> Rung:
     shown = {"objects": objects, "rows": side, "columns": side}
     difficulty = {**shown, "relational": relational, "relations": sides}
-    return Rung(difficulty=difficulty, pictures=pictures, questions=questions, lists=lists)
+    return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
-def _pages(pages: int, fields: int, pictures: int, questions: int, lists: bool = True) -> Rung:
-    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions, lists=lists)
+def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
+    return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
 
 
-def _clip(frames: int, pictures: int, questions: int, lists: bool = True, **more) -> Rung:
-    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions, lists=lists)
+def _clip(frames: int, pictures: int, questions: int, **more) -> Rung:
+    return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions)
 
 
 def _list(entries: int, pictures: int = 16) -> Rung:
@@ -114,66 +113,54 @@ _MANY = {**_EVERYWHERE, "scenes": (_scenes(20, 6, 24, 0),)}
 BRIDGE_PLACING = Stage(_MANY, steps=1500, learns="tower")
 BRIDGE_POLISHING = replace(POLISHING, ladders=_MANY)
 QUIETING = Stage(_MANY, steps=400, learns="tower", cooling=True, pace=0.5, quiet=0.003)
+_ADAPTING = {"learns": "language", "pace": 0.5, "lists": False, "rests": True}
 BRIDGE_FINDING = Stage(
     {
-        "scenes": (
-            _scenes(4, 3, 16, 6, relational=0.0, lists=False),
-            _scenes(8, 3, 16, 8, relational=0.0, lists=False),
-        )
+        "scenes": (_scenes(4, 3, 16, 6, relational=0.0), _scenes(8, 3, 16, 8, relational=0.0)),
     },
     goal=("scenes",),
     fresh=True,
-    learns="language",
-    pace=0.5,
     wording=True,
+    **_ADAPTING,
 )
-FOUND = _scenes(8, 3, 12, 9, relational=0.0, lists=False)
 FIELDS = Stage(
     {
-        "documents": (_pages(1, 8, 14, 8, lists=False),),
-        "scenes": (FOUND,),
+        "documents": (_pages(1, 8, 14, 8),),
+        "scenes": (_scenes(8, 3, 12, 9, relational=0.0),),
     },
     goal=("documents",),
-    learns="language",
-    pace=0.5,
-    rests=True,
+    **_ADAPTING,
 )
 BESIDE = Stage(
     {
         "scenes": (
-            *(_scenes(20, 6, 9, 10, relational=0.9, sides=(side,), lists=False) for side in SIDES),
-            _scenes(20, 6, 6, 20, relational=0.85, lists=False),
+            *(_scenes(20, 6, 9, 10, relational=0.9, sides=(side,)) for side in SIDES),
+            _scenes(20, 6, 6, 20, relational=0.85),
         ),
-        "documents": (_pages(1, 8, 6, 8, lists=False),),
+        "documents": (_pages(1, 8, 6, 8),),
     },
     goal=("scenes",),
-    learns="language",
-    pace=0.5,
     enough=0.8,  # not every digit is read among 20 things: more would take long
-    rests=True,
+    **_ADAPTING,
 )
 FRAMES = Stage(
     {
-        "video": (_clip(4, 10, 12, regulars=1, guests=3, timed=0.8, lists=False),),
-        "scenes": (_scenes(20, 6, 4, 20, relational=0.6, lists=False),),
-        "documents": (_pages(2, 8, 4, 16, lists=False),),
+        "video": (_clip(4, 10, 12, regulars=1, guests=3, timed=0.8),),
+        "scenes": (_scenes(20, 6, 4, 20, relational=0.6),),
+        "documents": (_pages(2, 8, 4, 16),),
     },
     goal=("video",),
-    learns="language",
-    pace=0.5,
-    rests=True,
+    **_ADAPTING,
 )
 READING = Stage(
     {
-        "scenes": (_scenes(12, 6, 6, 16, relational=0.5, lists=False),),
-        "documents": (_pages(2, 8, 4, 16, lists=False),),
-        "video": (_clip(6, 4, 16, lists=False),),
+        "scenes": (_scenes(12, 6, 6, 16, relational=0.5),),
+        "documents": (_pages(2, 8, 4, 16),),
+        "video": (_clip(6, 4, 16),),
         "needle": tuple(_list(entries, pictures=2) for entries in (4, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
     },
-    learns="language",
-    pace=0.5,
-    rests=True,
+    **_ADAPTING,
 )
 BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING)
 

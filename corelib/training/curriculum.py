@@ -19,7 +19,6 @@ class Rung:
     difficulty: dict
     pictures: int
     questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
-    lists: bool = True  # after the questions, it lists what it sees
 
 
 MASTERED = 0.97  # running accuracy
@@ -39,6 +38,7 @@ class Stage:
     pace: float = 1.0  # times the recipe's learning rate
     quiet: float = 0.0  # of a tower: the weight of its tokens' length in the loss
     enough: float | None = None  # the running accuracy at which a task climbs; None: the recipe's
+    lists: bool = True  # after the questions, the model lists what it sees
     rests: bool = False  # a task that is mastered, or that is not the stage's goal, is left out of most steps
     wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`wording.py`)
 

@@ -43,7 +43,7 @@ def contribute(
             holds = label(pictures, pupil.family.grid).to(pupil.device)
             loss, accuracy = state_facts(levels, holds, stage.quiet)
         else:
-            batch = pack(pupil.processor, work, drawn, rung.questions, rung.lists).to(pupil.device)
+            batch = pack(pupil.processor, work, drawn, rung.questions, stage.lists).to(pupil.device)
             loss, accuracy = batch.loss(pupil.logits(batch), recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
