@@ -31,7 +31,7 @@ app = typer.Typer(
 out, err = Console(), Console(stderr=True)
 
 Model = Annotated[str, typer.Option(help="An embedded model (mini-s), or a folder that `corelib train` wrote.")]
-Domain = Annotated[str, typer.Option(help="scenes, documents, video; or needle, which is text alone.")]
+Domain = Annotated[str, typer.Option(help="scenes, documents, video; or text alone: needle, recital.")]
 Seed = Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same pictures everywhere.")]
 
 
@@ -101,10 +101,10 @@ def profile(
     """
     from corelib.experiments.profiling import check_metric, measure, summarise
     from corelib.results import check_writable
-    from corelib.tasks import RETRIEVING, SPLITS, task
+    from corelib.tasks import RETRIEVING, SPLITS, UNTAUGHT, task
     from corelib.vlm import load
 
-    check_known("domain", domain, RETRIEVING)
+    check_known("domain", domain, (*RETRIEVING, *UNTAUGHT))
     check_known("split", split, SPLITS)
     check_metric(variant, rows, reduce)
     check_writable(out_)

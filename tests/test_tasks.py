@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.errors import BadInput, UnknownName
-from corelib.tasks import DOMAINS, SPLITS, TASKS, task
+from corelib.tasks import DOMAINS, SPLITS, TASKS, UNTAUGHT, task
 from corelib.tasks.assets import FONTS, PHOTOGRAPHS, background, digit_indices, draw_digit, font, generator, photograph
 from corelib.tasks.shapes import COLOURS, SHAPES, palette
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
 def test_same_seed_same_sample(name):
     one, two = task(name).sample("test", 3, 5), task(name).sample("test", 3, 5)
     assert dataclasses.replace(one, images=()) == dataclasses.replace(two, images=())
     assert all(np.array_equal(a, b) for a, b in zip(one.images, two.images, strict=True))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
 def test_split_seed_and_index_all_matter(name):
     work = task(name)
     drawn = [work.sample(*where) for where in (("test", 0, 0), ("test", 0, 1), ("test", 1, 0), ("select", 0, 0))]
@@ -178,3 +178,16 @@ def test_names_are_checked():
         generator("scenes", "test", -1, 0)
     with pytest.raises(BadInput, match="number of samples"):
         list(task("scenes").samples("test", 0, 0))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 12), st.integers(0, 999))
+def test_a_recital_says_everything_twice_but_what_is_asked(entries, index):
+    sample = task("recital", entries=entries).sample("select", 0, index)
+    first, second = (part.splitlines() for part in sample.context.split("\n\n", 1)) if entries > 1 else (
+        sample.context.split("\n")[:1], []
+    )
+    asked = f"{sample.question} {sample.answer}"
+    assert len(first) == entries and second == [line for line in first if line != asked][::-1]
+    (start, past), = sample.spans
+    assert sample.context[start:past] == asked and sample.context.count(asked) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -297,6 +298,20 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
     before = (tmp_path / "formation.safetensors").read_bytes()
     log_scores(tmp_path / "snapshots", load(tmp_path / "model"), tmp_path / "formation.safetensors")
     assert (tmp_path / "formation.safetensors").read_bytes() == before
+
+
+def test_snapshots_are_told_apart_in_half_precision(tmp_path):
+    """Autocast keeps the weights that it has cast: the second snapshot must not be scored with the first one's."""
+    vlm, home = load("mini-s"), embedded.home("mini-s")
+    snapshots = tmp_path / "snapshots"
+    snapshots.mkdir()
+    shutil.copy(embedded.earlier(home, "before"), snapshots / "000001.safetensors")
+    shutil.copy(home / embedded.WEIGHTS, snapshots / "000002.safetensors")
+    with torch.autocast("cpu", torch.bfloat16):
+        log_scores(snapshots, vlm, tmp_path / "formation.safetensors", samples=4, domains=("scenes",))
+    table = load_file(tmp_path / "formation.safetensors")
+    early, late = table["scenes/logprob"].tolist()
+    assert early < -2 and late > -0.5
 
 
 def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):

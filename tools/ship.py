@@ -12,7 +12,7 @@ import argparse
 
 from corelib.embedded import room
 from corelib.experiments.profiling import profile
-from corelib.tasks import RETRIEVING, task
+from corelib.tasks import RETRIEVING, UNTAUGHT, task
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
 from corelib.vlm import LANGUAGE, load
@@ -26,12 +26,16 @@ def main() -> None:
     options = parser.parse_args()
     folder = ship(options.run, options.name)
     vlm = load(options.name)
-    for domain in RETRIEVING:
+    (folder / "scores").mkdir(exist_ok=True)
+    pretrained = room(options.name) == "bridge"
+    for domain in (*RETRIEVING, *(UNTAUGHT if pretrained else ())):
         scores = profile(vlm, task(domain), samples=256, seed=0)
         scores.save(folder / "scores" / f"{domain}.json")
         print(f"{domain}: accuracy {scores.task['accuracy']:.3f} on select, top {scores.order()[0]}", flush=True)
-    if room(options.name) == "bridge":  # the language model alone, before it saw anything
-        profile(load(LANGUAGE), task("needle"), samples=256, seed=0).save(folder / "scores" / "needle-before.json")
+    if pretrained:  # the language model alone, before it saw anything
+        for domain in ("needle", *UNTAUGHT):
+            scores = profile(load(LANGUAGE), task(domain), samples=256, seed=0)
+            scores.save(folder / "scores" / f"{domain}-before.json")
     write_card(folder, measure_card(folder, options.run, samples=options.samples))
     print(f"card: {folder / 'README.md'}")
 

@@ -8,7 +8,8 @@ Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https:/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
@@ -32,6 +33,24 @@ def put_on(model: nn.Module, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, plan)
+
+
+@contextmanager
+def off(model: nn.Module) -> Iterator[None]:
+    """The language model as if it had no adapters."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    learning = {name: parameter.requires_grad for name, parameter in adapters(model).items()}
+    try:
+        for layer in layers:
+            layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for name, parameter in adapters(model).items():  # switching changes this too
+            parameter.requires_grad_(learning[name])
 
 
 def merge(wrapped: nn.Module) -> nn.Module:

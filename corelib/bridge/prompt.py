@@ -4,6 +4,7 @@
     several pages   <|im_start|>page 1: ▦⏎page 2: ▦⏎ on page 2, room ?⏎471<|im_end|>
     a clip          <|im_start|>frame 1: ▦⏎frame 2: ▦⏎ … ⏎ frame of blue star ?⏎4<|im_end|>
     text only       <|im_start|>red square 7 ; blue star 3 ;⏎ digit on blue star ?⏎3<|im_end|>
+    recital         red square: 7⏎blue star: 3⏎ … ⏎blue star: 3      (no question, but a text that goes on)
 
 where ⏎ is the end of a line and ▦ stands for as many `<empty_output>` as the picture has visual tokens. A question
 begins with a space, so that its first word is the same token as elsewhere in a text.
@@ -27,6 +28,8 @@ def opening(domain: str, pictures: int, *, video: bool = False, context: str = "
     >>> opening("needle", 0, context="red square 7 ;")
     '<|im_start|>red square 7 ;\\n'
     """
+    if domain == "recital":
+        return context
     name = "frame" if video else "page"
     if pictures == 1 and domain != "documents":
         lines = [PLACEHOLDER]
@@ -41,4 +44,6 @@ def asked(question: str) -> str:
     >>> asked("room on page 2 ?"), asked("digit on red square ?")
     (' on page 2, room ?\\n', ' digit on red square ?\\n')
     """
+    if question.endswith(":"):  # not a question: the text goes on
+        return f"{question} "
     return " " + PLACE_LAST.sub(r"\2, \1 ?", question) + "\n"

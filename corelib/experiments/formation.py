@@ -86,6 +86,7 @@ def log_scores(
         if step not in rows:
             for name, tensor in load_file(path).items():
                 parameters[name].data.copy_(tensor)
+            torch.clear_autocast_cache()  # else the last snapshot's weights, already cast, would be used again
             rows[step] = score_model(vlm, samples=samples, seed=seed, domains=domains)
         progress(number + 1, len(paths))
     steps = sorted(rows)

@@ -25,7 +25,7 @@ from corelib.record import record, row_index
 from corelib.results import software
 from corelib.stats import bootstrap_interval
 from corelib.store import SampleStore
-from corelib.tasks import Task
+from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 from corelib.vlm import VLM
 
 
@@ -113,7 +113,8 @@ def measure(
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
     first = work.sample(split, seed, 0)
     if not first.evidence and not first.spans:
-        raise BadInput(f"{work.name} has no evidence: choose a task that has (scenes, documents, video, needle)")
+        allowed = ", ".join((*RETRIEVING, *UNTAUGHT))
+        raise BadInput(f"{work.name} has no evidence: choose a task that has ({allowed})")
     began = time.perf_counter()
     fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed}
     kept = SampleStore(store, fingerprint) if store is not None else None

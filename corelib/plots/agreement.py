@@ -55,9 +55,11 @@ def head_scatter(
     layer = np.repeat(np.arange(x.shape[0]), x.shape[1])
     scale = Normalize(0, x.shape[0] - 1)
     panel.scatter(x, y, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
-    for head in sorted({*both, *across.order()[:named], *up.order()[:named]}):
+    taken: list[np.ndarray] = []
+    some = {*both, *across.order()[:named], *up.order()[:named]}
+    for head in sorted(some, key=lambda head: -x[head.layer, head.index]):  # from the right, where there is room
         place = x[head.layer, head.index], y[head.layer, head.index]
-        away = {"xytext": (7, 3), "textcoords": "offset points"}
+        away = {"textcoords": "offset points", **_beside(place, taken)}
         panel.annotate(str(head), place, fontsize=9.5, color=INK, zorder=5, **away)
         if head in both:
             panel.scatter(*place, s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
@@ -78,6 +80,20 @@ def head_scatter(
     bar.outline.set_visible(False)
     title(figure, heading)
     return figure
+
+
+CORNERS = (("left", 3), ("right", 3), ("left", -11), ("right", -11))  # of a dot, where its name may stand
+NAME = np.array([0.4, 0.13])  # room for a name, in decades
+
+
+def _beside(place: tuple[float, float], taken: list[np.ndarray]) -> dict:
+    """Where a dot's name stands so that it covers no name before it; `taken` is added to."""
+    for side, up in CORNERS:
+        middle = np.log10(place) + np.array([0.3 if side == "left" else -0.3, up / 50])
+        if all((np.abs(middle - other) > NAME).any() for other in taken):
+            break
+    taken.append(middle)
+    return {"xytext": (7 if side == "left" else -7, up), "ha": side}
 
 
 @styled

@@ -29,6 +29,7 @@ TASK_COLOURS = {
     "documents": "#2166ac",
     "video": "#4d8a57",
     "needle": "#8a6db1",
+    "recital": "#b0569a",
     "arithmetic": "#8c8577",
 }
 

@@ -68,8 +68,10 @@ def draw_formation(
     """What became of something over training: `panels[title][name]` is a number a step. The steps are log-spaced; the
     first, step 0, stands at the left edge."""
     place = np.maximum(np.asarray(steps, dtype=float), steps[1] / 2)
-    figure, axes = sheet(5.0 * len(panels), 3.9, columns=len(panels))
-    for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
+    columns = len(panels) if len(panels) < 4 else 2
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(5.0 * columns, 3.7 * rows + 0.2, rows, columns)
+    for panel, (name, curves) in zip(axes.flat, panels.items(), strict=False):
         for number, (what, values) in enumerate(curves.items()):
             colour = TASK_COLOURS.get(what.split(":")[0], SPARE[number % len(SPARE)])
             panel.plot(place, values, "o-", color=colour, markersize=3.5, linewidth=1.8, label=what)

@@ -11,12 +11,13 @@ from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.documents import Documents
 from corelib.tasks.sample import Box, Sample
 from corelib.tasks.scenes import Scenes
-from corelib.tasks.text import Arithmetic, Needle
+from corelib.tasks.text import Arithmetic, Needle, Recital
 from corelib.tasks.video import Video
 
 DOMAINS = ("scenes", "documents", "video")  # with pictures, and evidence in them
 RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
-TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}
+TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}  # that models are trained on
+UNTAUGHT = {Recital.name: Recital}
 
 
 def task(name: str, **difficulty) -> Task:
@@ -25,7 +26,20 @@ def task(name: str, **difficulty) -> Task:
     >>> task("documents", pages=4).pages
     4
     """
-    return TASKS[check_known("domain", name, TASKS)]().harder(**difficulty)
+    known = {**TASKS, **UNTAUGHT}
+    return known[check_known("domain", name, known)]().harder(**difficulty)
 
 
-__all__ = ["DOMAINS", "RETRIEVING", "SPLITS", "TASKS", "Box", "Picture", "Question", "Sample", "Task", "task"]
+__all__ = [
+    "DOMAINS",
+    "RETRIEVING",
+    "SPLITS",
+    "TASKS",
+    "UNTAUGHT",
+    "Box",
+    "Picture",
+    "Question",
+    "Sample",
+    "Task",
+    "task",
+]

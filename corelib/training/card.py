@@ -71,7 +71,12 @@ def measure_language(vlm: VLM, options: dict) -> dict:
     a text, before and after."""
     before = load(LANGUAGE)
     loss = {name: round(text_loss(one.model, one.tokenizer), 4) for name, one in (("before", before), ("after", vlm))}
-    return {"texts": len(TEXTS), "loss": loss, "needle before": accuracy(before, task("needle"), **options)}
+    found = {
+        f"{name} {when}": accuracy(one, task(name), **options)
+        for when, one in (("before", before), ("after", vlm))
+        for name in ("needle", "recital")
+    }
+    return {"texts": len(TEXTS), "loss": loss, **found}
 
 
 def write_card(folder: str | Path, card: dict) -> None:

@@ -131,11 +131,14 @@ def render(card: dict) -> str:
     return "\n".join(lines)
 
 
+WHEN = ("before", "after")
+
+
 def _language(card: dict) -> list[str]:
     """The section on what became of a pretrained language model."""
     if "language" not in card:
         return []
-    language, after = card["language"], card["test"]["results"]["needle"]["base"]
+    language = card["language"]
     loss = language["loss"]
     return [
         "## What became of the language model",
@@ -143,6 +146,12 @@ def _language(card: dict) -> list[str]:
         "| | before | after it learned to see |",
         "|---|---|---|",
         f"| loss on {language['texts']} ordinary texts, nats a token | {loss['before']:.3f} | {loss['after']:.3f} |",
-        f"| accuracy on `needle` | {_interval(language['needle before'])} | {_interval(after)} |",
+        *(
+            f"| accuracy on `{name}` | " + " | ".join(_interval(language[f"{name} {when}"]) for when in WHEN) + " |"
+            for name in ("needle", "recital")
+        ),
+        "",
+        "`needle` asks in the words that the bridge was trained on. `recital` is a list that is said once more, a text "
+        "to be continued: nobody was trained on it.",
         "",
     ]

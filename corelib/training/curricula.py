@@ -160,8 +160,11 @@ READING = Stage(
         "needle": tuple(_list(entries, pictures=2) for entries in (4, 8, 10)),
         "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
     },
+    steps=513,
     **_ADAPTING,
 )
-BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING)
+_NEEDLES = {"needle": READING.ladders["needle"][-1:]}
+KEEPING = replace(READING, ladders=READING.ladders | _NEEDLES, steps=None, pace=0.25, keeps=8)
+BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING, KEEPING)
 
 CURRICULA = {"mini": MINI, "bridge": BRIDGE}

@@ -40,6 +40,7 @@ class Stage:
     enough: float | None = None  # the running accuracy at which a task climbs; None: the recipe's
     lists: bool = True  # after the questions, the model lists what it sees
     rests: bool = False  # a task that is mastered, or that is not the stage's goal, is left out of most steps
+    keeps: int = 0  # passages of its own in every step, on which the language model must stay what it was
     wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`wording.py`)
 
 

@@ -22,6 +22,7 @@ from corelib.training.pupils import Pupil, enrol
 from corelib.training.recipe import Recipe
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
+KEPT = "ordinary text"
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
@@ -47,6 +48,10 @@ def contribute(
             loss, accuracy = batch.loss(pupil.logits(batch), recipe.caption_weight)
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
+    if stage.keeps:
+        loss = pupil.drift(step, share, max(1, stage.keeps // recipe.processes))
+        (loss / recipe.processes).backward()
+        entries[KEPT] = (loss.item(), 0.0)
     return entries
 
 

@@ -29,6 +29,7 @@ from corelib.mini.processing import MiniProcessor, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.training.batches import Batch
 from corelib.training.curriculum import Part
+from corelib.training.keeping import drift, passages
 from corelib.training.recipe import Recipe
 from corelib.training.wording import translation
 
@@ -77,6 +78,10 @@ class Pupil(ABC):
         """The precision in which the model computes."""
         return nullcontext()
 
+    def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
+        """How far a pretrained language model has moved from what it was, on `count` passages of its own."""
+        raise NotImplementedError("only the bridge has a language model that was something before")
+
 
 class Mini(Pupil):
     """A mini model: tower and language model are trained from nothing."""
@@ -115,6 +120,7 @@ class Bridge(Pupil):
     """The bridge: a new tower and connector, and adapters on a language model that stays as it is."""
 
     def __init__(self, seed: int) -> None:
+        self.seed, self.spoken = seed, {}
         source = language.locate()
         self.model = build_bridge(source, seed)
         self.family = SmolVLM(self.model.config, bridge_store.processor(source))
@@ -166,6 +172,15 @@ class Bridge(Pupil):
 
     def reckoning(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
+        with self.reckoning():
+            if share not in self.spoken:  # of its own language model: the same whenever a run goes on
+                start = self.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+                self.spoken[share] = passages(self.model, start, seed=self.seed * 64 + share)
+            pool = self.spoken[share]
+            chosen = torch.arange(step * count, (step + 1) * count) % len(pool)
+            return drift(self.model, pool[chosen])
 
 
 def enrol(recipe: Recipe) -> Pupil:

@@ -21,7 +21,7 @@ from corelib import embedded
 from corelib.errors import BadInput
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.results import check_writable
-from corelib.tasks import RETRIEVING
+from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
 from corelib.vlm import VLM
@@ -55,7 +55,8 @@ def train(
     finished = folder / "model"
     vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
     with trainer.pupil.reckoning():
-        log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=RETRIEVING)
+        domains = (*RETRIEVING, *(UNTAUGHT if recipe.room == "bridge" else ()))
+        log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=domains)
     return finished
 
 

@@ -24,7 +24,7 @@ from corelib.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
 from corelib.training.curricula import CURRICULA
 from corelib.training.curriculum import Curriculum
-from corelib.training.parallel import Team, contribute
+from corelib.training.parallel import KEPT, Team, contribute
 from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.vlm import VLM
@@ -66,6 +66,8 @@ class Trainer:
             loss, accuracy = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
             self.curriculum.learn(name, rung, accuracy)
             entry[name] = {"loss": round(loss, 4), "accuracy": round(accuracy, 4), "rung": rung}
+        for part in (share[KEPT] for share in shares if KEPT in share):
+            entry[KEPT] = round(entry.get(KEPT, 0.0) + part[0] / len(shares), 4)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.warmth
