@@ -14,10 +14,9 @@ from torch import Tensor
 
 from corelib.errors import BadInput, check_known
 from corelib.families.base import Picture
+from corelib.metrics.ram import ROWS
 from corelib.regions import tokens_of_box
 from corelib.tasks.sample import Box, Sample
-
-ROWS = ("answer", "last", "question")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from corelib.errors import BadInput, BadResults
 from corelib.results import read_json, software, write_json
 
-SCHEMA = "corelib/head-scores/1"
+SCHEMA = "corelib/head-scores/2"
 
 
 @dataclass(frozen=True, order=True)
@@ -117,12 +117,23 @@ def _head(value: Head | str | tuple[int, int]) -> Head:
     raise BadInput(f"{value!r} is not a head: give Head(4, 0), 'L4H0' or (4, 0)")
 
 
+def cut(fraction: float, heads: int) -> int:
+    """How many heads the top `fraction` of `heads` are: `ceil(fraction · heads)`.
+
+    >>> cut(0.05, 48), cut(0.05, 270), cut(0.07, 100)
+    (3, 14, 7)
+    """
+    if not 0 < fraction <= 1:
+        raise BadInput(f"fraction is {fraction}: give a share in (0, 1], such as 0.05")
+    return math.ceil(round(fraction * heads, 9))  # 0.07 · 100 is not 7 in binary
+
+
 Table = tuple[tuple[float, ...], ...]  # [layer][head]
 
 KEYS = {
     "model": {"name", "sha256", "layers", "heads", "kv_heads"},
     "task": {"domain", "split", "seed", "samples", "accuracy"},
-    "metric": {"name", "variant", "rows", "reduce"},
+    "metric": {"quantity", "rows", "reduce"},
     "interval": {"level", "low", "high"},
 }
 
@@ -133,10 +144,11 @@ class HeadScores:
 
     model: dict  # name, sha256 of the weights, layers, heads, kv_heads
     task: dict  # domain, split, seed, samples, accuracy
-    metric: dict  # name, variant, rows, reduce
+    metric: dict  # quantity, rows, reduce
     scores: Table
     interval: dict  # level, low, high (both [layer][head])
     chance: float | None = None
+    reliability: dict | None = None  # halves, whole, jaccard: see `ranking.split_half`
     software: dict = field(default_factory=software)
     seconds: float | None = None
 
@@ -170,10 +182,8 @@ class HeadScores:
 
     def top(self, fraction: float = 0.05) -> HeadSet:
         """The best `ceil(fraction · layers · heads)` heads."""
-        if not 0 < fraction <= 1:
-            raise BadInput(f"fraction is {fraction}: give a share in (0, 1], such as 0.05")
         order = self.order()
-        return HeadSet(order[: math.ceil(round(fraction * len(order), 9))])  # 0.07 · 100 is not 7 in binary
+        return HeadSet(order[: cut(fraction, len(order))])
 
     def save(self, path: str | Path) -> Path:
         return write_json(path, {"schema": SCHEMA, **asdict(self)})

@@ -7,18 +7,24 @@ language model): head L3H2 of another model is another head.
 Heads of one layer resemble each other. Two sets that lie in the same layers share more heads than blind draws would,
 even if nothing but the layer mattered. So each measure also comes *within layers*: the draws keep how many heads each
 set has in each layer, and the correlation compares every head with its own layer only.
+
+Two rankings of many heads need not be cut anywhere: rank-biased overlap looks at the top 1, 2, 3, … in turn, and gives
+the first places most weight. And a ranking is worth comparing only if it agrees with itself: `split_half` ranks the
+heads on two halves of the samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 
 from corelib.errors import BadInput
-from corelib.heads import HeadScores, HeadSet
+from corelib.heads import Head, HeadScores, HeadSet, cut
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,97 @@ def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
     return float(pearsonr(a.ravel(), b.ravel()).statistic)
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """All of it for two rankings of the same heads."""
+
+    spearman: float
+    spearman_within_layers: float
+    top: Overlap
+    top_within_layers: Overlap
+    rank_biased_overlap: float
+
+
+def compare(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
+    """How much two rankings agree. `same_model=False` also compares two models that share their heads, such as a
+    language model before and after it learned to see."""
+    a, b = one.model, two.model
+    if same_model and a["sha256"] != b["sha256"]:
+        raise BadInput(
+            f"scores of {a['name']} ({a['sha256'][:8]}) and of {b['name']} ({b['sha256'][:8]}): head L3H2 of another "
+            "model is another head; compare scores of one model"
+        )
+    shape = _tables(one, two)[0].shape
+    tops = one.top(fraction), two.top(fraction)
+    return Agreement(
+        spearman(one, two),
+        spearman_within_layers(one, two),
+        overlap(*tops, heads=shape[0] * shape[1]),
+        overlap_within_layers(*tops, *shape),
+        rank_biased_overlap(one.order(), two.order()),
+    )
+
+
+def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9) -> float:
+    """How much two orders of the same heads agree from the top down, in [0, 1]:
+
+        (1 − p) Σ_d p^(d−1) · |first d of one ∩ first d of two| / d
+
+    over all depths; the weight left beyond the last head counts as full agreement there, since by then both hold the
+    same heads. With p = 0.9 the first ten places carry 86 % of the weight.
+
+    Source: Webber, Moffat & Zobel (2010), "A similarity measure for indefinite rankings".
+
+    >>> a, b, c = Head(0, 0), Head(0, 1), Head(0, 2)
+    >>> rank_biased_overlap([a, b, c], [a, b, c]), round(rank_biased_overlap([a, b, c], [b, a, c], p=0.5), 3)
+    (1.0, 0.5)
+    """
+    if not 0 < p < 1:
+        raise BadInput(f"p is {p}: give a persistence between 0 and 1, such as 0.9")
+    if not one or len(set(one)) != len(one) or set(one) != set(two) or len(one) != len(two):
+        raise BadInput("rank-biased overlap compares two orders of the same heads, each head once")
+    place = {head: depth for depth, head in enumerate(two)}
+    both = np.array([max(depth, place[head]) for depth, head in enumerate(one)])  # from which depth on a head is shared
+    shared = np.cumsum(np.bincount(both, minlength=len(one)))
+    depth = np.arange(1, len(one) + 1)
+    return float((1 - p) * (p ** (depth - 1) * shared / depth).sum() + p ** len(one))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How well a ranking repeats itself on other samples."""
+
+    halves: float  # rank correlation of two halves of the samples, the mean over splits
+    whole: float  # what that says of all samples (Spearman–Brown): 2 r / (1 + r)
+    jaccard: float  # of the two halves' top sets
+
+
+def split_half(
+    values: Float[np.ndarray, "sample layer head"], *, fraction: float = 0.05, splits: int = 50, seed: int = 0
+) -> Reliability:
+    """The reliability of a ranking by the mean over samples: halve the samples at random, rank twice, compare.
+
+    >>> split_half(np.random.default_rng(0).random((8, 1, 1)) + np.arange(6.0).reshape(1, 2, 3)).halves
+    1.0
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 3 or len(values) < 4:
+        raise BadInput(f"values have shape {values.shape}: give [sample, layer, head] with at least 4 samples")
+    flat, rng = values.reshape(len(values), -1), np.random.default_rng(seed)
+    count = cut(fraction, flat.shape[1])
+    found = []
+    for _ in range(splits):
+        order = rng.permutation(len(flat))
+        one, two = (flat[half].mean(0) for half in np.array_split(order, 2))
+        if np.ptp(one) == 0 or np.ptp(two) == 0:
+            raise BadInput("all heads have one score: there is no ranking to compare")
+        tops = [set(np.argsort(-half, kind="stable")[:count].tolist()) for half in (one, two)]
+        found.append((spearmanr(one, two).statistic, len(tops[0] & tops[1]) / len(tops[0] | tops[1])))
+    halves, jaccard = np.mean(found, axis=0)
+    whole = 2 * halves / (1 + halves) if halves > 0 else halves  # no sample size makes a ranking of nothing
+    return Reliability(float(halves), float(whole), float(jaccard))
+
+
 def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     """Both scores, [layer, head], if they can be compared."""
     a, b = (np.array(scores.scores) for scores in (one, two))
@@ -86,15 +183,6 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise BadInput("all heads have one score: there is no ranking to compare")
     return a, b
-
-
-def share(scores: HeadScores, heads: HeadSet) -> float:
-    """Of the sum of all heads' scores, the share that `heads` hold."""
-    table = np.array(scores.scores)
-    if table.min() < 0 or table.sum() <= 0:
-        raise BadInput("a share needs scores that are not negative, and not all zero")
-    heads.check(*table.shape)
-    return float(sum(table[head.layer, head.index] for head in heads) / table.sum())
 
 
 def by_layer(scores: HeadScores) -> np.ndarray:

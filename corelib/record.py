@@ -8,7 +8,7 @@ O(rows · N · heads) time and, with a reducer, next to no memory. The model's o
         model(**inputs)
     tape.attention[layer]                          # [batch, head, row, key]
 
-    with record(model, rows, reduce=lambda layer, attention: attention.amax(-1)) as tape:
+    with record(model, rows, reduce=lambda call, attention: attention.amax(-1)) as tape:
         model(**inputs)
     tape.stack()                                   # [layer, batch, head, row]
 
@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 from corelib.attention import AttentionCall, Inner, rows_attention, running
 from corelib.errors import BadInput
 
-Reducer = Callable[[int, Float[Tensor, "batch head row key"]], Tensor | None]
+Reducer = Callable[[AttentionCall, Float[Tensor, "batch head row key"]], Tensor | None]
 
 
 def row_index(rows: Bool[Tensor, "batch key"]) -> tuple[Int[Tensor, "batch row"], Bool[Tensor, "batch row"]]:
@@ -64,7 +64,7 @@ class Tape:
         if index.shape[1]:
             with torch.no_grad():
                 attention = rows_attention(call, index) * valid[:, None, :, None]
-                kept = attention if self.reduce is None else self.reduce(call.layer, attention)
+                kept = attention if self.reduce is None else self.reduce(call, attention)
             if kept is not None:
                 self.kept.setdefault(call.layer, []).append(kept)
         return out
@@ -115,8 +115,9 @@ def _join(parts: list[Tensor]) -> Tensor:
 def record(model: nn.Module, rows: Bool[Tensor, "batch key"], reduce: Reducer | None = None) -> Iterator[Tape]:
     """Read the attention of the marked rows in every decoder layer.
 
-    `reduce(layer, attention)` sees each layer's rows once and returns what to keep (None: nothing). Rows that pad
-    a shorter selection are zero; `row_index(rows)` says which they are.
+    `reduce(call, attention)` sees each layer's rows once, with the call they belong to (its layer, keys, values), and
+    returns what to keep (None: nothing). Rows that pad a shorter selection are zero; `row_index(rows)` says which they
+    are.
     """
     if rows.dtype != torch.bool or rows.ndim != 2:
         raise BadInput(f"rows is {rows.dtype} {list(rows.shape)}: give a boolean mask [batch, key]")

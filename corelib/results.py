@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from corelib.errors import BadResults, CannotWrite
 
+ROW = re.compile(r"\[[-+.\deE,\s]+\]")  # a list of numbers
 PACKAGES = {"corelib": "corelib-heads", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}
 
 
@@ -55,11 +57,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: str | Path, payload: dict) -> Path:
-    """Write one result atomically. Tensors and arrays become lists; NaN and infinity are refused."""
+    """Write one result atomically, a row of numbers on one line. Tensors and arrays become lists; NaN and infinity are
+    refused."""
     try:
         text = json.dumps(payload, indent=1, allow_nan=False, default=lambda value: value.tolist())
     except (ValueError, TypeError, AttributeError) as error:
         raise BadResults(f"{path} would hold what JSON cannot: {error}") from error
+    text = ROW.sub(lambda row: " ".join(row[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
     write_whole(Path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
     return Path(path)
 

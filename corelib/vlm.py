@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from corelib.families.base import Family
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.families.smolvlm import SmolVLM
 from corelib.mini import store as mini_store
+from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
 LANGUAGE = "smollm2"
@@ -43,6 +44,7 @@ class Answers:
     correct: Bool[Tensor, " batch"]  # every answer token is the most likely one: greedy decoding would be right
     logprob: Float[Tensor, " batch"]  # mean log-probability of the answer's tokens, in nats
     given: tuple[str, ...]  # the most likely token at each answer row, joined
+    produced: Bool[Tensor, "batch token"]  # answer rows whose most likely next token is the right one
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,24 @@ class VLM:
         logits = self.model(**encoded.inputs, use_cache=False).logits[:, :-1].float()
         rows, targets = encoded.rows("answer")[:, :-1], encoded.tokens[:, 1:]
         guesses = logits.argmax(-1)
-        correct = ~((guesses != targets) & rows).any(1)
+        produced = nn.functional.pad((guesses == targets) & rows, (0, 1))
+        correct = produced.sum(1) == rows.sum(1)
         each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
         logprob = (each * rows).sum(1) / rows.sum(1)
         given = tuple(self.text(guess[row]) for guess, row in zip(guesses, rows, strict=True))
-        return Answers(correct, logprob, given)
+        return Answers(correct, logprob, given, produced)
+
+    def ask_nothing(self, encoded: Encoded) -> Encoded:
+        """The same batch under a null question: as many tokens in the same template, but each word that says what to
+        look for is a question mark (our definition)."""
+        words = {int(token): self.tokenizer.decode([token]).strip() for token in encoded.tokens.unique()}
+        neutral = next((token for token, word in words.items() if word == "?"), None)
+        if neutral is None:
+            raise BadInput("these questions have no question mark to stand for a word: there is no null question")
+        sought = torch.tensor([token for token, word in words.items() if word and word not in TEMPLATE])
+        replaced = torch.isin(encoded.tokens, sought.to(encoded.tokens.device)) & encoded.rows("question")
+        inputs = {**encoded.inputs, "input_ids": encoded.tokens.masked_fill(replaced, neutral)}
+        return replace(encoded, inputs=inputs)
 
     def text(self, ids: Int[Tensor, " token"]) -> str:
         """Token ids as words; digits that follow each other are joined."""

@@ -22,11 +22,93 @@ def test_profile_writes_the_same_file_twice(tmp_path):
         done = run("profile", "--samples", 4, "--out", tmp_path / name)
         assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done.stderr
         files.append(json.loads((tmp_path / name).read_text()))
-    assert files[0]["schema"] == "corelib/head-scores/1" and files[0]["task"]["samples"] == 4
+    assert files[0]["schema"] == "corelib/head-scores/2" and files[0]["task"]["samples"] == 4
     for payload in files:
         payload.pop("seconds")
     assert files[0] == files[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "two.json"]
+
+
+def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
+    """Two domains, one metric; killed in the second, it does not redo the first batch of it."""
+    arguments = ["profile", "--domain", "scenes", "--domain", "needle", "--metric", "box_hit", "--samples", 4]
+    done = run(*arguments, "--batch", 2, "--out", tmp_path / "scores")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [
+        "mini-s-needle.json",
+        "mini-s-scenes.json",
+    ]
+    whole = json.loads((tmp_path / "scores" / "mini-s-needle.json").read_text())
+    assert whole["metric"] == {"quantity": "box_hit", "rows": "answer", "reduce": "mean"}
+
+    from corelib.experiments.profiling import measure
+    from corelib.vlm import load
+
+    def die(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    vlm, partial = load("mini-s"), tmp_path / "again" / ".mini-s-needle.json.partial"
+    partial.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        measure(vlm, task("needle"), samples=4, batch=2, quantities=["box_hit"], store=partial, progress=die)
+    first = next(partial.iterdir())
+    before = first.stat().st_mtime_ns
+    kept = partial.parent / "kept"
+    kept.hardlink_to(first)
+    done = run(*arguments, "--batch", 2, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert kept.stat().st_mtime_ns == before and not partial.exists()
+    again = json.loads((tmp_path / "again" / "mini-s-needle.json").read_text())
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_rank_says_what_the_files_say(tmp_path):
+    for domain in ("scenes", "documents"):
+        assert run("profile", "--domain", domain, "--samples", 24, "--out", tmp_path / f"{domain}.json").returncode == 0
+    files = [tmp_path / "scenes.json", tmp_path / "documents.json"]
+    said = run("rank", *files)
+    assert said.returncode == 0 and "by chance" in said.stdout and "Gini" in said.stdout, said.stderr
+    payload = json.loads(run("rank", *files, "--top", "10%", "--json").stdout)
+    first, pair = payload["files"][0], payload["pairs"][0]
+    assert len(first["order"]) == 48 and first["top"] == sorted(first["order"][:5]) and first["reliability"]
+    assert 0 < first["sparsity"]["gini"] < 1 and -1 <= pair["spearman"] <= 1
+    assert {*pair["top"]["shared"]} <= {*first["top"]}
+
+
+def _scores(path, **changes):
+    from corelib.heads import HeadScores
+
+    table = [[0.1, 0.2], [0.3, 0.4]]
+    HeadScores(
+        model={"name": "m", "sha256": "a", "layers": 2, "heads": 2, "kv_heads": 1},
+        task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
+        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
+        scores=table,
+        interval={"level": 0.95, "low": table, "high": table},
+    ).save(path)
+    payload = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(payload))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "top", "says"),
+    [
+        ({"schema": "corelib/head-scores/1"}, "5%", "has schema"),
+        ({"scores": [[0.1, float("nan")], [0.3, 0.4]]}, "5%", "not finite"),
+        ({"scores": [[0.1, 0.2]]}, "5%", "the size that model gives"),
+        ({"model": {"name": "n", "sha256": "b", "layers": 2, "heads": 2, "kv_heads": 1}}, "5%", "another model"),
+        ({}, "0%", "above 0 and up to 100"),
+        ({}, "101%", "above 0 and up to 100"),
+        ({}, "0.05", "such as 5%"),
+    ],
+)
+def test_rank_refuses(tmp_path, changes, top, says):
+    one, two = _scores(tmp_path / "one.json"), _scores(tmp_path / "two.json", **changes)
+    done = run("rank", one, two, "--top", top, "--json")
+    assert done.returncode == 2 and says in done.stderr and done.stdout == "", (done.stdout, done.stderr)
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
 
 def test_ask_answers_and_saves_where_it_looked(tmp_path):
@@ -40,7 +122,7 @@ def test_ask_answers_and_saves_where_it_looked(tmp_path):
 
 def test_help_teaches():
     text = run("--help").stdout
-    assert "attention heads that fetch" in text and all(name in text for name in ("ask", "profile", "train"))
+    assert "attention heads that fetch" in text and all(name in text for name in ("ask", "profile", "rank", "train", "atlas"))
     assert "RAM" in run("profile", "--help").stdout
 
 
@@ -53,7 +135,12 @@ def test_help_teaches():
         (["profile", "--samples", 0, "--out", "s.json"], "samples and batch must be 1 or more"),
         (["profile", "--samples", 2, "--seed", -1, "--out", "s.json"], "seed and index must be 0 or more"),
         (["profile", "--split", "dev", "--out", "s.json"], "unknown split 'dev'"),
-        (["profile", "--variant", "rams", "--out", "s.json"], "unknown variant of RAM"),
+        (["profile", "--metric", "rams", "--out", "s.json"], "unknown metric"),
+        (["profile", "--domain", "all", "--domain", "scenes", "--out", "s"], "stands alone"),
+        (["profile", "--metric", "contrast", "--domain", "needle", "--out", "s.json"], "needle cannot give contrast"),
+        (["profile", "--metric", "localization", "--rows", "answer", "--out", "s.json"], "read in the last row"),
+        (["rank", "none.json"], "cannot read none.json"),
+        (["atlas", "build", "--domain", "scene"], "did you mean 'scenes'"),
         (["profile", "--out", "nowhere/s.json"], "the folder nowhere does not exist"),
         (["ask", "--image", "none.png", "--question", "digit on red square ?"], "cannot read the picture"),
         (["train", "none.toml", "--out", "run"], "cannot read the recipe"),

@@ -29,6 +29,8 @@ FLOORS = {
     "regions": 1,
     "metrics": 1,
     "ranking": 1,
+    "sparsity": 1,
+    "atlas": 1,
     "controls": 1,
     "stats": 1,
     "heads": 0,
@@ -45,6 +47,8 @@ NEVER = {
     "metrics": {"transformers", "corelib.mini", "corelib.bridge"},  # pure maths never sees a model
     "regions": {"transformers", "corelib.mini", "corelib.bridge"},
     "ranking": {"transformers", "corelib.mini", "corelib.bridge"},
+    "sparsity": {"transformers", "corelib.mini", "corelib.bridge"},
+    "atlas": {"transformers", "corelib.mini", "corelib.bridge"},
     "controls": {"transformers", "corelib.mini", "corelib.bridge"},
     "stats": {"transformers", "torchvision", "corelib.mini", "corelib.bridge"},
     "heads": {"transformers"},

@@ -21,7 +21,7 @@ def scores(layers=2, heads=3, **changes) -> HeadScores:
     given = {
         "model": {"name": "mini-s", "sha256": None, "layers": layers, "heads": heads, "kv_heads": 1},
         "task": {"domain": "scenes", "split": "select", "seed": 0, "samples": 8, "accuracy": 0.5},
-        "metric": {"name": "ram", "variant": "raw", "rows": "answer", "reduce": "mean"},
+        "metric": {"quantity": "raw", "rows": "answer", "reduce": "mean"},
         "scores": table,
         "interval": {"level": 0.95, "low": table, "high": [[value + 0.1 for value in row] for row in table]},
         "chance": 0.1,

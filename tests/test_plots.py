@@ -25,7 +25,7 @@ def head_scores(layers: int = 4, heads: int = 5) -> HeadScores:
     return HeadScores(
         model={"name": "m", "sha256": "", "layers": layers, "heads": heads, "kv_heads": 1},
         task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
-        metric={"name": "ram", "variant": "raw", "rows": "answer", "reduce": "mean"},
+        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
         scores=table.tolist(),
         interval={"level": 0.95, "low": (table - 0.1).tolist(), "high": (table + 0.1).tolist()},
     )

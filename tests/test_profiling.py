@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from corelib.errors import BadInput, BadResults, UnknownName
-from corelib.experiments.profiling import measure, profile, read_heads
+from corelib.experiments.profiling import measure, profile
+from corelib.experiments.reading import read_heads
 from corelib.experiments.validity import swap, validate_evidence
+from corelib.metrics import metric
 from corelib.tasks import DOMAINS, task
 
 
@@ -63,10 +65,11 @@ def test_a_killed_run_resumes_without_redoing(vlm, tmp_path, monkeypatch):
 
 
 def test_the_scores_file_says_where_it_comes_from(vlm, tmp_path):
-    scores = profile(vlm, task("documents"), samples=5, seed=3, split="validate", variant="lift", rows="question")
+    asked = metric("lift", rows="question")
+    scores = profile(vlm, task("documents"), samples=5, seed=3, split="validate", metric=asked)
     assert scores.model == vlm.facts and scores.model["sha256"]
     assert scores.task["domain"] == "documents" and scores.task["samples"] == 5 and scores.task["split"] == "validate"
-    assert scores.metric == {"name": "ram", "variant": "lift", "rows": "question", "reduce": "mean"}
+    assert scores.metric == {"quantity": "lift", "rows": "question", "reduce": "mean"}
     assert scores.chance is None and profile(vlm, task("scenes"), samples=2).chance > 0
     assert type(scores).load(scores.save(tmp_path / "s.json")) == scores
 
@@ -84,18 +87,23 @@ def test_validity_reports_every_condition(vlm):
     assert all(0 <= part["low"] <= part["accuracy"] <= part["high"] <= 1 for part in found.values())
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "says"),
-    [
-        ({"samples": 0}, BadInput, "samples and batch"),
-        ({"samples": 1, "variant": "lfit"}, UnknownName, "did you mean 'lift'"),
-        ({"samples": 1, "rows": "first"}, UnknownName, "query rows"),
-        ({"samples": 1, "reduce": "sum"}, UnknownName, "reduction"),
-    ],
-)
-def test_bad_options(vlm, options, error, says):
-    with pytest.raises(error, match=says):
-        profile(vlm, task("scenes"), **options)
+def test_bad_options(vlm):
+    with pytest.raises(BadInput, match="samples and batch"):
+        profile(vlm, task("scenes"), samples=0)
+    for options, says in (
+        ({"quantity": "lfit"}, "did you mean 'lift'"),
+        ({"rows": "first"}, "query rows"),
+        ({"reduce": "sum"}, "reduction"),
+    ):
+        with pytest.raises(UnknownName, match=says):
+            metric(**options)
+    with pytest.raises(BadInput, match="read in the last row"):
+        metric("localization", rows="question")
+    for quantity, says in (("contrastive", "no rivals|no picture"), ("localization", "no picture")):
+        with pytest.raises(BadInput, match=says):
+            profile(vlm, task("needle"), samples=2, metric=metric(quantity))
+    with pytest.raises(BadInput, match="needle cannot give contrast"):
+        profile(vlm, task("needle"), samples=2, metric=metric("contrast"))
 
 
 def test_a_task_without_evidence_cannot_be_profiled(vlm):

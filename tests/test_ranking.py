@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -10,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.errors import BadInput
-from corelib.heads import HeadScores, HeadSet
-from corelib.ranking import by_layer, overlap, overlap_within_layers, share, spearman, spearman_within_layers
+from corelib.heads import Head, HeadScores, HeadSet
+from corelib.ranking import (
+    by_layer,
+    compare,
+    overlap,
+    overlap_within_layers,
+    rank_biased_overlap,
+    spearman,
+    spearman_within_layers,
+    split_half,
+)
 
 
 def scores(table) -> HeadScores:
@@ -19,7 +29,7 @@ def scores(table) -> HeadScores:
     return HeadScores(
         model={"name": "m", "sha256": "", "layers": table.shape[0], "heads": table.shape[1], "kv_heads": 1},
         task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
-        metric={"name": "ram", "variant": "raw", "rows": "answer", "reduce": "mean"},
+        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
         scores=table.tolist(),
         interval={"level": 0.95, "low": table.tolist(), "high": table.tolist()},
     )
@@ -83,10 +93,58 @@ def test_agreement_on_layers_alone_is_none_within_them():
     assert spearman_within_layers(one, one) == pytest.approx(1)
 
 
-def test_share_and_layers():
-    table = scores([[0.1, 0.2], [0.3, 0.4]])
-    assert share(table, HeadSet("L1H1")) == pytest.approx(0.4) and share(table, HeadSet.all(2, 2)) == pytest.approx(1)
-    assert by_layer(table).tolist() == pytest.approx([0.15, 0.35])
+def test_layers():
+    assert by_layer(scores([[0.1, 0.2], [0.3, 0.4]])).tolist() == pytest.approx([0.15, 0.35])
+
+
+A, B, C = Head(0, 0), Head(0, 1), Head(0, 2)
+
+
+def test_rank_biased_overlap_by_hand():
+    """A B C against C A B: nothing is shared at depth 1, one of two at depth 2, all at depth 3 and for ever after."""
+    expected = (1 - 0.8) * (0 + 0.8 * 1 / 2 + 0.8**2) + 0.8**3
+    assert rank_biased_overlap([A, B, C], [C, A, B], p=0.8) == pytest.approx(expected)
+    with pytest.raises(BadInput, match="same heads"):
+        rank_biased_overlap([A, B], [A, C])
+    with pytest.raises(BadInput, match="same heads"):
+        rank_biased_overlap([A, A], [A, A])
+    with pytest.raises(BadInput, match="persistence"):
+        rank_biased_overlap([A, B], [A, B], p=1.0)
+
+
+@given(st.permutations(range(8)), st.floats(0.1, 0.95))
+def test_rank_biased_overlap_is_symmetric_and_cares_for_the_top(order, p):
+    one, two = [Head(0, n) for n in range(8)], [Head(0, n) for n in order]
+    there = rank_biased_overlap(one, two, p)
+    assert there == pytest.approx(rank_biased_overlap(two, one, p)) and 0 <= there <= 1 + 1e-9
+    assert (there == pytest.approx(1)) == (one == two)
+    first, last = [one[1], one[0], *one[2:]], [*one[:6], one[7], one[6]]
+    assert rank_biased_overlap(one, first, p) < rank_biased_overlap(one, last, p)
+
+
+def test_a_ranking_agrees_with_itself_as_far_as_its_samples_do():
+    rng = np.random.default_rng(0)
+    truth = np.arange(40.0).reshape(1, 4, 10)
+    exact, noisy = (split_half(truth + noise * rng.normal(size=(32, 4, 10))) for noise in (0, 30))
+    assert exact.halves == exact.whole == exact.jaccard == pytest.approx(1)
+    assert 0.3 < noisy.halves < noisy.whole < 1
+    assert noisy.whole == pytest.approx(2 * noisy.halves / (1 + noisy.halves))
+    nothing = split_half(rng.normal(size=(64, 4, 10)))
+    assert abs(nothing.halves) < 0.25
+    with pytest.raises(BadInput, match="at least 4 samples"):
+        split_half(truth)
+    with pytest.raises(BadInput, match="no ranking"):
+        split_half(np.ones((8, 2, 2)))
+
+
+def test_two_models_are_not_compared_by_accident():
+    one, two = scores([[1, 2], [4, 3]]), scores([[1, 2], [3, 4]])
+    found = compare(one, two, 0.25)
+    assert found.spearman == spearman(one, two) and found.top.shared == HeadSet()
+    other = replace(two, model={**two.model, "name": "n", "sha256": "b" * 64})
+    with pytest.raises(BadInput, match="another model is another head"):
+        compare(one, other)
+    assert compare(one, other, same_model=False).spearman == found.spearman
 
 
 def test_bad_input():
@@ -102,7 +160,3 @@ def test_bad_input():
         spearman_within_layers(scores([[1, 1], [2, 2]]), scores([[1, 2], [3, 4]]))
     with pytest.raises(BadInput, match="the model has"):
         overlap_within_layers(HeadSet("L0H5"), HeadSet("L0H0"), 2, 4)
-    with pytest.raises(BadInput, match="not negative"):
-        share(scores([[-1, 2]]), HeadSet("L0H0"))
-    with pytest.raises(BadInput, match="the model has"):
-        share(scores([[1, 2]]), HeadSet("L3H0"))

@@ -176,7 +176,7 @@ def test_a_reducer_sees_each_layer_once_and_keeps_only_what_it_returns():
     torch.testing.assert_close(tape.stack(), full.stack()[..., 4:6].sum(-1))
     with pytest.raises(BadInput, match="reducer"):
         tape.attention  # noqa: B018
-    with record(model, rows, lambda layer, attention: None) as nothing:
+    with record(model, rows, lambda call, attention: None) as nothing:
         model(**inputs)
     with pytest.raises(BadInput, match="nothing was recorded"):
         nothing.stack()
@@ -223,7 +223,7 @@ def test_wrong_rows_are_refused():
 @torch.no_grad()
 def test_a_reducer_that_drops_the_rows_cannot_be_joined():
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
-    with record(model, last(inputs), lambda layer, attention: attention.sum((-1, -2))) as tape:
+    with record(model, last(inputs), lambda call, attention: attention.sum((-1, -2))) as tape:
         model(**inputs)
         assert tape.stack().shape == (LAYERS, 2, HEADS)
         model(**inputs)

@@ -1,100 +1,34 @@
-"""Profile the heads of a model on a task: Retrieval Attention Mass of every head, sample by sample.
+"""Profile the heads of a model on a task: a score of every head, sample by sample, then its mean with an interval.
 
-One forward pass a sample gives every variant, every choice of query rows and both reductions. Attention is reduced as
-soon as it is computed and never kept; what is kept, in memory and in the store, is one number a
-(sample, quantity, layer, head).
+    found = measure(vlm, task("scenes"), samples=256)          # all samples, resumable
+    scores = summarise(vlm, task("scenes"), found, metric=metric("raw"), split="select", seed=0)
+
+`profile` does both.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from corelib.encoded import ROWS, Encoded
-from corelib.errors import BadInput, check_known
+from corelib.errors import BadInput
+from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
 from corelib.heads import HeadScores
-from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, mass, reduce_rows, variant, visible_keys
-from corelib.record import record, row_index
+from corelib.metrics.catalogue import PRIMARY, Metric
+from corelib.ranking import split_half
 from corelib.results import software
 from corelib.stats import bootstrap_interval
 from corelib.store import SampleStore
 from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 from corelib.vlm import VLM
 
-
-def check_metric(variant: str, rows: str, reduce: str) -> None:
-    """Refuse an unknown name before anything is measured, not after."""
-    check_known("variant of RAM", variant, VARIANTS)
-    check_known("query rows", rows, ROWS)
-    check_known("reduction", reduce, REDUCTIONS)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Per-sample numbers of one model on one task, in the order of the samples' indices.
-
-    `scores["answer/mean/raw"]` is [sample, layer, head]; `chance["answer/mean"]` is [sample].
-    """
-
-    scores: dict[str, Float[Tensor, "sample layer head"]]
-    chance: dict[str, Float[Tensor, " sample"]]
-    correct: Bool[Tensor, " sample"]
-    logprob: Float[Tensor, " sample"]
-    seconds: float = field(default=0.0, compare=False)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it as tensors by name, [sample, …]: what a store keeps."""
-        scores = {f"scores/{key}": value for key, value in self.scores.items()}
-        by_chance = {f"chance/{key}": value for key, value in self.chance.items()}
-        return {**scores, **by_chance, "correct": self.correct, "logprob": self.logprob}
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor], seconds: float) -> Measurement:
-        """The way back from `tensors()`."""
-        scores, by_chance = (
-            {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
-            for kind in ("scores/", "chance/")
-        )
-        return cls(scores, by_chance, tensors["correct"], tensors["logprob"], seconds)
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct.float().mean().item()
-
-
-def read_heads(vlm: VLM, encoded: Encoded) -> Measurement:
-    """Every quantity × rows × reduction of one encoded batch, from one forward pass."""
-    wanted = {name: encoded.rows(name) for name in ROWS}
-    union = torch.stack(list(wanted.values())).any(0)
-    index, real = row_index(union)
-    regions = Regions(encoded.evidence, encoded.source, encoded.distractors)
-    quantities = [name for name in VARIANTS if name != "contrast" or encoded.distractors.shape[1]]
-
-    def reduce(layer: int, attention: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row quantity"]:
-        read = [variant(name)(attention, regions) for name in quantities]
-        return torch.stack([*read, mass(attention, encoded.source)], -1)
-
-    with record(vlm.model, union, reduce=reduce) as tape:
-        answers = vlm.answer(encoded)
-    rows = tape.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
-    expected = chance(encoded.evidence, visible_keys(encoded.real, index))  # [batch, row]
-    scores, by_chance = {}, {}
-    for name, mask in wanted.items():
-        mine = mask.gather(1, index) & real
-        for how in REDUCTIONS:
-            for quantity, values in zip([*quantities, "visual"], rows, strict=True):
-                batch, layers, heads, count = values.shape
-                flat = reduce_rows(values.reshape(batch, layers * heads, count), mine, how)
-                scores[f"{name}/{how}/{quantity}"] = flat.reshape(batch, layers, heads)
-            by_chance[f"{name}/{how}"] = reduce_rows(expected[:, None], mine, how)[:, 0]
-    return Measurement(scores, by_chance, answers.correct, answers.logprob)
+ENOUGH_FOR_HALVES = 16  # samples
 
 
 def measure(
@@ -105,6 +39,7 @@ def measure(
     samples: int = 256,
     seed: int = 0,
     batch: int = 32,
+    quantities: Sequence[str] = BASIC,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measurement:
@@ -115,20 +50,31 @@ def measure(
     if not first.evidence and not first.spans:
         allowed = ", ".join((*RETRIEVING, *UNTAUGHT))
         raise BadInput(f"{work.name} has no evidence: choose a task that has ({allowed})")
+    if tuple(quantities) != BASIC:
+        check_quantities(first, quantities)
     began = time.perf_counter()
-    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed}
+    fingerprint = {
+        "model": vlm.sha256,
+        "task": repr(work),
+        "split": split,
+        "seed": seed,
+        "quantities": sorted(quantities),
+    }
     kept = SampleStore(store, fingerprint) if store is not None else None
     done = set(kept.done) if kept else set()
     todo = [index for index in range(samples) if index not in done]
+    kinds = list(work.kinds)
     parts: list[dict[str, Tensor]] = []
     progress(samples - len(todo), samples)
     for start in range(0, len(todo), batch):
         indices = todo[start : start + batch]
-        found = read_heads(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]))
+        drawn = [work.sample(split, seed, index) for index in indices]
+        found = read_heads(vlm, vlm.encode(drawn), quantities).tensors()
+        found["kind"] = torch.tensor([kinds.index(sample.kind) for sample in drawn])
         if kept:
-            kept.add(indices, found.tensors())
+            kept.add(indices, found)
         else:
-            parts.append(found.tensors())
+            parts.append(found)
         progress(samples - len(todo) + start + len(indices), samples)
     if kept:
         everything = {key: value[:samples] for key, value in kept.load().items()}
@@ -144,28 +90,30 @@ def summarise(
     *,
     split: str,
     seed: int,
-    variant: str = "raw",
-    rows: str = "answer",
-    reduce: str = "mean",
+    metric: Metric = PRIMARY,
     level: float = 0.95,
 ) -> HeadScores:
-    """The head-scores file of one quantity: the mean over samples, and its bootstrap interval."""
-    check_metric(variant, rows, reduce)
-    values = found.scores[f"{rows}/{reduce}/{variant}"].numpy()
-    low, high = bootstrap_interval(values, level=level, seed=seed) if len(values) > 1 else (values[0], values[0])
+    """The head-scores file of one metric: the mean over samples, its bootstrap interval, and how well the ranking
+    repeats itself on halves of the samples."""
+    values = found.scores[metric.key].numpy()
+    count = len(values)
+    low, high = bootstrap_interval(values, level=level, seed=seed) if count > 1 else (values[0], values[0])
+    reliable = count >= ENOUGH_FOR_HALVES and np.ptp(values.mean(0)) > 0
+    raw = metric.quantity == "raw"
     return HeadScores(
         model=vlm.facts,
         task={
             "domain": work.name,
             "split": split,
             "seed": seed,
-            "samples": len(values),
+            "samples": count,
             "accuracy": found.accuracy,
         },
-        metric={"name": "ram", "variant": variant, "rows": rows, "reduce": reduce},
+        metric={"quantity": metric.quantity, "rows": metric.rows, "reduce": metric.reduce},
         scores=values.mean(0, dtype=np.float64).tolist(),
         interval={"level": level, "low": low.tolist(), "high": high.tolist()},
-        chance=found.chance[f"{rows}/{reduce}"].double().mean().item() if variant == "raw" else None,
+        chance=found.chance[f"{metric.rows}/{metric.reduce}"].double().mean().item() if raw else None,
+        reliability=asdict(split_half(values, seed=seed)) if reliable else None,
         software=software(),
         seconds=round(found.seconds, 2),
     )
@@ -177,9 +125,7 @@ def profile(
     *,
     split: str = "select",
     seed: int = 0,
-    variant: str = "raw",
-    rows: str = "answer",
-    reduce: str = "mean",
+    metric: Metric = PRIMARY,
     level: float = 0.95,
     **options,
 ) -> HeadScores:
@@ -190,7 +136,8 @@ def profile(
     >>> scores.task["samples"], len(scores.scores), len(scores.scores[0])
     (4, 6, 8)
     """
-    check_metric(variant, rows, reduce)
-    found = measure(vlm, work, split=split, seed=seed, **options)
-    metric = {"variant": variant, "rows": rows, "reduce": reduce}
-    return summarise(vlm, work, found, split=split, seed=seed, level=level, **metric)
+    quantities = BASIC if metric.quantity in BASIC else (metric.quantity,)
+    found = measure(vlm, work, split=split, seed=seed, quantities=quantities, **options)
+    if metric.key not in found.scores:  # a basic one that this task does not have
+        check_quantities(work.sample(split, seed, 0), [metric.quantity])
+    return summarise(vlm, work, found, split=split, seed=seed, metric=metric, level=level)

@@ -1,5 +1,8 @@
 """Scores of attention heads: pure tensor maths on recorded rows, with no model in sight."""
 
+from corelib.metrics.catalogue import DERIVED, METRICS, PRIMARY, QUANTITIES, TRAITS, Metric, Reading, metric
+from corelib.metrics.localization import spatial_entropy
+from corelib.metrics.neighbours import box_hit, contrastive, copy_paste, output_norm, top_k_evidence
 from corelib.metrics.ram import (
     VARIANTS,
     Regions,
@@ -15,17 +18,34 @@ from corelib.metrics.ram import (
     visible_keys,
     visual_share,
 )
+from corelib.metrics.traits import entropy, locality
 
 __all__ = [
+    "DERIVED",
+    "METRICS",
+    "PRIMARY",
+    "QUANTITIES",
+    "TRAITS",
     "VARIANTS",
+    "Metric",
+    "Reading",
     "Regions",
+    "box_hit",
     "chance",
     "contrast",
+    "contrastive",
+    "copy_paste",
+    "entropy",
     "lift",
+    "locality",
     "mass",
+    "metric",
     "null_calibrated",
+    "output_norm",
     "ram",
     "reduce_rows",
+    "spatial_entropy",
+    "top_k_evidence",
     "value_weighted",
     "variant",
     "visible_keys",

@@ -19,6 +19,9 @@ from corelib.errors import BadInput, check_known
 from corelib.tasks.assets import check_split, generator
 from corelib.tasks.sample import Box, Sample
 
+# Words of a question that say how to look; all others say what for.
+TEMPLATE = frozenset("digit on in of left right above below frame page ? ,".split())
+
 
 @dataclass(frozen=True)
 class Question:

@@ -39,7 +39,7 @@ def recording(tokens: int, rounds: int = 3) -> dict[str, float]:
         model(ids, use_cache=False, logits_to_keep=1)
 
     def recorded():
-        with record(model, rows, reduce=lambda layer, attention: attention.amax(-1)):
+        with record(model, rows, reduce=lambda call, attention: attention.amax(-1)):
             plain()
 
     def eager():

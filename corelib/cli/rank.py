@@ -1,0 +1,86 @@
+"""`corelib rank`: what head-scores files say, and whether they agree."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corelib.cli.show import heads_table, out
+from corelib.errors import BadInput
+
+
+def percent(text: str) -> float:
+    """`5%` → 0.05."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+    if not found or not 0 < float(found[1]) <= 100:
+        raise BadInput(f"--top {text}: give a percentage above 0 and up to 100, such as 5%")
+    return float(found[1]) / 100
+
+
+def rank(
+    files: Annotated[list[Path], typer.Argument(help="Head-scores files that `corelib profile` wrote.")],
+    top: Annotated[str, typer.Option(help="The share of heads to call CoRe heads.")] = "5%",
+    json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for other programs.")] = False,
+) -> None:
+    """Rank the heads of head-scores files; of several, say how far they agree.
+
+    For each file: the top heads, how much of the whole they hold, how uneven the scores are, and how well the ranking
+    repeats itself. For each pair of files of one model: rank correlation, shared heads with what chance would share,
+    both also within layers, and rank-biased overlap.
+    """
+    from corelib.heads import HeadScores
+    from corelib.ranking import compare
+    from corelib.sparsity import Sparsity
+
+    fraction = percent(top)
+    scores = [HeadScores.load(path) for path in files]
+    pairs = {
+        (a, b): compare(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)
+    }
+    tops = [one.top(fraction) for one in scores]
+    spread = [Sparsity.of(one, fraction) if min(map(min, one.scores)) >= 0 else None for one in scores]
+    if json_:
+        payload = {
+            "schema": "corelib/ranking/1",
+            "fraction": fraction,
+            "files": [
+                {
+                    "file": str(path), "model": one.model["name"], "task": one.task, "metric": one.metric,
+                    "order": [str(head) for head in one.order()], "top": best.to_json(),
+                    "sparsity": asdict(uneven) if uneven else None, "reliability": one.reliability,
+                }
+                for path, one, best, uneven in zip(files, scores, tops, spread, strict=True)
+            ],
+            "pairs": [
+                {
+                    "files": [str(files[a]), str(files[b])],
+                    **{
+                        name: {**asdict(part), "shared": part.shared.to_json()} if hasattr(part, "shared") else part
+                        for name, part in vars(found).items()
+                    },
+                }
+                for (a, b), found in pairs.items()
+            ],
+        }  # fmt: skip
+        typer.echo(json.dumps(payload, indent=1))
+        return
+    for one, best, uneven in zip(scores, tops, spread, strict=True):
+        heads_table(one, max(len(best), 8))
+        held = f"; they hold {uneven.top:.0%} of it all (Gini {uneven.gini:.2f})" if uneven else ""
+        out.print(f"top {top}: {best}{held}\n", highlight=False)
+    for (a, b), found in pairs.items():
+        within = found.top_within_layers
+        out.print(
+            f"{files[a]} · {files[b]}\n"
+            f"  rank agreement {found.spearman:.2f}, within layers {found.spearman_within_layers:.2f}; "
+            f"rank-biased overlap {found.rank_biased_overlap:.2f}\n"
+            f"  top {top}: {found.top} (p = {found.top.chance:.2g}); "
+            f"{within.expected:.1f} within layers (p = {within.chance:.2g})",
+            highlight=False,
+        )

@@ -1,0 +1,89 @@
+"""Build the head atlas: every metric of every head, for one model in one domain at a time."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from corelib import atlas
+from corelib.atlas import Cell
+from corelib.experiments.depth import blind_from
+from corelib.experiments.profiling import measure, summarise
+from corelib.experiments.reading import ALL, Measurement, readable
+from corelib.heads import HeadScores
+from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
+from corelib.tasks import task
+from corelib.vlm import VLM
+
+WANTED = (*METRICS.values(), *map(Metric, TRAITS))
+CURVE = 11  # layers at most in a depth curve
+FEW = 8  # samples of a kind: fewer give no scores of their own
+
+
+def build_cell(
+    vlm: VLM,
+    domain: str,
+    *,
+    samples: int = 256,
+    seed: int = 0,
+    store: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Cell:
+    """Measure one cell, on the split `select`."""
+    began, work = time.perf_counter(), task(domain)
+    options = {"split": "select", "seed": seed}
+    quantities = readable(work.sample("select", seed, 0), ALL)
+    found = measure(vlm, work, samples=samples, quantities=quantities, store=store, progress=progress, **options)
+    metrics = {}
+    for metric in WANTED:
+        if metric.key in found.scores:
+            scores = summarise(vlm, work, found, metric=metric, **options)
+            metrics[metric.key] = {**_tables(scores), "chance": scores.chance, "reliability": scores.reliability}
+    step = max(1, -(-vlm.layers // (CURVE - 1)))
+    return Cell(
+        model=vlm.facts,
+        task=scores.task,
+        level=scores.interval["level"],
+        metrics=metrics,
+        kinds=_kinds(vlm, domain, found, options),
+        depth=blind_from(vlm, work, layers=range(0, vlm.layers + 1, step), samples=samples, **options),
+        software=scores.software,
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def _kinds(vlm: VLM, domain: str, found: Measurement, options: dict) -> dict[str, dict]:
+    work, parts = task(domain), {}
+    for number, kind in enumerate(work.kinds):
+        mine = found.of_kind(number)
+        if len(mine.correct) >= FEW:
+            scores = summarise(vlm, work, mine, metric=PRIMARY, **options)
+            facts = {name: scores.task[name] for name in ("samples", "accuracy")}
+            parts[kind] = {**facts, **_tables(scores), "chance": scores.chance, "reliability": scores.reliability}
+    return parts
+
+
+def _tables(scores: HeadScores) -> dict[str, list]:
+    """Scores and interval, to four digits."""
+    tables = {"scores": scores.scores, "low": scores.interval["low"], "high": scores.interval["high"]}
+    return {name: [[float(f"{value:.4g}") for value in row] for row in table] for name, table in tables.items()}
+
+
+def build(
+    vlm: VLM,
+    domain: str,
+    *,
+    folder: Path = atlas.CELLS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options,
+) -> Path:
+    """Measure one cell and write it; goes on where a stopped run was."""
+    target = folder / vlm.name / f"{domain}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{domain}.partial")
+    cell = build_cell(vlm, domain, store=partial, progress=progress, **options)
+    cell.save(target)
+    shutil.rmtree(partial)
+    return target

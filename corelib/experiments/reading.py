@@ -1,0 +1,149 @@
+"""Read the heads of one batch: every quantity × query rows × reduction, from one forward pass.
+
+Attention is reduced as soon as it is computed and never kept; what is kept is one number a
+(sample, quantity, layer, head). Null-calibrated RAM needs a second pass, with a question that asks for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from corelib.attention import AttentionCall
+from corelib.encoded import Encoded
+from corelib.errors import BadInput, check_known
+from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
+from corelib.metrics.localization import selected, spatial_entropy
+from corelib.metrics.neighbours import copy_paste
+from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
+from corelib.record import record, row_index
+from corelib.tasks import Sample
+from corelib.vlm import VLM
+
+BASIC = (*VARIANTS, "visual")
+ALL = (*QUANTITIES, *DERIVED)
+NEEDS = {"copy_paste": "box_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Per-sample numbers of one model on one task, in the order of the samples' indices.
+
+    `scores["answer/mean/raw"]` is [sample, layer, head]; `chance["answer/mean"]` is [sample]; `kind` counts in the
+    task's kinds of question.
+    """
+
+    scores: dict[str, Float[Tensor, "sample layer head"]]
+    chance: dict[str, Float[Tensor, " sample"]]
+    correct: Bool[Tensor, " sample"]
+    logprob: Float[Tensor, " sample"]
+    kind: Int[Tensor, " sample"] | None = None
+    seconds: float = field(default=0.0, compare=False)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as tensors by name, [sample, …]: what a store keeps."""
+        scores = {f"scores/{key}": value for key, value in self.scores.items()}
+        by_chance = {f"chance/{key}": value for key, value in self.chance.items()}
+        kind = {} if self.kind is None else {"kind": self.kind}
+        return {**scores, **by_chance, **kind, "correct": self.correct, "logprob": self.logprob}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], seconds: float = 0.0) -> Measurement:
+        """The way back from `tensors()`."""
+        scores, by_chance = (
+            {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
+            for kind in ("scores/", "chance/")
+        )
+        return cls(scores, by_chance, tensors["correct"], tensors["logprob"], tensors.get("kind"), seconds)
+
+    def of_kind(self, kind: int) -> Measurement:
+        """The part that asks one kind of question."""
+        mine = self.kind == kind
+        return self.of({name: value[mine] for name, value in self.tensors().items()}, self.seconds)
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct.float().mean().item()
+
+
+def readable(sample: Sample, quantities: Sequence[str] = ALL) -> tuple[str, ...]:
+    """Of `quantities`, those that a task with such samples has: some need rivals of the evidence, or a picture."""
+    without = (() if sample.distractors else RIVALS) + (() if sample.images else ("localization",))
+    return tuple(name for name in quantities if check_known("quantity", name, ALL) not in without)
+
+
+def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) -> Measurement:
+    """Every one of the `quantities` that can be read, for every choice of query rows and both reductions."""
+    asked = readable(encoded.samples[0], quantities)
+    direct = list(dict.fromkeys(NEEDS.get(name, name) for name in asked))
+    wanted = {name: encoded.rows(name) for name in ROWS}
+    union = torch.stack(list(wanted.values())).any(0)
+    index, real = row_index(union)
+    regions = Regions(encoded.evidence, encoded.source, encoded.distractors)
+    last = (index == wanted["last"].int().argmax(1, keepdim=True)).int().argmax(1)  # its place among the rows
+    spreads: list[np.ndarray] = []  # of each layer, [batch, head]
+
+    def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
+        if "localization" in asked:
+            spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
+        seen = Reading(attention, regions, index, encoded.real, call.value, call.module.o_proj.weight)
+        return torch.stack([QUANTITIES[name](seen).float() for name in direct], -1)
+
+    with record(vlm.model, union, reduce=reduce) as tape:
+        answers = vlm.answer(encoded)
+    values = tape.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
+    rows = dict(zip(direct, values, strict=True))
+    if "copy_paste" in asked:
+        produced = answers.produced.gather(1, index)
+        rows["copy_paste"] = copy_paste(rows["box_hit"], produced[:, None])
+    if "null_calibrated" in asked:
+        rows["null_calibrated"] = null_calibrated(rows["raw"], _null(vlm, encoded, union))
+    expected = chance(encoded.evidence, visible_keys(encoded.real, index))  # [batch, row]
+    scores, by_chance = {}, {}
+    for name, mask in wanted.items():
+        mine = mask.gather(1, index) & real
+        for how in REDUCTIONS:
+            for quantity in (one for one in asked if one in rows):
+                batch, layers, heads, count = rows[quantity].shape
+                flat = reduce_rows(rows[quantity].reshape(batch, layers * heads, count), mine, how)
+                scores[f"{name}/{how}/{quantity}"] = flat.reshape(batch, layers, heads)
+            by_chance[f"{name}/{how}"] = reduce_rows(expected[:, None], mine, how)[:, 0]
+    if "localization" in asked:
+        chosen = selected(scores["last/mean/visual"].numpy(force=True), np.stack(spreads, 1))
+        scores["last/mean/localization"] = torch.from_numpy(chosen).float()
+    return Measurement(scores, by_chance, answers.correct, answers.logprob)
+
+
+def _spread(row: Float[Tensor, "batch head key"], encoded: Encoded) -> Float[np.ndarray, "batch head"]:
+    """The spatial entropy of one row of attention over the pictures."""
+    found = []
+    for mine, pictures in zip(row.cpu(), encoded.pictures, strict=True):
+        maps = [mine[:, one.positions.cpu()].unflatten(1, (one.grid.rows, one.grid.columns)) for one in pictures]
+        found.append(spatial_entropy([one.numpy() for one in maps]))
+    return np.stack(found)
+
+
+@torch.no_grad()
+def _null(vlm: VLM, encoded: Encoded, rows: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch layer head row"]:
+    """RAM of the same rows when the question asks for nothing."""
+    regions = Regions(encoded.evidence, encoded.source)
+
+    def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row"]:
+        return VARIANTS["raw"](attention, regions)
+
+    with record(vlm.model, rows, reduce=reduce) as tape:
+        vlm.model(**vlm.ask_nothing(encoded).inputs, use_cache=False)
+    return tape.stack().transpose(0, 1)
+
+
+def check_quantities(sample: Sample, quantities: Sequence[str]) -> None:
+    """Refuse quantities that such samples do not have."""
+    missing = sorted({*quantities} - {*readable(sample, quantities)})
+    if missing:
+        reason = "it has no picture" if not sample.images else "its questions have no rivals of the evidence"
+        raise BadInput(f"{sample.domain} cannot give {', '.join(missing)}: {reason}")

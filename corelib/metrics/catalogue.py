@@ -1,0 +1,108 @@
+"""All scores of heads, by name: what each is read from, in which rows, and whose idea it is.
+
+A *quantity* is a number a (head, row), read from one layer as it runs (`QUANTITIES`), or derived from such numbers
+(`DERIVED`). A *metric* is a quantity, reduced over query rows: by default those where its source reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from corelib.errors import BadInput, check_known
+from corelib.metrics import neighbours, traits
+from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, Rows, mass, value_weighted, variant
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one layer shows in some rows: attention, what is known of the keys, and what its heads wrote."""
+
+    attention: Float[Tensor, "batch head row key"]
+    regions: Regions
+    positions: Int[Tensor, "batch row"]  # where the rows stand
+    real: Bool[Tensor, "batch key"]  # keys that are not padding
+    values: Float[Tensor, "batch kv_head key dim"] | None = None
+    w_o: Float[Tensor, "hidden head_dim"] | None = None
+
+
+def _of_ram(name: str) -> Callable[[Reading], Rows]:
+    return lambda seen: variant(name)(seen.attention, seen.regions)
+
+
+QUANTITIES: dict[str, Callable[[Reading], Rows]] = {
+    **{name: _of_ram(name) for name in VARIANTS},
+    "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
+    "box_hit": lambda seen: neighbours.box_hit(seen.attention, seen.regions.evidence),
+    "top_k_evidence": lambda seen: neighbours.top_k_evidence(seen.attention, seen.regions.evidence),
+    "contrastive": lambda seen: neighbours.contrastive(
+        seen.attention, seen.regions.evidence, seen.regions.distractors
+    ),
+    "output_norm": lambda seen: neighbours.output_norm(seen.attention, seen.values),
+    "visual": lambda seen: mass(seen.attention, seen.regions.visual),
+    "entropy": lambda seen: traits.entropy(seen.attention, seen.regions.visual),
+    "sink": lambda seen: mass(seen.attention, traits.before(seen.regions.visual, seen.real)),
+    "locality": lambda seen: traits.locality(seen.attention, seen.positions),
+}
+DERIVED = ("copy_paste", "null_calibrated", "localization")  # from box hits; from a null question; from all heads
+RIVALS = ("contrast", "contrastive")  # need distractor regions
+TRAITS = ("visual", "entropy", "sink", "locality")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of heads."""
+
+    quantity: str
+    rows: str = "answer"
+    reduce: str = "mean"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        check_known("metric", self.quantity, (*QUANTITIES, *DERIVED))
+        check_known("query rows", self.rows, ROWS)
+        check_known("reduction", self.reduce, REDUCTIONS)
+
+    @property
+    def key(self) -> str:
+        """Its name in files: `answer/mean/raw`."""
+        return f"{self.rows}/{self.reduce}/{self.quantity}"
+
+
+_RAM, _QR = "arXiv 2606.05843", "QRHead, arXiv 2506.09944"
+METRICS: dict[str, Metric] = {
+    "RAM": Metric("raw", source=_RAM),
+    "RAM, most in the answer": Metric("raw", reduce="max", source=_RAM),
+    "RAM, last row": Metric("raw", "last", source=_RAM),
+    "RAM, question rows": Metric("raw", "question", source=_RAM),
+    "RAM, most in the question": Metric("raw", "question", "max", source=_RAM),
+    "visual share": Metric("visual_share", source="ours, after " + _RAM),
+    "lift": Metric("lift", source="ours, after " + _RAM),
+    "contrast": Metric("contrast", source="ours, after " + _RAM),
+    "value-weighted": Metric("value_weighted", source="ours, after " + _RAM),
+    "null-calibrated": Metric("null_calibrated", source="ours, after " + _QR),
+    "copy-paste": Metric("copy_paste", source="retrieval heads, arXiv 2404.15574"),
+    "top-k evidence": Metric("top_k_evidence", source="HeadKV, arXiv 2410.19258"),
+    "box hit": Metric("box_hit", source="SparseMM, arXiv 2506.05344"),
+    "localization": Metric("localization", "last", source="localization heads, arXiv 2503.06287"),
+    "question − null": Metric("null_calibrated", "question", source=_QR),
+    "contrastive": Metric("contrastive", source="contrastive retrieval heads"),
+    "output norm": Metric("output_norm", source="arXiv 2504.03889"),
+}
+PRIMARY = METRICS["RAM"]  # fixed before anything was measured
+
+
+def metric(quantity: str = "raw", rows: str | None = None, reduce: str | None = None) -> Metric:
+    """A metric by its quantity; rows and reduction are by default those of the catalogue's first with that quantity.
+
+    >>> metric("localization").key, metric("lift", rows="question").key
+    ('last/mean/localization', 'question/mean/lift')
+    """
+    known = next((one for one in METRICS.values() if one.quantity == quantity), Metric(quantity))
+    found = replace(known, rows=known.rows if rows is None else rows, reduce=known.reduce if reduce is None else reduce)
+    if quantity == "localization" and found.key != known.key:
+        raise BadInput("localization is read in the last row of the prompt: leave rows and reduction away")
+    return found

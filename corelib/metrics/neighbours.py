@@ -1,0 +1,85 @@
+"""Other scores that have been used to find heads which retrieve, on the same attention as RAM.
+
+With E the evidence, |E| its number of tokens, A the attention of a row over all keys,
+
+    box_hit        [argmax_k A ∈ E] / |E|                                       SparseMM, arXiv 2506.05344
+    copy_paste     box_hit, in rows that produce what the evidence shows        retrieval heads, arXiv 2404.15574
+    top_k_evidence Σ_{k ∈ top-|E| keys of A, k ∈ E} A_k / |E|                   HeadKV, arXiv 2410.19258
+    contrastive    softmax over evidence and distractors of (mass / τ), at E    contrastive retrieval heads
+    output_norm    ‖Σ_k A_k v_k‖: how loud a head is, whatever it looks at      arXiv 2504.03889
+
+They were made for other models, tasks and inputs; what they measure here, on one row at a time, is our definition.
+The papers add box hits up over rows and samples; here rows and samples are averaged, which ranks alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from corelib.errors import BadInput
+from corelib.metrics.ram import Attention, Keys, Rows, mass, ram
+
+TEMPERATURE = 0.1  # of `contrastive`; our choice
+
+
+def box_hit(attention: Attention, evidence: Keys) -> Rows:
+    """1 / |E| where the key that a row looks at most lies in the evidence, else 0. Ties go to the earlier key.
+
+    >>> box_hit(torch.tensor([[[0.2, 0.5, 0.3]]]), torch.tensor([False, True, True]))
+    tensor([[0.5000]])
+    """
+    most = attention.argmax(-1)
+    keys = evidence[..., None, None, :].expand(attention.shape)
+    hit = keys.gather(-1, most[..., None])[..., 0] & (attention.sum(-1) > 0)
+    return hit / evidence.sum(-1)[..., None, None]
+
+
+def copy_paste(hits: Rows, produced: Bool[Tensor, "*lead row"]) -> Rows:
+    """Box hits that count: only rows whose next token, as the model gives it, is the one the evidence shows."""
+    return hits * produced[..., None, :]
+
+
+def top_k_evidence(attention: Attention, evidence: Keys) -> Rows:
+    """The attention on evidence tokens that are among the row's |E| most looked-at keys, over |E|.
+
+    >>> top_k_evidence(torch.tensor([[[0.1, 0.5, 0.4]]]), torch.tensor([True, True, False]))
+    tensor([[0.2500]])
+    """
+    size = evidence.sum(-1)[..., None, None]
+    rank = attention.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    inside = evidence[..., None, None, :] & (rank < size[..., None])
+    return (attention * inside).sum(-1) / size
+
+
+def contrastive(
+    attention: Attention,
+    evidence: Keys,
+    distractors: Bool[Tensor, "*#lead region key"],
+    temperature: float = TEMPERATURE,
+) -> Rows:
+    """How clearly the evidence wins against regions of its kind: its share in a softmax of their masses over τ.
+
+    Regions that only fill up the tensor, all False, do not take part. With no rival at all it is 1.
+    """
+    if temperature <= 0:
+        raise BadInput(f"temperature is {temperature}: give one above 0")
+    masses = [ram(attention, evidence), *(mass(attention, region) for region in distractors.unbind(-2))]
+    real = torch.stack([torch.ones_like(evidence[..., 0]), *distractors.any(-1).unbind(-1)])
+    scaled = torch.stack(masses) / temperature
+    return scaled.masked_fill(~real[..., None, None], -torch.inf).softmax(0)[0]
+
+
+def output_norm(
+    attention: Float[Tensor, "batch head row key"], values: Float[Tensor, "batch kv_head key dim"]
+) -> Float[Tensor, "batch head row"]:
+    """The Euclidean norm of a head's output, before `o_proj`; it knows nothing of the evidence.
+
+    >>> output_norm(torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[[[6.0, 0.0], [0.0, 8.0]]]]))
+    tensor([[[5.]]])
+    """
+    batch, heads, rows, _ = attention.shape
+    kv_heads, dim = values.shape[1], values.shape[-1]
+    folded = attention.reshape(batch, kv_heads, -1, attention.shape[-1])  # heads that share values, together
+    return (folded @ values.float()).reshape(batch, heads, rows, dim).norm(dim=-1)

@@ -1,0 +1,60 @@
+"""What else a head does with its attention: the traits by which CoRe heads are compared with the rest.
+
+    visual     Σ_{k∈V} A_k                                     how much goes to the pictures at all
+    entropy    −Σ_{k∈V} p_k log p_k / log |V|, p = A / Σ_V A   0: on one visual token, 1: spread over all alike
+    sink       Σ_{k before the source} A_k                     what is parked on the first tokens of the sequence
+    locality   Σ_{k: row − w < k ≤ row} A_k                    what stays with the row itself and its last neighbours
+
+V is the source of the evidence: the visual tokens, or the list in a task of text alone. Our definitions; attention
+sinks: Xiao et al., arXiv 2309.17453.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from corelib.errors import BadInput
+from corelib.metrics.ram import Attention, Keys, Rows
+
+WINDOW = 8  # tokens, the row itself included
+
+
+def entropy(attention: Attention, visual: Keys) -> Rows:
+    """How widely a row looks over the pictures, in [0, 1]; 1 where it does not look at them at all.
+
+    >>> entropy(torch.tensor([[[0.0, 0.5, 0.5, 0.0, 0.0]]]), torch.tensor([False, True, True, True, True]))
+    tensor([[0.5000]])
+    """
+    count = visual.sum(-1)[..., None, None]
+    if (count < 2).any():
+        raise BadInput("entropy over the pictures needs at least two visual tokens a sample")
+    seen = attention * visual[..., None, None, :]
+    total = seen.sum(-1)
+    spread = torch.special.entr(seen / total.clamp_min(1e-30)[..., None]).sum(-1) / count.log()
+    return torch.where(total > 0, spread, torch.ones_like(spread))
+
+
+def before(source: Keys, real: Keys) -> Keys:
+    """The keys that stand before the source, padding excluded: where attention is parked.
+
+    >>> before(torch.tensor([False, False, True, True]), torch.tensor([False, True, True, True])).tolist()
+    [False, True, False, False]
+    """
+    return (source.int().cumsum(-1) == 0) & real
+
+
+def locality(attention: Attention, positions: Int[Tensor, "*#lead row"], window: int = WINDOW) -> Rows:
+    """The attention on a row's own token and the `window` − 1 before it. `positions`: where each row stands.
+
+    >>> locality(torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]), torch.tensor([3]), window=2)
+    tensor([[0.7000]])
+    """
+    if window < 1:
+        raise BadInput(f"window must be 1 or more, got {window}")
+    keys = torch.arange(attention.shape[-1], device=attention.device)
+    near = (keys <= positions[..., None]) & (keys > positions[..., None] - window)  # [row, key]
+    return (attention * near[..., None, :, :]).sum(-1)
+
+

@@ -1,0 +1,93 @@
+"""How unevenly a score is spread over the heads: do few heads hold most of it?
+
+For scores s₁ ≤ … ≤ s_n that are not negative,
+
+    lorenz(x)            the share of the sum that the lowest x · n heads hold; a straight line if all are alike
+    gini                 twice the area between that curve and the line: 0 if all are alike, 1 − 1/n if one has all
+    participation_ratio  (Σ s)² / (n Σ s²): the share of heads that would hold the sum if they held it equally
+    share                of the sum, what a given set of heads holds
+
+Sources: Lorenz (1905), Gini (1912); the participation ratio is the inverse of Herfindahl's index, over n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.integrate import trapezoid
+
+from corelib.errors import BadInput
+from corelib.heads import HeadScores, HeadSet
+
+
+def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """The Lorenz curve, from (0, 0) to (1, 1): the share of heads, lowest first, and the share of the sum they hold.
+
+    >>> share_of_heads, share_of_sum = lorenz([[1.0, 0.0], [0.0, 3.0]])
+    >>> share_of_sum.tolist()
+    [0.0, 0.0, 0.0, 0.25, 1.0]
+    """
+    values = np.sort(_values(scores))
+    held = np.concatenate([[0.0], np.cumsum(values)]) / values.sum()
+    return np.linspace(0, 1, len(held)), held
+
+
+def gini(scores: HeadScores | object) -> float:
+    """Gini's coefficient, in [0, 1).
+
+    >>> gini([[1.0, 1.0], [1.0, 1.0]]), gini([[0.0, 0.0], [0.0, 1.0]])
+    (0.0, 0.75)
+    """
+    heads, held = lorenz(scores)
+    return float(1 - 2 * trapezoid(held, heads))
+
+
+def participation_ratio(scores: HeadScores | object) -> float:
+    """The share of heads that would do if all of them did alike, in (0, 1].
+
+    >>> participation_ratio([[1.0, 1.0], [0.0, 0.0]])
+    0.5
+    """
+    values = _values(scores)
+    return float(values.sum() ** 2 / (len(values) * (values**2).sum()))
+
+
+def share(scores: HeadScores | object, heads: HeadSet) -> float:
+    """Of the sum of all heads' scores, the share that `heads` hold, in [0, 1].
+
+    >>> share([[1.0, 1.0], [1.0, 5.0]], HeadSet("L1H1"))
+    0.625
+    """
+    values, table = _values(scores), _table(scores)
+    heads.check(*table.shape)
+    return float(sum(table[head.layer, head.index] for head in heads) / values.sum())
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How unevenly a score is spread, in numbers."""
+
+    gini: float
+    participation_ratio: float
+    top: float  # the share that the top `fraction` of heads hold
+
+    @classmethod
+    def of(cls, scores: HeadScores, fraction: float = 0.05) -> Sparsity:
+        return cls(gini(scores), participation_ratio(scores), share(scores, scores.top(fraction)))
+
+
+def _table(scores: HeadScores | object) -> Float[np.ndarray, "layer head"]:
+    table = np.asarray(getattr(scores, "scores", scores), dtype=np.float64)
+    if table.ndim != 2 or not table.size:
+        raise BadInput(f"scores have shape {table.shape}: give a table [layer][head]")
+    return table
+
+
+def _values(scores: HeadScores | object) -> Float[np.ndarray, " head"]:
+    """All scores in a row, if a share of their sum means something."""
+    values = _table(scores).ravel()
+    if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
+        raise BadInput("a share needs scores that are finite, not negative, and not all zero")
+    return values

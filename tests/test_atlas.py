@@ -1,0 +1,93 @@
+"""The head atlas: a cell holds what it says, and can be had again from the weights."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from corelib import atlas, embedded
+from corelib.atlas import Cell
+from corelib.errors import BadResults, UnknownName
+from corelib.experiments.atlas import build
+from corelib.experiments.depth import blind_from
+from corelib.experiments.profiling import profile
+from corelib.experiments.validity import validate_evidence
+from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
+from corelib.tasks import RETRIEVING, task
+from corelib.vlm import load
+
+
+@pytest.fixture(scope="module")
+def built(vlm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cells")
+    return Cell.load(build(vlm, "scenes", folder=folder, samples=24))
+
+
+def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
+    assert {*built.metrics} == {metric.key for metric in (*METRICS.values(), *map(Metric, TRAITS))}
+    assert {*built.kinds} <= {"attribute", "relation"} and sum(k["samples"] for k in built.kinds.values()) <= 24
+    scores = profile(vlm, task("scenes"), samples=24)
+    np.testing.assert_allclose(built.scores().scores, scores.scores, rtol=1e-3)
+    assert built.scores().reliability == scores.reliability and built.scores().chance == scores.chance
+    assert built.scores("answer/mean/lift").metric["quantity"] == "lift"
+
+
+def test_depth_curves_run_from_blind_to_seeing(vlm):
+    found = blind_from(vlm, task("documents"), samples=32, layers=(0, 3, vlm.layers))["field"]
+    judged = validate_evidence(vlm, task("documents"), samples=32, split="select", seed=0)
+    assert found["samples"] == 32 and found["layers"] == [0, 3, vlm.layers]
+    assert found["accuracy"][0] == judged["without"]["accuracy"]
+    assert found["accuracy"][-1] == judged["base"]["accuracy"]
+
+
+def test_what_is_not_there(built):
+    with pytest.raises(UnknownName, match="metric of this cell"):
+        built.scores("answer/mean/ram")
+    with pytest.raises(UnknownName, match="kind of question"):
+        built.of_kind("frame")
+    with pytest.raises(UnknownName, match="model of the atlas"):
+        atlas.cell("mini-z", "scenes")
+    with pytest.raises(UnknownName, match="domain of"):
+        atlas.cell(atlas.models()[0], "scene")
+
+
+def test_a_damaged_cell_is_refused(built, tmp_path):
+    path = built.save(tmp_path / "cell.json")
+    payload = json.loads(path.read_text())
+    path.write_text(json.dumps({**payload, "schema": "corelib/head-atlas/9"}))
+    with pytest.raises(BadResults, match="has schema"):
+        Cell.load(path)
+    path.write_text(json.dumps({key: value for key, value in payload.items() if key != "kinds"}))
+    with pytest.raises(BadResults, match="kinds"):
+        Cell.load(path)
+    payload["metrics"][PRIMARY.key]["scores"][0][0] = float("nan")
+    path.write_text(json.dumps(payload))
+    with pytest.raises(BadResults, match="not finite"):
+        Cell.load(path)
+
+
+def test_the_atlas_has_every_embedded_model_in_every_domain():
+    assert {*embedded.names()} <= {*atlas.models()}
+    for name in embedded.names():
+        assert {*atlas.domains(name)} == {*RETRIEVING}
+        digest = embedded.verify(embedded.home(name))
+        for domain in RETRIEVING:
+            assert atlas.cell(name, domain).model["sha256"] == digest, f"{name}/{domain}: other weights; build it again"
+
+
+def test_a_random_cell_can_be_had_again():
+    """Another cell, and another metric, every time; a quarter of the samples."""
+    dice = random.Random()
+    name = dice.choice([model for model in embedded.names() if embedded.room(model) == "mini"])
+    domain = dice.choice(atlas.domains(name))
+    cell = atlas.cell(name, domain)
+    key = dice.choice(sorted(cell.metrics))
+    rows, reduce, quantity = key.split("/")
+    found = profile(load(name), task(domain), samples=64, metric=Metric(quantity, rows, reduce))
+    committed = cell.scores(key)
+    low, high = (np.array(committed.interval[end]) for end in ("low", "high"))
+    reach = 3 * (high - low) + 0.02 * np.abs(committed.scores).max() + 1e-6  # 64 of 256 samples: twice the spread
+    assert (np.abs(np.array(found.scores) - committed.scores) < reach).mean() > 0.97, (name, domain, key)

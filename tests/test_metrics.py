@@ -1,0 +1,158 @@
+"""The neighbours of RAM and the traits, by hand; and all metrics on one model against eager attention."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from corelib.errors import BadInput
+from corelib.experiments.reading import ALL, read_heads, readable
+from corelib.metrics import (
+    METRICS,
+    QUANTITIES,
+    Metric,
+    box_hit,
+    contrastive,
+    copy_paste,
+    entropy,
+    locality,
+    output_norm,
+    spatial_entropy,
+    top_k_evidence,
+)
+from corelib.metrics.localization import knee, selected
+from corelib.metrics.traits import before
+from corelib.tasks import task
+
+close = torch.testing.assert_close
+# One sample, three heads, one row, five keys.
+ATTENTION = torch.tensor([[[[0.1, 0.4, 0.3, 0.2, 0.0]], [[0.6, 0.0, 0.4, 0.0, 0.0]], [[0.0] * 5]]])
+EVIDENCE = torch.tensor([[False, True, True, False, False]])
+
+
+def test_box_hit_by_hand():
+    """Head 0 looks most at key 1, in the evidence of two tokens; head 1 at key 0; head 2 at nothing."""
+    close(box_hit(ATTENTION, EVIDENCE), torch.tensor([[[0.5], [0.0], [0.0]]]))
+
+
+def test_copy_paste_counts_only_what_was_produced():
+    hits = torch.tensor([[[0.5, 0.5], [0.0, 0.5]]])
+    close(copy_paste(hits, torch.tensor([[True, False]])), torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
+
+
+def test_top_k_evidence_by_hand():
+    """The two most looked-at keys of head 0 are 1 and 2, both evidence: 0.7 / 2. Of head 1: 0 and 2, of which one is."""
+    close(top_k_evidence(ATTENTION, EVIDENCE), torch.tensor([[[0.35], [0.2], [0.0]]]))
+
+
+def test_contrastive_by_hand():
+    """Evidence 0.7 against a rival of 0.2, at τ = 0.5: 1 / (1 + e^(−1)). The second region only fills up the tensor."""
+    rivals = torch.tensor([[[False, False, False, True, False], [False] * 5]])
+    found = contrastive(ATTENTION, EVIDENCE, rivals, temperature=0.5)
+    close(found[0, 0, 0], torch.sigmoid(torch.tensor(0.5 / 0.5)))
+    close(found[0, 1, 0], torch.sigmoid(torch.tensor(0.4 / 0.5)))
+    close(found[0, 2, 0], torch.tensor(0.5))  # nothing against nothing
+    with pytest.raises(BadInput, match="temperature"):
+        contrastive(ATTENTION, EVIDENCE, rivals, temperature=0)
+
+
+def test_output_norm_by_hand():
+    """Four heads on two value heads: the second pair reads values twice as large."""
+    attention = torch.tensor([0.5, 0.5]).expand(1, 4, 1, 2)
+    values = torch.tensor([[[[6.0, 0.0], [0.0, 8.0]], [[12.0, 0.0], [0.0, 16.0]]]])
+    close(output_norm(attention, values), torch.tensor([[[5.0], [5.0], [10.0], [10.0]]]))
+
+
+def test_traits_by_hand():
+    visual = torch.tensor([[False, True, True, True, False]])
+    shares = torch.tensor([0.4, 0.3, 0.2]) / 0.9
+    spread = -(shares * shares.log()).sum() / torch.tensor(3.0).log()
+    close(entropy(ATTENTION, visual), torch.tensor([[[spread], [0.0], [1.0]]]))
+    close(locality(ATTENTION, torch.tensor([[3]]), window=2), torch.tensor([[[0.5], [0.4], [0.0]]]))
+    close(before(visual, torch.tensor([[True] * 5])), torch.tensor([[True, False, False, False, False]]))
+    with pytest.raises(BadInput, match="two visual tokens"):
+        entropy(ATTENTION, torch.tensor([[True, False, False, False, False]]))
+    with pytest.raises(BadInput, match="window"):
+        locality(ATTENTION, torch.tensor([[3]]), window=0)
+
+
+def test_spatial_entropy_by_hand():
+    """Mean 0.25. Excess 0.75 at a corner and at its diagonal neighbour is one component; apart they are two, equal."""
+    together, apart = np.zeros((2, 4)), np.zeros((2, 4))
+    together[0, 0] = together[1, 1] = apart[0, 0] = apart[1, 3] = 1
+    close(spatial_entropy([np.stack([together, apart])]), np.array([0, np.log(2)]))
+    flat = np.ones((1, 2, 4))
+    assert np.isinf(spatial_entropy([flat])[0])  # nowhere in particular
+    # Two pictures are two sheets: what touches the edge of one does not go on in the other.
+    left, right = np.zeros((1, 2, 2)), np.zeros((1, 2, 2))
+    left[0, :, 1] = right[0, :, 0] = 1
+    close(spatial_entropy([left, right]), np.array([np.log(2)]))
+    # Heads do not touch each other either.
+    close(spatial_entropy([np.stack([together, together, apart])]), np.array([0, 0, np.log(2)]))
+    with pytest.raises(BadInput, match="no picture"):
+        spatial_entropy([])
+
+
+def test_localization_selects_pointed_heads_with_mass():
+    """Four of eight heads have mass; the two of lowest spatial entropy among them are chosen, not the pointed idle one."""
+    mass = np.array([[[0.9, 0.8, 0.85, 0.8], [0.01, 0.0, 0.02, 0.0]]])
+    spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]])
+    assert knee(mass.ravel()) == 0.02
+    assert selected(mass, spread, fraction=0.25).tolist() == [[[False, True, False, True], [False] * 4]]
+    with pytest.raises(BadInput, match="both must be"):
+        selected(mass, spread[0])
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "needle"])
+def test_all_metrics_agree_with_eager_attention(vlm, domain):
+    work = task(domain)
+    drawn = list(work.samples("select", 0, 3))
+    encoded = vlm.encode(drawn)
+    found = read_heads(vlm, encoded, readable(drawn[0], ALL))
+    vlm.model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            out = vlm.model(**encoded.inputs, output_attentions=True, use_cache=False)
+            null = vlm.model(**vlm.ask_nothing(encoded).inputs, output_attentions=True, use_cache=False).attentions
+    finally:
+        vlm.model.set_attn_implementation("sdpa")
+    attention, null = (torch.stack(one, 1) for one in (out.attentions, null))  # [batch, layer, head, query, key]
+    rows, evidence = encoded.rows("answer")[:, None, None], encoded.evidence
+    size = evidence.sum(1)[:, None, None, None]
+
+    def mean(values):
+        return (values * rows).sum(-1) / rows.sum(-1)
+
+    hits = (one_hot(attention.argmax(-1), attention.shape[-1]) * evidence[:, None, None, None]).sum(-1) / size
+    right = (out.logits[:, :-1].argmax(-1) == encoded.tokens[:, 1:])[:, None, None]
+    ram = (attention * evidence[:, None, None, None]).sum(-1)
+    expected = {
+        "box_hit": mean(hits),
+        "copy_paste": mean(hits * torch.nn.functional.pad(right, (0, 1))),
+        "null_calibrated": mean(ram - (null * evidence[:, None, None, None]).sum(-1)),
+        "visual": mean((attention * encoded.source[:, None, None, None]).sum(-1)),
+    }
+    for name, values in expected.items():
+        close(found.scores[f"answer/mean/{name}"], values, atol=2e-5, rtol=0)
+    for metric in METRICS.values():
+        assert (metric.key in found.scores) == (metric.quantity in readable(drawn[0], ALL))
+
+
+def test_a_null_question_asks_for_nothing(vlm):
+    drawn = list(task("scenes").samples("select", 0, 4))
+    encoded = vlm.encode(drawn)
+    null = vlm.ask_nothing(encoded)
+    assert null.tokens.shape == encoded.tokens.shape
+    changed = null.tokens != encoded.tokens
+    assert not (changed & ~encoded.rows("question")).any() and (changed.sum(1) == 2).all()  # colour and shape
+    words = vlm.tokenizer.convert_ids_to_tokens(null.tokens[0][encoded.rows("question")[0]])
+    assert words[:2] == ["digit", *drawn[0].question.split()[1:2]] and words.count("?") == 3
+
+
+def test_the_catalogue_is_whole():
+    assert {metric.quantity for metric in METRICS.values()} <= {*ALL} and {*QUANTITIES} <= {*ALL}
+    assert len({metric.key for metric in METRICS.values()}) == len(METRICS)
+    assert all(metric.source for metric in METRICS.values())
+    assert Metric("raw").key == "answer/mean/raw"
