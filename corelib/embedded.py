@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from corelib.errors import BadInput, BadWeights, UnknownName, check_known
@@ -140,10 +139,13 @@ def write_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> str:
 
 
 def add_checkpoint(folder: Path, name: str, weights: Path, step: int) -> None:
-    """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name."""
-    kept = earlier(folder, name)
+    """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name: those that
+    differ from the model's own."""
+    kept, final = earlier(folder, name), load_file(folder / WEIGHTS)
     kept.parent.mkdir(exist_ok=True)
-    write_whole(kept, lambda beside: shutil.copyfile(weights, beside))
+    changed = {key: tensor for key, tensor in load_file(weights).items() if not torch.equal(tensor, final[key])}
+    write_whole(kept, lambda beside: save_file(changed, beside, metadata={"format": "pt"}))
+    kept.chmod(0o644)
     promised = _checksums(folder)
     stages = {**promised.get("checkpoints", {}), name: {"step": step, "sha256": sha256(kept)}}
     write_json(folder / CHECKSUM, {**promised, "checkpoints": stages})

@@ -122,7 +122,8 @@ def test_ask_answers_and_saves_where_it_looked(tmp_path):
 
 def test_help_teaches():
     text = run("--help").stdout
-    assert "attention heads that fetch" in text and all(name in text for name in ("ask", "profile", "rank", "train", "atlas"))
+    commands = ("ask", "profile", "rank", "train", "atlas")
+    assert "attention heads that fetch" in text and all(name in text for name in commands)
     assert "RAM" in run("profile", "--help").stdout
 
 

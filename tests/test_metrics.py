@@ -43,7 +43,7 @@ def test_copy_paste_counts_only_what_was_produced():
 
 
 def test_top_k_evidence_by_hand():
-    """The two most looked-at keys of head 0 are 1 and 2, both evidence: 0.7 / 2. Of head 1: 0 and 2, of which one is."""
+    """The two most looked-at keys of head 0 are 1 and 2, both evidence: 0.7 / 2. Of head 1: 0 and 2, one of them is."""
     close(top_k_evidence(ATTENTION, EVIDENCE), torch.tensor([[[0.35], [0.2], [0.0]]]))
 
 
@@ -96,7 +96,7 @@ def test_spatial_entropy_by_hand():
 
 
 def test_localization_selects_pointed_heads_with_mass():
-    """Four of eight heads have mass; the two of lowest spatial entropy among them are chosen, not the pointed idle one."""
+    """Four of eight heads have mass; the two of them with lowest spatial entropy are chosen, no idle ones."""
     mass = np.array([[[0.9, 0.8, 0.85, 0.8], [0.01, 0.0, 0.02, 0.0]]])
     spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]])
     assert knee(mass.ravel()) == 0.02

@@ -154,3 +154,26 @@ def test_layers_and_steps():
     grown = plots.draw_formation([0, 10, 120], {"accuracy": {"scenes": [0, 0.1, 0.9]}, "RAM": {"a": [0, 0, 1]}})
     text = words(grown).splitlines()
     assert {"accuracy", "RAM", "training step", "0", "10", "100"} <= set(text)
+
+
+def test_lorenz_curves_say_how_uneven():
+    text = words(plots.lorenz_chart({"by domain": {"scenes": head_scores(), "random weights": np.ones((4, 5))}}))
+    assert "scenes: Gini 0." in text and "random weights: Gini 0.00" in text and "by domain" in text
+
+
+def test_depth_runs_from_none_to_all():
+    curve = {"layers": [0, 2, 4], "accuracy": [0.1, 0.5, 0.9], "low": [0.0, 0.4, 0.8], "high": [0.2, 0.6, 1.0]}
+    figure = plots.depth_chart({"m": {"attribute": curve, "relation": curve}})
+    lines = [line for line in figure.axes[0].lines if line.get_label() == "relation"]
+    assert lines[0].get_xdata().tolist() == [0, 0.5, 1] and "attribute" in words(figure)
+
+
+def test_division_of_labour_shows_every_head():
+    core = HeadSet("L1H0 L2H3")
+    figure = plots.division_chart({"visual": RNG.random((4, 5)), "sink": RNG.random((4, 5))}, core)
+    for panel in figure.axes:
+        rest, chosen = (len(dots.get_offsets()) for dots in panel.collections)
+        assert (rest, chosen) == (18, 2)
+    assert "CoRe heads" in words(figure)
+    whole = plots.division_chart({"visual": np.ones((1, 2))}, HeadSet("L0H0 L0H1"))  # nobody is left to average
+    assert "visual" in words(whole)

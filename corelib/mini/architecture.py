@@ -36,7 +36,10 @@ class Size:
     deepstack: tuple[int, ...] = (1,)
 
 
-SIZES = {"mini-s": Size()}
+SIZES = {
+    "mini-s": Size(),
+    "mini-m": Size(layers=10, heads=12, hidden=256, feed_forward=640),  # 120 heads; the vision tower is the same
+}
 
 
 def configuration(size: Size) -> Qwen3VLConfig:

@@ -7,8 +7,10 @@ pages. No global state of pyplot is touched.
 
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
+from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
+from corelib.plots.sparsity import lorenz_chart
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
 from corelib.plots.training import draw_formation, draw_training
@@ -22,6 +24,8 @@ __all__ = [
     "PAPER",
     "accuracy_chart",
     "agreement_map",
+    "depth_chart",
+    "division_chart",
     "draw_attention",
     "draw_formation",
     "draw_look",
@@ -33,6 +37,7 @@ __all__ = [
     "head_map",
     "head_scatter",
     "layer_chart",
+    "lorenz_chart",
     "ranked_curve",
     "row_map",
     "share_chart",

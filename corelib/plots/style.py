@@ -33,6 +33,8 @@ TASK_COLOURS = {
     "arithmetic": "#8c8577",
 }
 
+SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
+
 DPI = 75  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
 STYLE = {
     "figure.dpi": DPI,

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from corelib.plots.style import LINE, MUTED, TASK_COLOURS, sheet, styled, title
-
-SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
+from corelib.plots.style import LINE, MUTED, SPARE, TASK_COLOURS, sheet, styled, title
 
 LEAST = 1e-3  # nats: a loss below it is zero for our purpose
 

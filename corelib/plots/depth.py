@@ -1,0 +1,70 @@
+"""Numbers by depth: from the first layer to the last, for models of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from corelib.heads import HeadSet
+from corelib.plots.style import EVIDENCE, LINE, MUTED, SOFT, SPARE, TASK_COLOURS, as_table, sheet, styled, title
+
+
+@styled
+def depth_chart(
+    panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    *,
+    label: str = "accuracy",
+    across: str = "layers up to here see the evidence",
+    heading: str = "",
+) -> Figure:
+    """`panels[title][name]` holds `layers`, `accuracy`, `low` and `high`; each model's last layer stands at 1."""
+    figure, axes = sheet(4.6 * len(panels) + 0.4, 3.9, columns=len(panels), sharey=True)
+    for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
+        for number, (what, found) in enumerate(curves.items()):
+            colour = TASK_COLOURS.get(what, SPARE[number % len(SPARE)])
+            layers = np.asarray(found["layers"], dtype=float)
+            place = layers / layers[-1]
+            panel.fill_between(place, found["low"], found["high"], color=colour, alpha=0.15, linewidth=0)
+            panel.plot(place, found["accuracy"], "o-", color=colour, markersize=4, linewidth=1.8, label=what)
+        panel.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), title=name, xlabel=across)
+        panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["none", "¼", "½", "¾", "all"])
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.legend(loc="best")
+    axes[0, 0].set_ylabel(label)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def division_chart(
+    traits: Mapping[str, object], core: HeadSet, *, units: Mapping[str, str] | None = None, heading: str = ""
+) -> Figure:
+    """What CoRe heads do differently: every head a dot at its layer, one panel a trait; the line is the mean of the
+    other heads of a layer. `traits[name]` is a table [layer][head]."""
+    figure, axes = sheet(3.1 * len(traits) + 0.3, 3.8, columns=len(traits))
+    for panel, (name, values) in zip(axes[0], traits.items(), strict=True):
+        table = as_table(values)
+        layers, heads = table.shape
+        chosen = np.zeros(table.shape, dtype=bool)
+        for head in core:
+            chosen[head.layer, head.index] = True
+        spread = np.linspace(-0.22, 0.22, heads)
+        where = np.arange(layers)[:, None] + spread
+        panel.scatter(where[~chosen], table[~chosen], s=11, color=MUTED, alpha=0.6, linewidth=0)
+        means = [table[layer, ~chosen[layer]].mean() if (~chosen[layer]).any() else np.nan for layer in range(layers)]
+        panel.plot(range(layers), means, color=SOFT, linewidth=1.5, label="the rest: mean of the layer")
+        panel.scatter(
+            where[chosen], table[chosen], s=46, color=EVIDENCE, edgecolor="white", linewidth=0.7, zorder=3,
+            label="CoRe heads",
+        )  # fmt: skip
+        panel.set(xlabel="layer", title=name, ylabel=(units or {}).get(name, ""))
+        panel.set_ylim(min(0, table.min()), None)
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    title(figure, heading)
+    return figure
