@@ -13,6 +13,7 @@ from corelib.metrics import (
     METRICS,
     QUANTITIES,
     Metric,
+    audit,
     box_hit,
     contrastive,
     copy_paste,
@@ -76,6 +77,15 @@ def test_traits_by_hand():
         entropy(ATTENTION, torch.tensor([[True, False, False, False, False]]))
     with pytest.raises(BadInput, match="window"):
         locality(ATTENTION, torch.tensor([[3]]), window=0)
+
+
+def test_idle_heads_are_found():
+    sink = np.array([[0.95, 0.2, 0.9], [0.1, 0.1, 0.91]])
+    norm = np.array([[2.0, 1.0, 4.0], [0.09, 2.0, 2.0]])
+    found = audit(sink, norm)
+    assert found.sinks.to_json() == ["L0H0", "L1H2"] and found.dead.to_json() == ["L1H0"]
+    with pytest.raises(BadInput, match="both must be"):
+        audit(sink, norm[0])
 
 
 def test_spatial_entropy_by_hand():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from corelib import embedded
 from corelib.errors import BadInput, BadResults, UnknownName
-from corelib.experiments.formation import log_scores, turning_points
+from corelib.experiments.formation import Formation, log_scores, turning_points
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
@@ -385,3 +385,12 @@ def test_two_processes_do_the_work_of_one(tmp_path):
         assert trainer.team is None
         logs.append([entry["documents"]["loss"] for entry in read_log(tmp_path / str(processes))])
     assert logs[0] == pytest.approx(logs[1], abs=1e-3)
+
+
+def test_a_formation_can_be_read_back():
+    found = Formation.load(embedded.home("mini-s"))
+    assert found.scores("scenes").shape == (len(found.steps), 6, 8) and found.accuracy("video")[-1] > 0.9
+    with pytest.raises(UnknownName, match="table of this formation"):
+        found.scores("needle")
+    with pytest.raises(BadResults, match="cannot read"):
+        Formation.load("nowhere")

@@ -7,16 +7,19 @@ the accuracy, on the same pictures of the `select` split.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from corelib.errors import BadResults
+from corelib.errors import BadResults, check_known
 from corelib.experiments.profiling import measure
-from corelib.results import software, write_json, write_whole
+from corelib.metrics.catalogue import PRIMARY, Metric
+from corelib.results import read_json, software, write_json, write_whole
 from corelib.tasks import DOMAINS, task
 from corelib.vlm import VLM
 
@@ -43,6 +46,36 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     before = int((risen[:at] < 0.1).nonzero()[-1])
     after = at + int((risen[at:] >= 0.9).nonzero()[0])
     return {"before": before, "at": at, "after": after}
+
+
+@dataclass(frozen=True)
+class Formation:
+    """The scores of all heads over a training run."""
+
+    facts: dict  # model, task, software
+    steps: tuple[int, ...]
+    tables: dict[str, Tensor]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Formation:
+        """What is kept beside a model, or in a finished run."""
+        path = Path(folder) / "formation.safetensors"
+        facts = read_json(path.with_suffix(".json"), SCHEMA)
+        try:
+            tables = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise BadResults(f"cannot read {path}: {error}") from error
+        return cls(facts, tuple(tables.pop("steps").tolist()), {key: value.float() for key, value in tables.items()})
+
+    def scores(self, domain: str, metric: Metric = PRIMARY) -> Float[Tensor, "step layer head"]:
+        """The mean score of every head at every step."""
+        return self._table(f"{domain}/{metric.key}")
+
+    def accuracy(self, domain: str) -> Float[Tensor, " step"]:
+        return self._table(f"{domain}/accuracy")
+
+    def _table(self, key: str) -> Tensor:
+        return self.tables[check_known("table of this formation", key, tuple(self.tables))]
 
 
 def score_model(

@@ -31,6 +31,15 @@ def swap(samples: list[Sample]) -> list[Sample]:
     ]
 
 
+def elsewhere(samples: list[Sample]) -> list[Sample]:
+    """Each sample with the evidence of the next one: what a score says of evidence that is not there."""
+    others = [*samples[1:], samples[0]]
+    return [
+        replace(mine, evidence=other.evidence, spans=other.spans, distractors=(), anchors=())
+        for mine, other in zip(samples, others, strict=True)
+    ]
+
+
 def validate_evidence(
     vlm: VLM,
     work: Task,

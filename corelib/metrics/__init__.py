@@ -18,7 +18,7 @@ from corelib.metrics.ram import (
     visible_keys,
     visual_share,
 )
-from corelib.metrics.traits import entropy, locality
+from corelib.metrics.traits import audit, entropy, locality
 
 __all__ = [
     "DERIVED",
@@ -30,6 +30,7 @@ __all__ = [
     "Metric",
     "Reading",
     "Regions",
+    "audit",
     "box_hit",
     "chance",
     "contrast",

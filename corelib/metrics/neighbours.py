@@ -5,7 +5,7 @@ With E the evidence, |E| its number of tokens, A the attention of a row over all
     box_hit        [argmax_k A ∈ E] / |E|                                       SparseMM, arXiv 2506.05344
     copy_paste     box_hit, in rows that produce what the evidence shows        retrieval heads, arXiv 2404.15574
     top_k_evidence Σ_{k ∈ top-|E| keys of A, k ∈ E} A_k / |E|                   HeadKV, arXiv 2410.19258
-    contrastive    softmax over evidence and distractors of (mass / τ), at E    contrastive retrieval heads
+    contrastive    softmax over evidence and distractors of (mass / τ), at E    contrastive retrieval, arXiv 2510.02219
     output_norm    ‖Σ_k A_k v_k‖: how loud a head is, whatever it looks at      arXiv 2504.03889
 
 They were made for other models, tasks and inputs; what they measure here, on one row at a time, is our definition.

@@ -11,14 +11,19 @@ sinks: Xiao et al., arXiv 2309.17453.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from corelib.errors import BadInput
+from corelib.heads import HeadSet
 from corelib.metrics.ram import Attention, Keys, Rows
 
 WINDOW = 8  # tokens, the row itself included
+SINK, DEAD = 0.9, 0.05  # see `audit`
 
 
 def entropy(attention: Attention, visual: Keys) -> Rows:
@@ -58,3 +63,25 @@ def locality(attention: Attention, positions: Int[Tensor, "*#lead row"], window:
     return (attention * near[..., None, :, :]).sum(-1)
 
 
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Heads that do next to nothing, to be known before heads are ranked."""
+
+    sinks: HeadSet  # park nearly all attention before the source
+    dead: HeadSet  # write next to nothing
+
+
+def audit(sink: Float[np.ndarray, "layer head"], norm: Float[np.ndarray, "layer head"]) -> Audit:
+    """Which heads are idle, from two tables of means: those whose `sink` mass is above 0.9, and those whose output
+    `norm` is below a twentieth of the median head's. Our definition.
+
+    >>> audit(np.array([[0.95, 0.1]]), np.array([[3.0, 0.01]])).sinks.to_json()
+    ['L0H0']
+    """
+    sink, norm = np.asarray(sink), np.asarray(norm)
+    if sink.shape != norm.shape or sink.ndim != 2:
+        raise BadInput(f"sink is {sink.shape}, norm is {norm.shape}: both must be [layer, head]")
+    idle = (sink > SINK, norm < DEAD * np.median(norm))
+    return Audit(*(HeadSet(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True)) for mask in idle))

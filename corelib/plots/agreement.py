@@ -103,16 +103,18 @@ def agreement_map(
     """Every ranking against every other: `agreement[a][b]` is a number from 0 to 1 (a shade), and `notes[a][b]` stands
     below it."""
     table = as_table(agreement)
-    count = len(names)
-    figure, axes = sheet(1.4 * count + 2.0, 0.78 * count + 0.9 + (0.35 if heading else 0))
+    count, small = len(names), len(names) > 8  # many names: small squares, and no room for notes
+    width, height = (0.56 * count + 2.4, 0.4 * count + 1.6) if small else (1.4 * count + 2.0, 0.78 * count + 0.9)
+    figure, axes = sheet(width, height + (0.35 if heading else 0))
     panel = axes[0, 0]
     scale = Normalize(0, 1)
     panel.imshow(np.where(np.eye(count, dtype=bool), np.nan, table), cmap=DEPTH, norm=scale, aspect="auto")
     for row, column in itertools.permutations(range(count), 2):
-        text = f"{table[row, column]:.2f}" + (f"\n{notes[row][column]}" if notes else "")
+        text = f"{table[row, column]:.2f}" + (f"\n{notes[row][column]}" if notes and not small else "")
         ink = ink_on(DEPTH(float(scale(table[row, column]))))
-        panel.text(column, row, text, ha="center", va="center", fontsize=10.5, color=ink, linespacing=1.4)
-    panel.set_xticks(range(count), names)
+        style = {"fontsize": 8.5 if small else 10.5, "color": ink, "linespacing": 1.4}
+        panel.text(column, row, text, ha="center", va="center", **style)
+    panel.set_xticks(range(count), names, **({"rotation": 40, "ha": "left"} if small else {}))
     panel.set_yticks(range(count), names)
     panel.xaxis.tick_top()
     panel.tick_params(length=0)
