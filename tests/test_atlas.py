@@ -72,7 +72,7 @@ def test_a_damaged_cell_is_refused(built, tmp_path):
 def test_the_atlas_has_every_embedded_model_in_every_domain():
     assert {*embedded.names()} <= {*atlas.models()}
     for name in embedded.names():
-        assert {*atlas.domains(name)} == {*RETRIEVING}
+        assert {*atlas.domains(name)} >= {*RETRIEVING}
         digest = embedded.verify(embedded.home(name))
         for domain in RETRIEVING:
             assert atlas.cell(name, domain).model["sha256"] == digest, f"{name}/{domain}: other weights; build it again"
@@ -84,6 +84,7 @@ def test_a_random_cell_can_be_had_again():
     name = dice.choice([model for model in embedded.names() if embedded.room(model) == "mini"])
     domain = dice.choice(atlas.domains(name))
     cell = atlas.cell(name, domain)
+    assert cell.task["split"] == "select" and cell.task["samples"] == 256
     key = dice.choice(sorted(cell.metrics))
     rows, reduce, quantity = key.split("/")
     found = profile(load(name), task(domain), samples=64, metric=Metric(quantity, rows, reduce))

@@ -20,6 +20,7 @@ built = [pytest.mark.built, pytest.mark.skipif(not PAGES, reason="the book is no
 # Modules that the API page leaves out on purpose: a trailing dot means everything below.
 NOT_SHOWN = (
     "corelib.cli",
+    "corelib.cli.",
     "corelib.__main__",
     "corelib.mini.",
     "corelib.bridge.",

@@ -164,8 +164,8 @@ def test_a_reducer_sees_each_layer_once_and_keeps_only_what_it_returns():
     evidence = torch.zeros_like(rows)
     evidence[:, 4:6] = True
 
-    def mass(layer, attention):
-        layers.append(layer)
+    def mass(call, attention):
+        layers.append(call.layer)
         return (attention * evidence[:, None, None]).sum(-1)
 
     with record(model, rows, mass) as tape:

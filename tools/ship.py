@@ -1,4 +1,4 @@
-"""Put a finished training run into the package: weights, checkpoints, head scores of every task with evidence, card.
+"""Put a finished training run into the package: weights, checkpoints, its cells of the head atlas, card.
 
     python tools/ship.py runs/mini-s
     python tools/ship.py runs/bridge --name bridge
@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 
 from corelib.embedded import room
-from corelib.experiments.profiling import profile
-from corelib.tasks import RETRIEVING, UNTAUGHT, task
+from corelib.experiments.atlas import build
+from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
 from corelib.vlm import LANGUAGE, load
@@ -26,16 +26,13 @@ def main() -> None:
     options = parser.parse_args()
     folder = ship(options.run, options.name)
     vlm = load(options.name)
-    (folder / "scores").mkdir(exist_ok=True)
     pretrained = room(options.name) == "bridge"
-    for domain in (*RETRIEVING, *(UNTAUGHT if pretrained else ())):
-        scores = profile(vlm, task(domain), samples=256, seed=0)
-        scores.save(folder / "scores" / f"{domain}.json")
-        print(f"{domain}: accuracy {scores.task['accuracy']:.3f} on select, top {scores.order()[0]}", flush=True)
-    if pretrained:  # the language model alone, before it saw anything
-        for domain in ("needle", *UNTAUGHT):
-            scores = profile(load(LANGUAGE), task(domain), samples=256, seed=0)
-            scores.save(folder / "scores" / f"{domain}-before.json")
+    cells = [(vlm, domain) for domain in RETRIEVING]
+    if pretrained:  # and the language model alone, before it saw anything
+        alone = load(LANGUAGE)
+        cells += [(one, domain) for domain in UNTAUGHT for one in (vlm, alone)] + [(alone, "needle")]
+    for one, domain in cells:
+        print(build(one, domain), flush=True)
     write_card(folder, measure_card(folder, options.run, samples=options.samples))
     print(f"card: {folder / 'README.md'}")
 

@@ -24,7 +24,7 @@ def profile(
     ] = ["mini-s"],  # noqa: B006
     domain: Annotated[
         list[str],
-        typer.Option(help="scenes, documents, video; or text alone: needle, recital; or all (but recital). Give it again for more."),
+        typer.Option(help="scenes, documents, video; or text: needle, recital; or all but that. Repeat for more."),
     ] = ["scenes"],  # noqa: B006
     samples: Annotated[int, typer.Option(help="How many pictures, one question each.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same pictures.")] = 0,

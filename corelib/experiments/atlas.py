@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from corelib import atlas
 from corelib.atlas import Cell
 from corelib.experiments.depth import blind_from
@@ -18,7 +20,8 @@ from corelib.tasks import task
 from corelib.vlm import VLM
 
 WANTED = (*METRICS.values(), *map(Metric, TRAITS))
-CURVE = 11  # layers at most in a depth curve
+CURVE = 11  # layers at most in a depth curve,
+DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
 FEW = 8  # samples of a kind: fewer give no scores of their own
 
 
@@ -42,13 +45,16 @@ def build_cell(
             scores = summarise(vlm, work, found, metric=metric, **options)
             metrics[metric.key] = {**_tables(scores), "chance": scores.chance, "reliability": scores.reliability}
     step = max(1, -(-vlm.layers // (CURVE - 1)))
+    blinded = {**options, "layers": range(0, vlm.layers + 1, step), "samples": min(samples, DEPTH_SAMPLES)}
+    with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > CURVE):  # a large model
+        depth = blind_from(vlm, work, **blinded)
     return Cell(
         model=vlm.facts,
         task=scores.task,
         level=scores.interval["level"],
         metrics=metrics,
         kinds=_kinds(vlm, domain, found, options),
-        depth=blind_from(vlm, work, layers=range(0, vlm.layers + 1, step), samples=samples, **options),
+        depth=depth,
         software=scores.software,
         seconds=round(time.perf_counter() - began, 2),
     )
