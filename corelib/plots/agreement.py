@@ -104,15 +104,19 @@ def agreement_map(
     below it."""
     table = as_table(agreement)
     count, small = len(names), len(names) > 8  # many names: small squares, and no room for notes
-    width, height = (0.56 * count + 2.4, 0.4 * count + 1.6) if small else (1.4 * count + 2.0, 0.78 * count + 0.9)
+    width, height = (0.42 * count + 2.1, 0.32 * count + 1.6) if small else (1.4 * count + 2.0, 0.78 * count + 0.9)
     figure, axes = sheet(width, height + (0.35 if heading else 0))
     panel = axes[0, 0]
     scale = Normalize(0, 1)
     panel.imshow(np.where(np.eye(count, dtype=bool), np.nan, table), cmap=DEPTH, norm=scale, aspect="auto")
     for row, column in itertools.permutations(range(count), 2):
-        text = f"{table[row, column]:.2f}" + (f"\n{notes[row][column]}" if notes and not small else "")
+        text = f"{round(table[row, column], 2) + 0:.2f}"  # + 0: no negative zero
+        if small:
+            text = text.replace("0.", ".")
+        elif notes:
+            text += f"\n{notes[row][column]}"
         ink = ink_on(DEPTH(float(scale(table[row, column]))))
-        style = {"fontsize": 8.5 if small else 10.5, "color": ink, "linespacing": 1.4}
+        style = {"fontsize": 8 if small else 10.5, "color": ink, "linespacing": 1.4}
         panel.text(column, row, text, ha="center", va="center", **style)
     panel.set_xticks(range(count), names, **({"rotation": 40, "ha": "left"} if small else {}))
     panel.set_yticks(range(count), names)

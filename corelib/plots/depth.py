@@ -44,8 +44,10 @@ def division_chart(
 ) -> Figure:
     """What CoRe heads do differently: every head a dot at its layer, one panel a trait; the line is the mean of the
     other heads of a layer. `traits[name]` is a table [layer][head]."""
-    figure, axes = sheet(3.1 * len(traits) + 0.3, 3.8, columns=len(traits))
-    for panel, (name, values) in zip(axes[0], traits.items(), strict=True):
+    columns = len(traits) if len(traits) < 4 else 2
+    rows = -(-len(traits) // columns)
+    figure, axes = sheet(9.0, 2.7 * rows + 0.9, rows, columns)
+    for panel, (name, values) in zip(axes.flat, traits.items(), strict=False):
         table = as_table(values)
         layers, heads = table.shape
         chosen = np.zeros(table.shape, dtype=bool)
@@ -64,6 +66,8 @@ def division_chart(
         panel.set_ylim(min(0, table.min()), None)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
+    for panel in axes.flat[len(traits) :]:
+        panel.set_visible(False)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
     title(figure, heading)

@@ -80,6 +80,8 @@ def draw_formation(
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
         panel.legend(loc="best")
+    for panel in axes.flat[len(panels) :]:
+        panel.set_visible(False)
     axes[0, 0].set_ylabel(label)
     title(figure, heading)
     return figure
