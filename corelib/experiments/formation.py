@@ -123,7 +123,7 @@ def log_scores(
             rows[step] = score_model(vlm, samples=samples, seed=seed, domains=domains)
         progress(number + 1, len(paths))
     steps = sorted(rows)
-    table = {key: torch.stack([rows[step][key] for step in steps]).half() for key in rows[steps[0]]}
+    table = {key: torch.stack([rows[step][key].float() for step in steps]).half() for key in rows[steps[0]]}
     table["steps"] = torch.tensor(steps)
     write_whole(out, lambda beside: save_file(table, beside))
     write_json(

@@ -3,7 +3,8 @@
 folder/
     state.json, state-….safetensors    everything the next step depends on
     log.jsonl                          one line a step: loss, accuracy, rung of every task
-    snapshots/000123.safetensors       weights at log-spaced steps since the language model was new, in half precision
+    snapshots/000123.safetensors       weights at log-spaced steps since the language model was new, and at the end, in
+                                       half precision
     formation.safetensors (.json)      scores of all heads at those steps
     model/                             the finished model
 """
@@ -51,6 +52,7 @@ def train(
     trainer.run(lambda entry: progress(entry["step"] + 1, recipe.steps), until)
     if trainer.step < recipe.steps:
         return folder
+    trainer.snapshot()
     trainer.model.to("cpu").eval()
     finished = folder / "model"
     vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
