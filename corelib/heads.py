@@ -10,7 +10,7 @@ from operator import index as whole
 from pathlib import Path
 
 from corelib.errors import BadInput, BadResults
-from corelib.results import read_json, software, write_json
+from corelib.results import read_fields, software, write_json
 
 SCHEMA = "corelib/head-scores/2"
 
@@ -190,12 +190,8 @@ class HeadScores:
 
     @classmethod
     def load(cls, path: str | Path) -> HeadScores:
-        payload = read_json(path, SCHEMA)
-        names = {entry.name for entry in fields(cls)}
-        if payload.keys() - {"schema"} != names:
-            wrong = sorted((payload.keys() - {"schema"}) ^ names)
-            raise BadResults(f"{path}: these keys are missing or unknown: {', '.join(wrong)}")
+        values = read_fields(path, SCHEMA, [entry.name for entry in fields(cls)])
         try:
-            return cls(**{name: payload[name] for name in names})
+            return cls(**values)
         except BadResults as error:
             raise BadResults(f"{path}: {error}") from error

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -66,6 +66,15 @@ def write_json(path: str | Path, payload: dict) -> Path:
     text = ROW.sub(lambda row: " ".join(row[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
     write_whole(Path(path), lambda beside: beside.write_text(text + "\n", encoding="utf-8"))
     return Path(path)
+
+
+def read_fields(path: str | Path, schema: str, names: Iterable[str]) -> dict:
+    """Read one result that has exactly these keys beside its schema."""
+    payload, names = read_json(path, schema), set(names)
+    wrong = sorted((payload.keys() - {"schema"}) ^ names)
+    if wrong:
+        raise BadResults(f"{path}: these keys are missing or unknown: {', '.join(wrong)}")
+    return {name: payload[name] for name in names}
 
 
 def read_json(path: str | Path, schema: str | None = None) -> dict:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from corelib.errors import BadResults, check_known
+from corelib.errors import check_known
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.results import read_json, write_json
+from corelib.results import read_fields, write_json
 
 SCHEMA = "corelib/head-atlas/1"
 CELLS = Path(__file__).parent / "cells"
@@ -66,12 +66,7 @@ class Cell:
 
     @classmethod
     def load(cls, path: str | Path) -> Cell:
-        payload = read_json(path, SCHEMA)
-        names = {entry.name for entry in fields(cls)}
-        if payload.keys() - {"schema"} != names:
-            wrong = sorted((payload.keys() - {"schema"}) ^ names)
-            raise BadResults(f"{path}: these keys are missing or unknown: {', '.join(wrong)}")
-        found = cls(**{name: payload[name] for name in names})
+        found = cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
         found.scores()  # its shapes and numbers are checked there
         return found
 

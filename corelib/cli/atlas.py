@@ -46,10 +46,7 @@ def build(
         Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
     ] = None,
 ) -> None:
-    """Measure cells of the atlas, and write them; a run that was stopped goes on where it was.
-
-    On two processor cores a mini model takes a minute or two a domain, the bridge about ten.
-    """
+    """Measure cells of the atlas, and write them; a run that was stopped goes on where it was."""
     from corelib import atlas, embedded
     from corelib.experiments.atlas import build as measure_cell
     from corelib.tasks import RETRIEVING

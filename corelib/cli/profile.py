@@ -65,8 +65,9 @@ def profile(
     if len(pairs) > 1:
         if out_.is_file():
             raise BadInput(f"{out_} is a file: {len(pairs)} results need a folder")
-        check_writable(out_) if not out_.exists() else None
-        out_.mkdir(exist_ok=True)
+        if not out_.exists():
+            check_writable(out_)
+            out_.mkdir()
     check_writable(targets[0])
     for (vlm, name), target in zip(pairs, targets, strict=True):
         work, partial = task(name), target.with_name(f".{target.name}.partial")

@@ -63,8 +63,6 @@ def locality(attention: Attention, positions: Int[Tensor, "*#lead row"], window:
     return (attention * near[..., None, :, :]).sum(-1)
 
 
-
-
 @dataclass(frozen=True)
 class Audit:
     """Heads that do next to nothing, to be known before heads are ranked."""

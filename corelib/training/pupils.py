@@ -20,6 +20,7 @@ from corelib.bridge import adapter, language
 from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
+from corelib.errors import BadInput
 from corelib.families.base import Family
 from corelib.families.qwen3_vl import Qwen3VL
 from corelib.families.smolvlm import SmolVLM
@@ -80,7 +81,7 @@ class Pupil(ABC):
 
     def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
         """How far a pretrained language model has moved from what it was, on `count` passages of its own."""
-        raise NotImplementedError("only the bridge has a language model that was something before")
+        raise BadInput("a stage that keeps what a language model was needs one that was something before: the bridge")
 
 
 class Mini(Pupil):
