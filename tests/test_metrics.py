@@ -150,6 +150,16 @@ def test_all_metrics_agree_with_eager_attention(vlm, domain):
         assert (metric.key in found.scores) == (metric.quantity in readable(drawn[0], ALL))
 
 
+@pytest.mark.parametrize("quantity", ALL)
+def test_every_metric_can_be_read_alone(vlm, quantity):
+    """As in `corelib profile --metric`: with the others or without, the numbers are the same."""
+    encoded = vlm.encode(list(task("scenes").samples("select", 0, 2)))
+    alone, together = read_heads(vlm, encoded, [quantity]), read_heads(vlm, encoded, ALL)
+    assert alone.scores and all(key.endswith(f"/{quantity}") for key in alone.scores)
+    for key, values in alone.scores.items():
+        close(values, together.scores[key], atol=0, rtol=0)
+
+
 def test_a_null_question_asks_for_nothing(vlm):
     drawn = list(task("scenes").samples("select", 0, 4))
     encoded = vlm.encode(drawn)

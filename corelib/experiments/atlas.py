@@ -16,7 +16,7 @@ from corelib.experiments.profiling import measure, summarise
 from corelib.experiments.reading import ALL, Measurement, readable
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
-from corelib.tasks import task
+from corelib.tasks import Task, task
 from corelib.vlm import VLM
 
 WANTED = (*METRICS.values(), *map(Metric, TRAITS))
@@ -43,9 +43,9 @@ def build_cell(
     for metric in WANTED:
         if metric.key in found.scores:
             scores = summarise(vlm, work, found, metric=metric, **options)
-            metrics[metric.key] = {**_tables(scores), "chance": scores.chance, "reliability": scores.reliability}
-    step = max(1, -(-vlm.layers // (CURVE - 1)))
-    blinded = {**options, "layers": range(0, vlm.layers + 1, step), "samples": min(samples, DEPTH_SAMPLES)}
+            metrics[metric.key] = _part(scores)
+    layers = [*range(0, vlm.layers, max(1, -(-vlm.layers // (CURVE - 1)))), vlm.layers]
+    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES)}
     with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > CURVE):  # a large model
         depth = blind_from(vlm, work, **blinded)
     return Cell(
@@ -53,28 +53,29 @@ def build_cell(
         task=scores.task,
         level=scores.interval["level"],
         metrics=metrics,
-        kinds=_kinds(vlm, domain, found, options),
+        kinds=_kinds(vlm, work, found, options),
         depth=depth,
         software=scores.software,
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def _kinds(vlm: VLM, domain: str, found: Measurement, options: dict) -> dict[str, dict]:
-    work, parts = task(domain), {}
+def _kinds(vlm: VLM, work: Task, found: Measurement, options: dict) -> dict[str, dict]:
+    """RAM on each kind of question alone."""
+    parts = {}
     for number, kind in enumerate(work.kinds):
         mine = found.of_kind(number)
         if len(mine.correct) >= FEW:
             scores = summarise(vlm, work, mine, metric=PRIMARY, **options)
-            facts = {name: scores.task[name] for name in ("samples", "accuracy")}
-            parts[kind] = {**facts, **_tables(scores), "chance": scores.chance, "reliability": scores.reliability}
+            parts[kind] = {**{name: scores.task[name] for name in ("samples", "accuracy")}, **_part(scores)}
     return parts
 
 
-def _tables(scores: HeadScores) -> dict[str, list]:
-    """Scores and interval, to four digits."""
+def _part(scores: HeadScores) -> dict:
+    """What a cell keeps of head scores; the tables to four digits."""
     tables = {"scores": scores.scores, "low": scores.interval["low"], "high": scores.interval["high"]}
-    return {name: [[float(f"{value:.4g}") for value in row] for row in table] for name, table in tables.items()}
+    short = {name: [[float(f"{value:.4g}") for value in row] for row in table] for name, table in tables.items()}
+    return {**short, "chance": scores.chance, "reliability": scores.reliability}
 
 
 def build(

@@ -114,7 +114,8 @@ def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) ->
                 scores[f"{name}/{how}/{quantity}"] = flat.reshape(batch, layers, heads)
             by_chance[f"{name}/{how}"] = reduce_rows(expected[:, None], mine, how)[:, 0]
     if "localization" in asked:
-        chosen = selected(scores["last/mean/visual"].numpy(force=True), np.stack(spreads, 1))
+        visual = rows["visual"][torch.arange(len(last)), :, :, last]  # [batch, layer, head]
+        chosen = selected(visual.numpy(force=True), np.stack(spreads, 1))
         scores["last/mean/localization"] = torch.from_numpy(chosen).float()
     return Measurement(scores, by_chance, answers.correct, answers.logprob)
 
