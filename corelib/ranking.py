@@ -188,3 +188,16 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
 def by_layer(scores: HeadScores) -> np.ndarray:
     """The mean score of each layer's heads, [layer]."""
     return np.array(scores.scores).mean(1)
+
+
+def mean_depth(scores: HeadScores | object) -> float:
+    """How deep in the model a score lies: the mean layer, each layer weighted by the sum of its heads' scores; 0 is the
+    first layer, 1 the last. Our definition.
+
+    >>> mean_depth([[1.0, 0.0], [0.0, 0.0], [2.0, 1.0]])
+    0.75
+    """
+    layers = np.array(getattr(scores, "scores", scores), dtype=np.float64).sum(1)
+    if len(layers) < 2 or not np.isfinite(layers).all() or layers.min() < 0 or layers.sum() <= 0:
+        raise BadInput("a mean depth needs two layers or more, and scores that are finite, not negative, not all zero")
+    return float(np.linspace(0, 1, len(layers)) @ layers / layers.sum())

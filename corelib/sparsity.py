@@ -6,6 +6,7 @@ For scores s₁ ≤ … ≤ s_n that are not negative,
     gini                 twice the area between that curve and the line: 0 if all are alike, 1 − 1/n if one has all
     participation_ratio  (Σ s)² / (n Σ s²): the share of heads that would hold the sum if they held it equally
     share                of the sum, what a given set of heads holds
+    top_share            of the sum, what the highest heads hold
 
 Sources: Lorenz (1905), Gini (1912); the participation ratio is the inverse of Herfindahl's index, over n.
 """
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from scipy.integrate import trapezoid
 
 from corelib.errors import BadInput
-from corelib.heads import HeadScores, HeadSet
+from corelib.heads import HeadScores, HeadSet, cut
 
 
 def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
@@ -65,6 +66,16 @@ def share(scores: HeadScores | object, heads: HeadSet) -> float:
     return float(sum(table[head.layer, head.index] for head in heads) / values.sum())
 
 
+def top_share(scores: HeadScores | object, fraction: float = 0.05) -> float:
+    """Of the sum of all heads' scores, the share that the highest `fraction` of the heads hold, in (0, 1].
+
+    >>> top_share([[1.0, 1.0], [1.0, 5.0]], 0.25)
+    0.625
+    """
+    values = np.sort(_values(scores))
+    return float(values[-cut(fraction, len(values)) :].sum() / values.sum())
+
+
 @dataclass(frozen=True)
 class Sparsity:
     """How unevenly a score is spread, in numbers."""
@@ -75,7 +86,7 @@ class Sparsity:
 
     @classmethod
     def of(cls, scores: HeadScores, fraction: float = 0.05) -> Sparsity:
-        return cls(gini(scores), participation_ratio(scores), share(scores, scores.top(fraction)))
+        return cls(gini(scores), participation_ratio(scores), top_share(scores, fraction))
 
 
 def _table(scores: HeadScores | object) -> Float[np.ndarray, "layer head"]:

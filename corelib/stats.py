@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +17,11 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    statistic: Callable[[np.ndarray], object] | None = None,
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
     """Percentile bootstrap of the mean over samples, resampling whole clusters (default: every sample its own).
+
+    With a `statistic`, the interval of `statistic(mean)`, such as the Gini coefficient of all heads' means.
 
     Questions about one picture stand or fall together, so pictures are drawn, not questions: with cluster sums S and
     sizes n, and multinomial counts w of a draw, the mean is `Σ w S / Σ w n`. One matrix product does all draws and
@@ -44,9 +47,11 @@ def bootstrap_interval(
     np.add.at(sums, member, values.reshape(len(values), -1))
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)  # [draw, cluster]
     means = (weights @ sums) / (weights @ np.bincount(member, minlength=count))[:, None]
+    means = means.reshape(draws, *values.shape[1:])
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
+    drawn = means if statistic is None else np.array([statistic(mean) for mean in means])
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return low, high
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

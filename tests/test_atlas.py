@@ -16,6 +16,7 @@ from corelib.experiments.depth import blind_from
 from corelib.experiments.profiling import profile
 from corelib.experiments.validity import validate_evidence
 from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
+from corelib.sparsity import gini
 from corelib.tasks import RETRIEVING, task
 from corelib.vlm import load
 
@@ -33,6 +34,12 @@ def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
     np.testing.assert_allclose(built.scores().scores, scores.scores, rtol=1e-3)
     assert built.scores().reliability == scores.reliability and built.scores().chance == scores.chance
     assert built.scores("answer/mean/lift").metric["quantity"] == "lift"
+    assert {*built.summaries} == {"all", *built.kinds}
+    whole = built.summaries["all"]
+    assert {*whole} == {"gini", "participation_ratio", "top_share", "mean_depth"}
+    assert whole["gini"]["value"] == pytest.approx(gini(scores))
+    for numbers in built.summaries.values():
+        assert all(one["low"] <= one["high"] and 0 <= one["low"] and one["high"] <= 1 for one in numbers.values())
 
 
 def test_depth_curves_run_from_blind_to_seeing(vlm):

@@ -7,7 +7,7 @@ import torch
 
 from corelib.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.profiling import measure, profile
-from corelib.experiments.reading import read_heads
+from corelib.experiments.reading import ALL, check_quantities, read_heads, readable
 from corelib.experiments.validity import swap, validate_evidence
 from corelib.metrics import metric
 from corelib.tasks import DOMAINS, task
@@ -104,6 +104,14 @@ def test_bad_options(vlm):
             profile(vlm, task("needle"), samples=2, metric=metric(quantity))
     with pytest.raises(BadInput, match="needle cannot give contrast"):
         profile(vlm, task("needle"), samples=2, metric=metric("contrast"))
+
+
+def test_a_question_without_a_question_mark_cannot_ask_for_nothing(vlm):
+    recital, needle = (task(name).sample("select", 0, 0) for name in ("recital", "needle"))
+    assert {*ALL} - {*readable(needle)} == {"contrast", "contrastive", "localization"}
+    assert {*readable(needle)} - {*readable(recital)} == {"null_calibrated"}
+    with pytest.raises(BadInput, match="recital cannot give localization, null_calibrated: it has no picture; its"):
+        check_quantities(recital, ("localization", "raw", "null_calibrated"))
 
 
 def test_a_task_without_evidence_cannot_be_profiled(vlm):

@@ -15,6 +15,7 @@ from corelib.heads import Head, HeadScores, HeadSet
 from corelib.ranking import (
     by_layer,
     compare,
+    mean_depth,
     overlap,
     overlap_within_layers,
     rank_biased_overlap,
@@ -95,6 +96,15 @@ def test_agreement_on_layers_alone_is_none_within_them():
 
 def test_layers():
     assert by_layer(scores([[0.1, 0.2], [0.3, 0.4]])).tolist() == pytest.approx([0.15, 0.35])
+
+
+def test_mean_depth():
+    """Sums of 0.3 at depth 0, 0.7 at depth 1; and three layers that hold the same."""
+    assert mean_depth(scores([[0.1, 0.2], [0.3, 0.4]])) == pytest.approx(0.7)
+    assert mean_depth(np.ones((3, 4))) == pytest.approx(0.5)
+    for table in ([[1.0, 2.0]], [[0.0], [0.0]], [[-1.0], [2.0]], [[np.nan], [1.0]]):
+        with pytest.raises(BadInput, match="two layers or more"):
+            mean_depth(table)
 
 
 A, B, C = Head(0, 0), Head(0, 1), Head(0, 2)

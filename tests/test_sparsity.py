@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corelib.errors import BadInput
 from corelib.heads import HeadSet
-from corelib.sparsity import gini, lorenz, participation_ratio, share
+from corelib.sparsity import gini, lorenz, participation_ratio, share, top_share
 
 TABLES = st.lists(st.floats(0.001, 1e3), min_size=2, max_size=40).map(lambda values: [values])
 
@@ -63,3 +63,11 @@ def test_bad_input(table, says):
 def test_a_head_that_does_not_exist():
     with pytest.raises(BadInput, match="the model has"):
         share([[1.0, 2.0]], HeadSet("L3H0"))
+
+
+def test_the_top_share_is_the_share_of_the_top():
+    table = [[3.0, 1.0], [4.0, 2.0]]
+    assert top_share(table, 0.5) == share(table, HeadSet("L0H0 L1H0")) == pytest.approx(0.7)
+    assert top_share(table, 1) == pytest.approx(1) and top_share(table, 0.01) == pytest.approx(0.4)
+    with pytest.raises(BadInput, match="fraction is 0"):
+        top_share(table, 0)

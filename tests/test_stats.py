@@ -42,6 +42,16 @@ def test_it_is_the_loop_written_as_a_matrix_product():
     np.testing.assert_allclose([low, high], np.quantile(means, [0.025, 0.975]))
 
 
+def test_a_statistic_of_the_mean():
+    """exp is monotone, so the interval of exp(mean) is exp of the mean's."""
+    values = np.random.default_rng(0).random((40, 3))
+    low, high = bootstrap_interval(values, draws=201)
+    ends = bootstrap_interval(values, draws=201, statistic=np.exp)
+    np.testing.assert_allclose(ends, np.exp([low, high]), rtol=1e-3)
+    total = bootstrap_interval(values, statistic=np.sum)
+    assert total[0] < values.mean(0).sum() < total[1]
+
+
 def test_copies_of_a_sample_do_not_narrow_the_interval():
     values = np.random.default_rng(0).random(30)
     alone = bootstrap_interval(values)

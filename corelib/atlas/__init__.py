@@ -30,6 +30,7 @@ class Cell:
     level: float  # of all intervals
     metrics: dict[str, dict]  # "answer/mean/raw" → scores, low, high ([layer][head]); chance; reliability
     kinds: dict[str, dict]  # kind of question → samples, accuracy; scores, low, high of RAM
+    summaries: dict[str, dict]  # "all", and each kind → gini, … of RAM (`SUMMARIES`) → value, low, high
     depth: dict[str, dict]  # kind of question → accuracy, low, high when the heads from layer 0, 1, …, L on are blind
     software: dict
     seconds: float

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from corelib import atlas
@@ -16,10 +17,14 @@ from corelib.experiments.profiling import measure, summarise
 from corelib.experiments.reading import ALL, Measurement, readable
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
-from corelib.tasks import Task, task
+from corelib.ranking import mean_depth
+from corelib.sparsity import gini, participation_ratio, top_share
+from corelib.stats import bootstrap_interval
+from corelib.tasks import task
 from corelib.vlm import VLM
 
 WANTED = (*METRICS.values(), *map(Metric, TRAITS))
+SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
 CURVE = 11  # layers at most in a depth curve,
 DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
 FEW = 8  # samples of a kind: fewer give no scores of their own
@@ -44,6 +49,8 @@ def build_cell(
         if metric.key in found.scores:
             scores = summarise(vlm, work, found, metric=metric, **options)
             metrics[metric.key] = _part(scores)
+    kinds = {kind: found.of_kind(number) for number, kind in enumerate(work.kinds)}
+    kinds = {kind: mine for kind, mine in kinds.items() if len(mine.correct) >= FEW}
     layers = [*range(0, vlm.layers, max(1, -(-vlm.layers // (CURVE - 1)))), vlm.layers]
     blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES)}
     with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > CURVE):  # a large model
@@ -53,22 +60,29 @@ def build_cell(
         task=scores.task,
         level=scores.interval["level"],
         metrics=metrics,
-        kinds=_kinds(vlm, work, found, options),
+        kinds={kind: _kind(summarise(vlm, work, mine, metric=PRIMARY, **options)) for kind, mine in kinds.items()},
+        summaries={name: _summary(mine) for name, mine in {"all": found, **kinds}.items()},
         depth=depth,
         software=scores.software,
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def _kinds(vlm: VLM, work: Task, found: Measurement, options: dict) -> dict[str, dict]:
-    """RAM on each kind of question alone."""
-    parts = {}
-    for number, kind in enumerate(work.kinds):
-        mine = found.of_kind(number)
-        if len(mine.correct) >= FEW:
-            scores = summarise(vlm, work, mine, metric=PRIMARY, **options)
-            parts[kind] = {**{name: scores.task[name] for name in ("samples", "accuracy")}, **_part(scores)}
-    return parts
+def _summary(found: Measurement) -> dict[str, dict[str, float]]:
+    """How RAM is spread over all heads, in numbers, each with its interval."""
+    values = found.scores[PRIMARY.key].double().numpy()
+
+    def all_of_them(table: np.ndarray) -> list[float]:
+        return [number(table) for number in SUMMARIES.values()]
+
+    ends = bootstrap_interval(values, statistic=all_of_them)
+    table = zip(SUMMARIES, all_of_them(values.mean(0)), *ends, strict=True)
+    return {name: {"value": value, "low": float(low), "high": float(high)} for name, value, low, high in table}
+
+
+def _kind(scores: HeadScores) -> dict:
+    """RAM on one kind of question alone."""
+    return {**{name: scores.task[name] for name in ("samples", "accuracy")}, **_part(scores)}
 
 
 def _part(scores: HeadScores) -> dict:

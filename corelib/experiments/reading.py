@@ -71,10 +71,20 @@ class Measurement:
         return self.correct.float().mean().item()
 
 
+def lacking(sample: Sample) -> dict[str, str]:
+    """The quantities that a task with such samples does not have, and why."""
+    lacks = {} if sample.distractors else dict.fromkeys(RIVALS, "its questions have no rivals of the evidence")
+    if not sample.images:
+        lacks["localization"] = "it has no picture"
+    if "?" not in sample.question:
+        lacks["null_calibrated"] = "its questions have no question mark that could stand for a word"
+    return lacks
+
+
 def readable(sample: Sample, quantities: Sequence[str] = ALL) -> tuple[str, ...]:
-    """Of `quantities`, those that a task with such samples has: some need rivals of the evidence, or a picture."""
-    without = (() if sample.distractors else RIVALS) + (() if sample.images else ("localization",))
-    return tuple(name for name in quantities if check_known("quantity", name, ALL) not in without)
+    """Of `quantities`, those that a task with such samples has."""
+    lacks = lacking(sample)
+    return tuple(name for name in quantities if check_known("quantity", name, ALL) not in lacks)
 
 
 def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) -> Measurement:
@@ -144,7 +154,8 @@ def _null(vlm: VLM, encoded: Encoded, rows: Bool[Tensor, "batch token"]) -> Floa
 
 def check_quantities(sample: Sample, quantities: Sequence[str]) -> None:
     """Refuse quantities that such samples do not have."""
-    missing = sorted({*quantities} - {*readable(sample, quantities)})
+    lacks = lacking(sample)
+    missing = [name for name in sorted(quantities) if check_known("quantity", name, ALL) in lacks]
     if missing:
-        reason = "it has no picture" if not sample.images else "its questions have no rivals of the evidence"
-        raise BadInput(f"{sample.domain} cannot give {', '.join(missing)}: {reason}")
+        reasons = "; ".join(dict.fromkeys(lacks[name] for name in missing))
+        raise BadInput(f"{sample.domain} cannot give {', '.join(missing)}: {reasons}")

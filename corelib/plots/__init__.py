@@ -5,7 +5,7 @@ green is an anchor, grey is everything else. Figures stand on opaque paper, so t
 pages. No global state of pyplot is touched.
 """
 
-from corelib.plots.agreement import agreement_map, head_scatter, layer_chart
+from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.maps import head_map, row_map
@@ -13,7 +13,7 @@ from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_
 from corelib.plots.sparsity import lorenz_chart
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
-from corelib.plots.training import draw_formation, draw_training
+from corelib.plots.training import draw_formation, draw_training, formation_map
 
 __all__ = [
     "ANCHOR",
@@ -34,10 +34,12 @@ __all__ = [
     "draw_strip",
     "draw_tokens",
     "draw_training",
+    "formation_map",
     "head_map",
     "head_scatter",
     "layer_chart",
     "lorenz_chart",
+    "overlap_chart",
     "ranked_curve",
     "row_map",
     "share_chart",

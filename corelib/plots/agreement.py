@@ -18,6 +18,7 @@ from corelib.plots.style import (
     INK,
     LINE,
     MUTED,
+    PAPER,
     SOFT,
     TASK_COLOURS,
     as_table,
@@ -46,9 +47,7 @@ def head_scatter(
     """
     x, y = (np.maximum(as_table(scores), LEAST) for scores in (across, up))
     tops = [scores.top(fraction) for scores in (across, up)]
-    lines = [
-        min(table[head.layer, head.index] for head in top) for table, top in zip((x, y), tops, strict=True)
-    ]
+    lines = [min(table[head.layer, head.index] for head in top) for table, top in zip((x, y), tops, strict=True)]
     both = tops[0] & tops[1]
     figure, axes = sheet(7.4, 5.6)
     panel = axes[0, 0]
@@ -129,9 +128,7 @@ def agreement_map(
 
 
 @styled
-def layer_chart(
-    curves: Mapping[str, Sequence[float]], *, label: str = "share of all RAM", heading: str = ""
-) -> Figure:
+def layer_chart(curves: Mapping[str, Sequence[float]], *, label: str = "share of all RAM", heading: str = "") -> Figure:
     """A number a layer, one curve a name. Names of tasks have their colours; the others are grey, and dashed."""
     figure, axes = sheet(9.0, 3.6)
     panel = axes[0, 0]
@@ -143,5 +140,55 @@ def layer_chart(
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
     figure.legend(loc="outside right upper")
+    title(figure, heading)
+    return figure
+
+
+@styled
+def overlap_chart(
+    groups: Mapping[str, Mapping[str, Mapping[str, float]]], *, level: float = 0.05, heading: str = ""
+) -> Figure:
+    """Which share of one top set is in the other? One line a pair: `groups[model][pair]` has `shared`, the shares by
+    `chance` and `within` layers, and `p` of the latter; `itself`, the share on other samples, if it is known.
+
+    A full dot: p < `level`, more than blind draws within the layers would share.
+    """
+    lines = [(name, found) for pairs in groups.values() for name, found in pairs.items()]
+    starts = np.cumsum([0, *(len(pairs) + 1 for pairs in groups.values())])  # a line above each group for its name
+    places = np.concatenate(
+        [start + 1 + np.arange(len(pairs)) for start, pairs in zip(starts[:-1], groups.values(), strict=True)]
+    )
+    figure, axes = sheet(9.0, 0.3 * starts[-1] + 1.2)
+    panel = axes[0, 0]
+    marks = {
+        "chance": ("blind draws", {"marker": "|", "color": MUTED, "s": 130}),
+        "within": ("blind draws within the layers", {"marker": "|", "color": INK, "s": 130}),
+        "itself": (
+            "the same ranking on other samples",
+            {"marker": "D", "facecolor": "none", "edgecolor": MUTED, "s": 34},
+        ),
+    }
+    for key, (what, style) in marks.items():
+        known = [(found[key], place) for (_, found), place in zip(lines, places, strict=True) if key in found]
+        if known:
+            panel.scatter(*zip(*known, strict=True), label=what, zorder=2, **style)
+    for sure, what in ((True, f"shared, p < {level:g}"), (False, f"shared, p ≥ {level:g}")):
+        mine = [
+            (found["shared"], place)
+            for (_, found), place in zip(lines, places, strict=True)
+            if (found["p"] < level) == sure
+        ]
+        dots = {"s": 75, "edgecolor": EVIDENCE, "facecolor": EVIDENCE if sure else PAPER, "linewidth": 1.6}
+        panel.scatter(*(zip(*mine, strict=True) if mine else ((), ())), label=what, zorder=3, **dots)
+    panel.hlines(places, 0, 1, color=LINE, linewidth=0.8, zorder=0)
+    panel.set_yticks(places, [name for name, _ in lines])
+    for start, name in zip(starts[:-1], groups, strict=True):
+        panel.text(0, start, name, fontweight="bold", va="center", fontsize=11)
+    panel.set(
+        xlim=(-0.02, 1.02), ylim=(starts[-1] - 0.4, -0.6), xlabel="share of the top 5 % that is in the other top 5 %"
+    )
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     title(figure, heading)
     return figure

@@ -101,34 +101,52 @@ def head_map(
 
 @styled
 def row_map(
-    table: object,
+    tables: object | Mapping[str, object],
     words: Sequence[str],
     heads: Sequence[object],
     *,
     marked: Sequence[int] = (),
     label: str = "RAM of the row",
+    across: str = "query token",
+    columns: int = 4,
     heading: str = "",
 ) -> Figure:
     """What heads (rows) do at each query token (columns, the words of question and answer).
 
-    `marked` columns, such as the answer rows, are named in orange.
+    `marked` columns, such as the answer rows, are named in orange. Several tables, `{"step 0": table, …}`, become
+    panels on one scale, `columns` of them side by side. The rows may be layers, too, the deepest on top.
     """
-    table = np.asarray(table, dtype=float)
-    figure, axes = sheet(min(9.0, 0.72 * len(words) + 2.4), 0.36 * len(table) + 1.25 + (0.35 if heading else 0))
-    panel = axes[0, 0]
-    scale, colours = _scale(table.min(), table.max())
-    _heat(panel, table, scale, colours)
-    turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {}
-    panel.set_xticks(range(len(words)), [word.strip("<|>") for word in words], **turn)
-    panel.set_yticks(range(len(heads)), [str(head) for head in heads])
-    panel.set_xlabel("query token")
-    for k in marked:
-        panel.get_xticklabels()[k].set(color=EVIDENCE, fontweight="bold")
-        place = ((k - 0.5, -0.5), 1, len(table))
-        panel.add_patch(Rectangle(*place, fill=False, edgecolor=EVIDENCE, linewidth=2.2, zorder=3))
-    for y, x in zip(*np.nonzero(table >= 0.5 * scale.vmax), strict=True):
-        shade = colours(float(scale(table[y, x])))
-        panel.text(x, y, f"{table[y, x]:.2f}", ha="center", va="center", fontsize=9.5, color=ink_on(shade))
-    _bar(figure, panel, scale, colours, label, None)
+    named = dict(tables) if isinstance(tables, Mapping) else {"": tables}
+    named = {name: np.asarray(table, dtype=float) for name, table in named.items()}
+    every, many = np.stack(list(named.values())), len(named) > 1
+    columns = min(columns, len(named))
+    rows = -(-len(named) // columns)
+    wide = min(9.0, 0.72 * len(words) + 2.4) if not many else 0.42 * len(words) * columns + 2.0
+    tall = rows * ((0.36 if not many else 0.3) * every.shape[1] + 1.25) + (0.35 if heading else 0)
+    figure, axes = sheet(wide, tall, rows, columns, sharex=True, sharey=True)
+    scale, colours = _scale(every.min(), every.max())
+    turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {"rotation": 90} if many else {}
+    for panel, (name, table) in zip(axes.flat, named.items(), strict=False):
+        _heat(panel, table, scale, colours)
+        panel.set_title(name)
+        panel.set_xticks(range(len(words)), [word.strip("<|>") for word in words], **turn)
+        panel.set_yticks(range(len(heads)), [str(head) for head in heads])
+        for k in marked:
+            panel.get_xticklabels()[k].set(color=EVIDENCE, fontweight="bold")
+            place = ((k - 0.5, -0.5), 1, len(table))
+            panel.add_patch(Rectangle(*place, fill=False, edgecolor=EVIDENCE, linewidth=2.2, zorder=3))
+        for y, x in zip(*np.nonzero(table >= 0.5 * scale.vmax), strict=True):
+            text, size = (f"{table[y, x]:.2f}", 9.5) if not many else (f"{table[y, x]:.1f}".removeprefix("0"), 8.5)
+            panel.text(
+                x, y, text, ha="center", va="center", fontsize=size, color=ink_on(colours(float(scale(table[y, x]))))
+            )
+    for spare in axes.flat[len(named) :]:
+        spare.set_visible(False)
+    if many:
+        axes[0, 0].invert_yaxis()  # shared by all
+        figure.supxlabel(across, fontsize=12)
+    else:
+        axes[0, 0].set_xlabel(across)
+    _bar(figure, [panel for panel in axes.flat if panel.get_visible()], scale, colours, label, None)
     title(figure, heading)
     return figure

@@ -6,9 +6,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from corelib.plots.style import LINE, MUTED, SPARE, TASK_COLOURS, sheet, styled, title
+from corelib.plots.style import (
+    EVIDENCE,
+    HEAT,
+    LINE,
+    MUTED,
+    PAPER,
+    SPARE,
+    TASK_COLOURS,
+    as_table,
+    sheet,
+    styled,
+    title,
+)
 
 LEAST = 1e-3  # nats: a loss below it is zero for our purpose
 
@@ -83,5 +97,47 @@ def draw_formation(
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
     axes[0, 0].set_ylabel(label)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def formation_map(
+    steps: Sequence[int],
+    panels: Mapping[str, tuple[object, Sequence[float]]],
+    *,
+    columns: int = 2,
+    label: str = "RAM of the best head",
+    heading: str = "",
+) -> Figure:
+    """Where something grows in training: `panels[title]` is a table [layer][step] (a shade), and the accuracy at each
+    step (the line). The deepest layer is on top; the steps are log-spaced, one column each."""
+    tables = {name: as_table(table) for name, (table, _) in panels.items()}
+    layers = len(next(iter(tables.values())))
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(5.2 * columns + 0.9, (0.26 * layers + 0.75) * rows + 0.8, rows, columns, sharex=True)
+    scale = Normalize(0, max(table.max() for table in tables.values()))
+    for panel, (name, (_, accuracy)) in zip(axes.flat, panels.items(), strict=False):
+        panel.imshow(tables[name], cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest", origin="lower")
+        panel.set_yticks(range(0, layers, 1 if layers < 9 else 3))
+        panel.tick_params(length=0)
+        line = panel.twinx()
+        line.plot(range(len(steps)), accuracy, color=PAPER, linewidth=4.2)
+        line.plot(range(len(steps)), accuracy, color=EVIDENCE, linewidth=2)
+        line.set(ylim=(0, 1.04), yticks=[0, 0.5, 1])
+        line.tick_params(length=0, labelcolor=EVIDENCE, labelright=panel.get_subplotspec().is_last_col())
+        for spine in (*panel.spines.values(), *line.spines.values()):
+            spine.set_visible(False)
+        panel.set_title(name)
+    for spare in axes.flat[len(panels) :]:
+        spare.set_visible(False)
+    chosen = range(0, len(steps), max(1, len(steps) // 6))
+    axes[-1, 0].set_xticks(chosen, [str(steps[k]) for k in chosen])
+    figure.supylabel("layer", fontsize=12)
+    figure.supxlabel("training step (orange: accuracy)", fontsize=12)
+    bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=list(axes.flat), shrink=0.7, aspect=24, pad=0.03)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
     title(figure, heading)
     return figure
