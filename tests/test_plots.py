@@ -177,3 +177,35 @@ def test_division_of_labour_shows_every_head():
     assert "CoRe heads" in words(figure)
     whole = plots.division_chart({"visual": np.ones((1, 2))}, HeadSet("L0H0 L0H1"))  # nobody is left to average
     assert "visual" in words(whole)
+
+
+def test_several_row_maps_share_a_scale_and_their_words():
+    tables = {name: RNG.random((3, 2)) for name in ("before", "after")} | {
+        "end": np.array([[0.1, 1.0], [0, 0], [0, 0]])
+    }
+    figure = plots.row_map(tables, ["red", "square"], ["layer 0", "layer 1", "layer 2"], marked=[1], columns=2)
+    shown = [panel for panel in figure.axes[:4] if panel.get_visible()]
+    assert [panel.get_title("left") for panel in shown] == list(tables)
+    assert {panel.images[0].norm.vmax for panel in shown} == {1.0}
+    assert all(panel.get_ylim()[0] < panel.get_ylim()[1] for panel in shown)  # the deepest layer is on top
+    assert {"square", "layer 2", "query token", "1.0"} <= set(words(figure).splitlines())
+
+
+def test_a_formation_map_draws_layers_and_accuracy():
+    panels = {name: (RNG.random((6, 4)), [0, 0.1, 0.5, 0.9]) for name in ("scenes", "video", "documents")}
+    figure = plots.formation_map([0, 10, 100, 1000], panels, heading="H")
+    lines = [line for panel in figure.axes for line in panel.lines if len(line.get_ydata()) == 4]
+    assert len(lines) == 6 and all(list(line.get_ydata()) == [0, 0.1, 0.5, 0.9] for line in lines)
+    assert {"scenes", "video", "layer", "1000", "H"} <= set(words(figure).splitlines())
+
+
+def test_overlaps_above_chance_are_full_dots():
+    found = {"shared": 0.5, "chance": 0.1, "within": 0.2}
+    groups = {"mini": {"a · b": {**found, "p": 0.01, "itself": 0.9}, "a · c": {**found, "p": 0.05}}}
+    figure = plots.overlap_chart(groups, heading="H")
+    dots = {dots.get_label(): dots for dots in figure.axes[0].collections}
+    assert [len(dots[f"shared, p {sign} 0.05"].get_offsets()) for sign in "<≥"] == [1, 1]
+    assert dots["shared, p < 0.05"].get_offsets()[0].tolist() == [0.5, 1]
+    assert len(dots["the same ranking on other samples"].get_offsets()) == 1
+    assert {"mini", "a · b", "a · c"} <= set(words(figure).splitlines())
+    assert len(plots.overlap_chart({"m": {"a · b": {**found, "p": 0.01}}}).axes[0].collections) == 5

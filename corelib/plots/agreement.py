@@ -139,7 +139,7 @@ def layer_chart(curves: Mapping[str, Sequence[float]], *, label: str = "share of
     panel.set(xlabel="layer", ylabel=label, ylim=(0, None))
     panel.grid(axis="y", color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside lower left", ncols=3)
     title(figure, heading)
     return figure
 

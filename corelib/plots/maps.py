@@ -123,13 +123,14 @@ def row_map(
     rows = -(-len(named) // columns)
     wide = min(9.0, 0.72 * len(words) + 2.4) if not many else 0.42 * len(words) * columns + 2.0
     tall = rows * ((0.36 if not many else 0.3) * every.shape[1] + 1.25) + (0.35 if heading else 0)
-    figure, axes = sheet(wide, tall, rows, columns, sharex=True, sharey=True)
+    figure, axes = sheet(wide, tall, rows, columns, sharey=True)
     scale, colours = _scale(every.min(), every.max())
     turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {"rotation": 90} if many else {}
-    for panel, (name, table) in zip(axes.flat, named.items(), strict=False):
+    for number, (panel, (name, table)) in enumerate(zip(axes.flat, named.items(), strict=False)):
         _heat(panel, table, scale, colours)
         panel.set_title(name)
-        panel.set_xticks(range(len(words)), [word.strip("<|>") for word in words], **turn)
+        below = number + columns < len(named)  # then that panel names the words
+        panel.set_xticks(range(len(words)), [word.strip("<|>") * (not below) for word in words], **turn)
         panel.set_yticks(range(len(heads)), [str(head) for head in heads])
         for k in marked:
             panel.get_xticklabels()[k].set(color=EVIDENCE, fontweight="bold")
