@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_every_citation_is_in_the_bibliography():
     for page in [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
         for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text(encoding="utf-8")):
             assert set(keys.replace(" ", "").split(",")) <= known, f"{page.name} cites {keys}"
+
+
+def test_notebooks_were_run_from_top_to_bottom_and_complain_of_nothing():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        numbers = [cell["execution_count"] for cell in cells]
+        assert numbers == list(range(1, len(cells) + 1)), f"{path.name} was not run from top to bottom"
+        outputs = [output for cell in cells for output in cell["outputs"]]
+        assert not [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"], path.name
+        assert str(Path.home()) + "/" not in json.dumps(outputs) and "site-packages" not in json.dumps(outputs), (
+            path.name
+        )
 
 
 def test_figures_of_ours_are_well_formed_and_named_for_those_who_cannot_see_them():

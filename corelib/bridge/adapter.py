@@ -8,6 +8,7 @@ Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https:/
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -30,7 +31,8 @@ def put_on(model: nn.Module, seed: int) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     plan = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=rf".*text_model.*\.({'|'.join(ADAPTED)})")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # peft asks
         torch.manual_seed(seed)
         return get_peft_model(model, plan)
 
