@@ -8,7 +8,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from corelib.heads import HeadSet
-from corelib.plots.style import EVIDENCE, LINE, MUTED, SOFT, SPARE, TASK_COLOURS, as_table, sheet, styled, title
+from corelib.plots.style import (
+    EVIDENCE,
+    KIND_COLOURS,
+    LINE,
+    MUTED,
+    SOFT,
+    SPARE,
+    TASK_COLOURS,
+    as_table,
+    sheet,
+    styled,
+    title,
+)
 
 
 @styled
@@ -20,10 +32,10 @@ def depth_chart(
     heading: str = "",
 ) -> Figure:
     """`panels[title][name]` holds `layers`, `accuracy`, `low` and `high`; each model's last layer stands at 1."""
-    figure, axes = sheet(4.6 * len(panels) + 0.4, 3.9, columns=len(panels), sharey=True)
+    figure, axes = sheet(4.6 * len(panels) + 0.4, 4.3, columns=len(panels), sharey=True)
     for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
         for number, (what, found) in enumerate(curves.items()):
-            colour = TASK_COLOURS.get(what, SPARE[number % len(SPARE)])
+            colour = {**TASK_COLOURS, **KIND_COLOURS}.get(what, SPARE[number % len(SPARE)])
             layers = np.asarray(found["layers"], dtype=float)
             place = layers / layers[-1]
             panel.fill_between(place, found["low"], found["high"], color=colour, alpha=0.15, linewidth=0)
@@ -32,8 +44,9 @@ def depth_chart(
         panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["none", "¼", "½", "¾", "all"])
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
-        panel.legend(loc="best")
     axes[0, 0].set_ylabel(label)
+    drawn = {name: line for panel in axes[0] for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=len(drawn))
     title(figure, heading)
     return figure
 

@@ -33,6 +33,13 @@ TASK_COLOURS = {
     "arithmetic": "#8c8577",
 }
 
+KIND_COLOURS = {  # of questions: light and dark in their task's hue
+    "attribute": "#e08a5a",
+    "relation": "#8f3210",
+    "field": "#2166ac",
+    "digit": "#8fbf97",
+    "frame": "#2c5f37",
+}
 SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
 
 DPI = 75  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
