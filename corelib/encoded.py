@@ -18,6 +18,8 @@ from corelib.metrics.ram import ROWS
 from corelib.regions import tokens_of_box
 from corelib.tasks.sample import Box, Sample
 
+KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -96,3 +98,13 @@ class Encoded:
         """Rows after the last token of the source: the question and the answer."""
         place = torch.arange(self.tokens.shape[1], device=self.tokens.device)
         return place > torch.where(self.source, place, -1).amax(1, keepdim=True)
+
+    @property
+    def kinds(self) -> Int[Tensor, "batch token"]:
+        """What every position is, as its place in `KINDS`; `last` is the last of the prompt, `answer` the rows after it
+        that predict the rest of the answer, `text` all that is nothing else."""
+        kinds = self.real.long()
+        masks = {"visual": self.visual, **{name: self.rows(name) for name in ("question", "answer", "last")}}
+        for name, mask in masks.items():
+            kinds[mask] = KINDS.index(name)
+        return kinds

@@ -68,6 +68,22 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def exceedance(effect: float, null: Sequence[float]) -> float:
+    """How often a control does at least as much: (1 + #{null ≥ effect}) / (1 + draws), never 0.
+
+    Source: Phipson & Smyth (2010), "Permutation p-values should never be zero".
+
+    >>> exceedance(0.4, [0.0, 0.1, 0.5])
+    0.5
+    """
+    draws = np.asarray(null, dtype=float)
+    if not draws.size:
+        raise BadInput("a null distribution of no draws: give at least one")
+    if not np.isfinite(draws).all() or not np.isfinite(effect):
+        raise BadInput("an effect is not finite: leave that condition out before comparing")
+    return float((1 + (draws >= effect).sum()) / (1 + draws.size))
+
+
 def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise BadInput(f"level is {level}: give a confidence between 0 and 1, such as 0.95")

@@ -9,10 +9,13 @@ import torch
 from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
 from corelib.attention import attention_modules, running
+from corelib.encoded import KINDS
 from corelib.errors import BadInput, UnknownName
 from corelib.heads import HeadSet
 from corelib.intervene import ablate, blind
+from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.record import record
+from corelib.tasks import task
 
 SOME = HeadSet("L0H2 L1H0 L1H5")
 ALL = HeadSet.all(LAYERS, HEADS)
@@ -65,6 +68,121 @@ def test_ablating_nothing_and_everything():
         assert sum(layer.abs().sum() for layer in outputs(model, inputs)[0]) == 0
     with ablate(model, HeadSet("L0H0")), ablate(model, ALL - HeadSet("L0H0")):
         assert sum(layer.abs().sum() for layer in outputs(model, inputs)[0]) == 0
+
+
+@torch.no_grad()
+def test_without_its_heads_a_layer_s_attention_is_gone():
+    """All heads of layer 1 ablated: what is added to the residual stream there is `o_proj` of nothing."""
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    module, added = attention_modules(model)[1], []
+    handle = module.register_forward_hook(lambda module, arguments, out: added.append(out[0]))
+    with ablate(model, HeadSet((1, head) for head in range(HEADS))):
+        removed = model(**inputs).logits
+    handle.remove()
+    assert added[0].abs().sum() == 0
+    handle = module.register_forward_hook(lambda module, arguments, out: (torch.zeros_like(out[0]), *out[1:]))
+    assert torch.equal(model(**inputs).logits, removed)
+    handle.remove()
+
+
+@pytest.mark.parametrize("change", ["ablate", "blind"])
+@torch.no_grad()
+def test_each_sample_may_have_heads_of_its_own(change):
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    hidden, marked = masks(inputs, slice(4, 7), slice(-3, None))
+    sets = [HeadSet("L0H2"), HeadSet("L1H0 L1H5")]
+
+    def under(heads):
+        program = ablate(model, heads) if change == "ablate" else blind(model, hidden, marked, heads)
+        with program:
+            return model(**inputs).logits
+
+    together, plain = under(sets), model(**inputs).logits
+    for number, one in enumerate(sets):
+        torch.testing.assert_close(together[number], under(one)[number], atol=1e-6, rtol=0)
+        assert (together[number] - plain[number]).abs().max() > 1e-5
+    torch.testing.assert_close(under([HeadSet(), sets[1]])[0], plain[0], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_only_the_marked_rows_are_ablated():
+    model, inputs = tiny_model("internvl"), tiny_inputs("internvl")
+    before, _ = outputs(model, inputs)
+    _, marked = masks(inputs, slice(0, 0), slice(10, 12))
+    with ablate(model, HeadSet("L0H2"), rows=marked):
+        after, _ = outputs(model, inputs)
+    changed = (after[0] != before[0]).any(-1)
+    assert changed[:, 10:12, 2].all() and changed.sum() == changed[:, 10:12, 2].sum()
+    assert after[0][:, 10:12, 2].abs().sum() == 0
+    # What happens at a row never reaches the rows before it.
+    assert torch.equal(after[1][:, :10], before[1][:, :10]) and not torch.equal(after[1][:, 10:], before[1][:, 10:])
+
+
+@torch.no_grad()
+def test_prefill_and_decode_are_ablated_apart():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    step = torch.tensor([[7], [8]])
+    mask = torch.cat([inputs["attention_mask"], torch.ones_like(step)], 1)
+    longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], step], 1), "attention_mask": mask}
+    last = torch.zeros_like(longer["input_ids"], dtype=torch.bool)
+    last[:, -1] = True
+
+    def stepped(**options):
+        with ablate(model, SOME, **options):
+            cache = model(**inputs).past_key_values
+            return model(input_ids=step, attention_mask=mask, past_key_values=cache).logits[:, -1]
+
+    def whole(rows):
+        with ablate(model, SOME, rows=rows):
+            return model(**longer).logits[:, -1]
+
+    for phase, rows in (("prefill", ~last), ("decode", last), (None, torch.ones_like(last))):
+        torch.testing.assert_close(stepped(rows=phase), whole(rows), atol=1e-5, rtol=0)
+        torch.testing.assert_close(stepped(rows=rows), whole(rows), atol=1e-5, rtol=0)
+    assert (stepped(rows="prefill") - stepped(rows="decode")).abs().max() > 1e-5
+
+
+@torch.no_grad()
+def test_heads_say_what_they_say_elsewhere_or_on_average():
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    before, logits = outputs(model, inputs)
+    with head_outputs(model) as found:
+        model(**inputs)
+    assert all(torch.equal(found[layer], before[layer]) for layer in range(LAYERS))
+    with ablate(model, SOME, instead=found):  # what they say anyway
+        torch.testing.assert_close(outputs(model, inputs)[1], logits)
+    with ablate(model, SOME, instead=exchanged(found)):
+        after, _ = outputs(model, inputs)
+    assert torch.equal(after[0][0, :, 2], before[0][1, :, 2]) and torch.equal(after[0][1, :, 2], before[0][0, :, 2])
+    assert torch.equal(after[0][:, :, 3], before[0][:, :, 3])
+
+    kinds = torch.zeros_like(inputs["input_ids"])
+    kinds[:, 5:] = 1
+    means = mean_outputs([(found, kinds), (found, kinds)], 3)
+    by_hand = before[0][:, 5:, 2].mean((0, 1))
+    torch.testing.assert_close(means[0][1, 2], by_hand)
+    assert means[0][2].abs().sum() == 0  # a kind that does not occur
+    with ablate(model, SOME, instead=spread(means, kinds)):
+        after, _ = outputs(model, inputs)
+    torch.testing.assert_close(after[0][:, 5:, 2], by_hand.expand_as(after[0][:, 5:, 2]))
+    with head_outputs(model, layers=[1]) as found:
+        model(**inputs)
+    assert list(found) == [1]
+    for order in ([0, 1], [1], [1, 1]):
+        with pytest.raises(BadInput, match="none in its own place"):
+            exchanged(found, order)
+    with pytest.raises(BadInput, match="nothing was recorded"):
+        mean_outputs([], 3)
+
+
+def test_every_position_is_of_one_kind(vlm):
+    encoded = vlm.encode(task("documents").samples("select", 0, 2))
+    names = [[KINDS[kind] for kind in row] for row in encoded.kinds.tolist()]
+    for row, visual, real in zip(names, encoded.visual, encoded.real, strict=True):
+        assert [name == "visual" for name in row] == visual.tolist()
+        assert [name != "padding" for name in row] == real.tolist()
+        assert row.count("last") == 1 and row.count("answer") == encoded.rows("answer")[0].sum() - 1
+        assert row[row.index("last") - 1] == "question" and row[row.index("last") + 1] == "answer"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -167,8 +285,17 @@ def test_what_does_not_exist_is_refused():
         ablate(model, HeadSet("L2H0")).__enter__()
     with pytest.raises(BadInput, match="L0H6"):
         blind(model, hidden, marked, HeadSet("L0H6")).__enter__()
-    with pytest.raises(UnknownName, match="'zero'"):
-        ablate(model, SOME, mode="zeros").__enter__()
+    with pytest.raises(UnknownName, match="'prefill'"):
+        ablate(model, SOME, rows="prefil").__enter__()
+    with pytest.raises(BadInput, match=r"layers \[1\]"):
+        ablate(model, SOME, instead={0: torch.zeros(1, 1, HEADS, HEAD_DIM)}).__enter__()
+    with pytest.raises(BadInput, match="3 head sets for a batch of 2"), ablate(model, [SOME] * 3):
+        model(**inputs)
+    with pytest.raises(BadInput, match="3 head sets for a batch of 2"), blind(model, hidden, marked, [SOME] * 3):
+        model(**inputs)
+    short = dict.fromkeys(range(LAYERS), torch.zeros(2, 3, HEADS, HEAD_DIM))
+    with pytest.raises(BadInput, match="replacement of layer 0"), ablate(model, SOME, instead=short):
+        model(**inputs)
     with pytest.raises(BadInput, match="boolean"):
         blind(model, hidden.int(), marked).__enter__()
     with pytest.raises(BadInput, match="whole prompt"), blind(model, hidden, marked[:, :-1]):

@@ -87,7 +87,8 @@ def draw_formation(
         for number, (what, values) in enumerate(curves.items()):
             colour = TASK_COLOURS.get(what.split(":")[0], SPARE[number % len(SPARE)])
             panel.plot(place, values, "o-", color=colour, markersize=3.5, linewidth=1.8, label=what)
-        panel.set(xscale="log", xlabel="training step", title=name, ylim=(0, None))
+        lowest = min(0.0, *(min(values) for values in curves.values()))
+        panel.set(xscale="log", xlabel="training step", title=name, ylim=(1.05 * lowest, None))
         panel.set_xticks([place[0], *(10**k for k in range(1, 5) if steps[1] <= 10**k <= steps[-1])])
         panel.set_xticklabels(["0", *(f"{t:g}" for t in panel.get_xticks()[1:])])
         panel.minorticks_off()

@@ -1,0 +1,163 @@
+"""Sets of heads to compare a tested set with: what would happen if *other* heads were removed?
+
+That an ablation hurts proves little. Heads of some layers matter more than others, whatever they look at; a large set
+hurts more than a small one, loud heads more than quiet ones. Each control takes one such explanation away:
+
+    lowest           the heads at the other end of the ranking
+    next_ranked      the heads that just missed the cut
+    band             any stretch of the ranking
+    random_sets      as many other heads, drawn blindly
+    layer_matched    as many other heads *in each layer*, drawn blindly: the control that counts
+    norm_matched     other heads that write about as much into the residual stream
+
+No control holds a tested head. A ranking is an order of heads, best first, such as `HeadScores.order()`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb, prod
+
+import numpy as np
+
+from corelib.errors import BadInput
+from corelib.heads import Head, HeadSet, cut
+
+
+def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
+    """The heads whose place in a ranking lies between two fractions of all heads.
+
+    >>> str(band([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25, 0.75))
+    'L0H0 L1H0'
+    """
+    if not 0 <= start < stop <= 1:
+        raise BadInput(f"a band from {start} to {stop}: give two fractions of the heads, 0 <= start < stop <= 1")
+    first = cut(start, len(order)) if start else 0
+    return HeadSet(order[first : cut(stop, len(order))])
+
+
+def next_ranked(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
+    """As many heads as the top `fraction` has, from those that just missed the cut.
+
+    >>> str(next_ranked([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
+    'L1H0'
+    """
+    count = cut(fraction, len(order))
+    return _enough(order[count : 2 * count], count, order)
+
+
+def lowest(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
+    """As many heads as the top `fraction` has, from the other end of the ranking.
+
+    >>> str(lowest([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
+    'L1H1'
+    """
+    count = cut(fraction, len(order))
+    return _enough(order[max(count, len(order) - count) :], count, order)
+
+
+def _enough(heads: Sequence[Head], count: int, order: Sequence[Head]) -> HeadSet:
+    if len(heads) < count:
+        raise BadInput(f"{count} of {len(order)} heads are tested: there are not as many others")
+    return HeadSet(heads)
+
+
+def random_sets(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0) -> list[HeadSet]:
+    """Sets of as many other heads as `tested` has, drawn blindly from all of them."""
+    others = _others(tested, layers, heads)
+    rng = np.random.default_rng(seed)
+    _enough(others, len(tested), [*tested, *others])
+    return [HeadSet(others[k] for k in rng.choice(len(others), len(tested), replace=False)) for _ in range(draws)]
+
+
+def layer_matched(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0) -> list[HeadSet]:
+    """Sets that have as many heads in each layer as `tested`, and none of its heads. If there are no more than `draws`
+    such sets, all of them, each once.
+
+    >>> [str(one) for one in layer_matched(HeadSet("L0H0 L1H2"), 2, 3, draws=100)]
+    ['L0H1 L1H0', 'L0H1 L1H1', 'L0H2 L1H0', 'L0H2 L1H1']
+    """
+    others = _others(tested, layers, heads)
+    free = {layer: [head for head in others if head.layer == layer] for layer in tested.by_layer()}
+    counts = {layer: len(mine) for layer, mine in tested.by_layer().items()}
+    for layer, count in counts.items():
+        if len(free[layer]) < count:
+            raise BadInput(
+                f"{count} of the {heads} heads of layer {layer} are tested: no {count} others are left there, so "
+                "there is no disjoint control; test fewer heads"
+            )
+    if prod(comb(len(free[layer]), count) for layer, count in counts.items()) <= draws:
+        every = [itertools.combinations(free[layer], count) for layer, count in counts.items()]
+        return [HeadSet(itertools.chain(*parts)) for parts in itertools.product(*every)]
+    rng = np.random.default_rng(seed)
+    return [
+        HeadSet(
+            free[layer][k]
+            for layer, count in counts.items()
+            for k in rng.choice(len(free[layer]), count, replace=False)
+        )
+        for _ in range(draws)
+    ]
+
+
+@dataclass(frozen=True)
+class LayerMatchedDoses:
+    """Layer-matched controls for every dose of one ranking, drawn so that a draw's doses nest.
+
+    In each layer one order of the heads is drawn. The control of the first k heads of the ranking takes, in each
+    layer, the first heads of that order that are not among those k. So it is a uniform draw at each single dose, and
+    from dose to dose a head leaves it only when that head comes to be tested itself.
+    """
+
+    order: tuple[Head, ...]
+    shuffled: tuple[tuple[int, ...], ...]  # [layer][place] → index of the head
+
+    @classmethod
+    def draw(cls, order: Sequence[Head], layers: int, heads: int, seed: int) -> LayerMatchedDoses:
+        HeadSet(order).check(layers, heads)
+        rng = np.random.default_rng(seed)
+        return cls(tuple(order), tuple(tuple(rng.permutation(heads).tolist()) for _ in range(layers)))
+
+    def at(self, count: int) -> HeadSet | None:
+        """The control of the first `count` heads; None if a layer has too few others: "no disjoint control"."""
+        tested = HeadSet(self.order[:count])
+        chosen = []
+        for layer, mine in tested.by_layer().items():
+            free = [index for index in self.shuffled[layer] if index not in mine]
+            if len(free) < len(mine):
+                return None
+            chosen += [(layer, index) for index in free[: len(mine)]]
+        return HeadSet(chosen)
+
+
+def norm_matched(
+    tested: HeadSet, norms: Sequence[Sequence[float]], *, draws: int, seed: int = 0, near: int = 5
+) -> list[HeadSet]:
+    """Sets of other heads that write about as much: for each tested head, loudest first, one of the `near` free heads
+    whose `norms[layer][head]` (of its output, the score `output_norm`) are closest to its own."""
+    table = np.asarray(norms, dtype=float)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise BadInput(f"norms have shape {table.shape}: give a finite table [layer][head]")
+    others = _others(tested, *table.shape)
+    _enough(others, len(tested), [*tested, *others])
+    loudness = np.array([table[head.layer, head.index] for head in others])
+    wanted = sorted((table[head.layer, head.index] for head in tested), reverse=True)
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        free, chosen = np.ones(len(others), dtype=bool), []
+        for norm in wanted:
+            closest = np.argsort(np.where(free, np.abs(loudness - norm), np.inf), kind="stable")
+            pick = int(rng.choice(closest[: min(near, int(free.sum()))]))
+            free[pick] = False
+            chosen.append(others[pick])
+        found.append(HeadSet(chosen))
+    return found
+
+
+def _others(tested: HeadSet, layers: int, heads: int) -> list[Head]:
+    if not tested:
+        raise BadInput("no head is tested: give at least one")
+    return list(HeadSet.all(layers, heads) - tested.check(layers, heads))

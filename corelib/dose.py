@@ -1,0 +1,130 @@
+"""Dose and response: how many heads must go before the answers do?
+
+Remove the first heads of an order, a few, more, many; the accuracy falls from `base` towards `chance`. **D50** is the
+dose, a share of all heads, at which half of that way is gone:
+
+    accuracy(D50) = chance + (base − chance) / 2,   of a curve that is made monotone first
+
+The curve is the isotonic (least-squares, never rising) fit of the accuracies, straight between doses. Where it stays
+above the half, D50 is unreached: infinite, written "> the largest dose". Intervals resample the test samples, so that
+two orders tested on the same samples can be compared by the ratio of their D50s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import isotonic_regression
+
+from corelib.errors import BadInput
+from corelib.stats import check_level
+
+DOSES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)  # shares of all heads
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A D50, or a ratio of two, with its interval; infinite where it is not reached."""
+
+    value: float
+    low: float
+    high: float
+    largest: float  # the largest dose that was given
+
+    def __str__(self) -> str:
+        return f"{self._shown(self.value)} [{self._shown(self.low)}, {self._shown(self.high)}]"
+
+    def _shown(self, dose: float) -> str:
+        return f"{dose:.1%}" if math.isfinite(dose) else f"> {self.largest:.0%}"
+
+
+def half_dose(doses: Sequence[float], accuracy: Sequence[float], base: float, chance: float) -> float:
+    """D50 of one curve; `inf` if it is not reached.
+
+    >>> half_dose([0.1, 0.2, 0.4], [0.9, 0.5, 0.1], base=0.9, chance=0.1)
+    0.2
+    >>> half_dose([0.1, 0.2], [0.9, 0.7], base=0.9, chance=0.1)
+    inf
+    """
+    place = np.array([0.0, *doses])
+    if len(place) < 2 or (np.diff(place) <= 0).any() or len(accuracy) != len(doses):
+        raise BadInput(f"{len(accuracy)} accuracies at doses {list(doses)}: give one a dose, doses rising from above 0")
+    if not base > chance:
+        raise BadInput(
+            f"accuracy {base:.3f} without ablation is not above chance, {chance:.3f}: there is no way to fall"
+        )
+    fit = isotonic_regression(np.array([base, *accuracy], dtype=float), increasing=False).x
+    half = chance + (base - chance) / 2
+    below = np.flatnonzero(fit <= half + 1e-12)
+    if not len(below):
+        return math.inf
+    if below[0] == 0:
+        return 0.0  # the fit falls at once
+    before, after = fit[below[0] - 1], fit[below[0]]
+    return float(np.interp(half, [after, before], [place[below[0]], place[below[0] - 1]]))
+
+
+def d50(
+    doses: Sequence[float],
+    correct: Float[np.ndarray, "dose sample"],
+    base: Float[np.ndarray, " sample"],
+    chance: float,
+    *,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Dose:
+    """D50 with a bootstrap interval over samples. `correct` is 0 or 1 a sample, or a share if it is a mean over draws
+    of a control."""
+    found = _resampled(doses, [correct], base, chance, draws, seed)[:, 0]
+    return _dose(found, half_dose(doses, np.mean(correct, 1), np.mean(base), chance), level, max(doses))
+
+
+def d50_ratio(
+    doses: Sequence[float],
+    one: Float[np.ndarray, "dose sample"],
+    two: Float[np.ndarray, "dose sample"],
+    base: Float[np.ndarray, " sample"],
+    chance: float,
+    *,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Dose:
+    """D50 of one order over D50 of another, on the same samples: below 1 if fewer heads of the first do the harm.
+
+    Where the other's D50 is not reached, it counts as the largest dose, so that the ratio is an upper bound; where
+    the first's is not reached, the ratio is infinite.
+    """
+    largest = max(doses)
+    pairs = _resampled(doses, [one, two], base, chance, draws, seed)
+    mine, other = (half_dose(doses, np.mean(curve, 1), np.mean(base), chance) for curve in (one, two))
+    ratios = pairs[:, 0] / np.minimum(pairs[:, 1], largest)
+    return _dose(ratios, mine / min(other, largest), level, largest)
+
+
+def _resampled(doses, curves, base, chance, draws, seed) -> Float[np.ndarray, "draw curve"]:
+    base = np.asarray(base, dtype=float)
+    curves = [np.asarray(curve, dtype=float) for curve in curves]
+    for curve in curves:
+        if curve.shape != (len(doses), len(base)) or not np.isfinite(curve).all():
+            raise BadInput(
+                f"outcomes of shape {curve.shape} for {len(doses)} doses and {len(base)} samples: give finite "
+                "numbers [dose, sample]"
+            )
+    weights = np.random.default_rng(seed).multinomial(len(base), np.full(len(base), 1 / len(base)), size=draws)
+    weights = weights / len(base)
+    bases = weights @ base
+    usable = np.flatnonzero(bases > chance)  # else there is no way to fall
+    means = [weights @ curve.T for curve in curves]  # [draw, dose]
+    return np.array([[half_dose(doses, mean[k], bases[k], chance) for mean in means] for k in usable])
+
+
+def _dose(found: Float[np.ndarray, " draw"], value: float, level: float, largest: float) -> Dose:
+    check_level(level)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")  # infinite values stay so
+    return Dose(float(value), float(low), float(high), largest)

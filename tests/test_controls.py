@@ -1,0 +1,113 @@
+"""Controls: as many other heads, where they should be, and drawn fairly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corelib.controls import LayerMatchedDoses, band, layer_matched, lowest, next_ranked, norm_matched, random_sets
+from corelib.errors import BadInput
+from corelib.heads import Head, HeadSet, cut
+
+LAYERS, HEADS = 4, 6
+ORDERS = st.permutations(list(HeadSet.all(LAYERS, HEADS)))
+
+
+def per_layer(heads: HeadSet) -> Counter:
+    return Counter(head.layer for head in heads)
+
+
+@given(ORDERS, st.integers(1, 12))
+def test_bands_cut_the_ranking_without_overlap(order, count):
+    fraction = count / len(order)
+    top, after, bottom = HeadSet(order[:count]), next_ranked(order, fraction), lowest(order, fraction)
+    assert len(top) == len(after) == len(bottom) == count and not top & after and not top & bottom
+    assert band(order, 0, fraction) == top and band(order, 0, 1) == HeadSet(order)
+    assert set(bottom) == set(order[-count:])
+
+
+@given(ORDERS, st.integers(1, 12), st.integers(0, 9))
+@settings(max_examples=40)
+def test_draws_are_as_many_other_heads(order, count, seed):
+    tested = HeadSet(order[:count])
+    for one in random_sets(tested, LAYERS, HEADS, draws=5, seed=seed):
+        assert len(one) == count and not one & tested
+    assert random_sets(tested, LAYERS, HEADS, draws=5, seed=seed) == random_sets(
+        tested, LAYERS, HEADS, draws=5, seed=seed
+    )
+    if max(per_layer(tested).values()) <= HEADS // 2:
+        for one in layer_matched(tested, LAYERS, HEADS, draws=5, seed=seed):
+            assert per_layer(one) == per_layer(tested) and not one & tested
+    else:
+        with pytest.raises(BadInput, match="no disjoint control"):
+            layer_matched(tested, LAYERS, HEADS, draws=5, seed=seed)
+
+
+def test_few_sets_are_listed_and_many_are_drawn_fairly():
+    tested = HeadSet("L0H0 L2H1 L2H2")
+    every = layer_matched(tested, LAYERS, HEADS, draws=5 * 6)
+    assert len(every) == len(set(every)) == 5 * 6  # one of five others in layer 0, two of four in layer 2
+    drawn = Counter(head for one in layer_matched(tested, LAYERS, HEADS, draws=29, seed=3) for head in one)
+    assert sum(drawn.values()) == 29 * 3
+    often = Counter(
+        head for seed in range(100) for one in layer_matched(tested, LAYERS, HEADS, draws=29, seed=seed) for head in one
+    )
+    for head, times in often.items():
+        assert times / 2900 == pytest.approx(1 / 5 if head.layer == 0 else 2 / 4, abs=0.05)
+
+
+@given(ORDERS, st.integers(0, 9))
+@settings(max_examples=40)
+def test_doses_nest_but_for_heads_that_are_tested(order, seed):
+    doses, before = LayerMatchedDoses.draw(order, LAYERS, HEADS, seed), HeadSet()
+    for count in range(1, len(order) + 1):
+        tested, control = HeadSet(order[:count]), doses.at(count)
+        possible = max(per_layer(tested).values()) <= HEADS // 2
+        assert (control is not None) == possible
+        if not possible:
+            break
+        assert per_layer(control) == per_layer(tested) and not control & tested
+        assert set(before) - set(tested) <= set(control)
+        before = control
+
+
+def test_one_dose_is_a_uniform_draw():
+    order = [Head(0, 3), Head(0, 1), Head(1, 0)]
+    drawn = Counter(str(LayerMatchedDoses.draw(order, 2, 4, seed).at(2)) for seed in range(300))
+    assert set(drawn) == {"L0H0 L0H2"}
+    one = Counter(str(LayerMatchedDoses.draw(order, 2, 4, seed).at(1)) for seed in range(600))
+    assert set(one) == {"L0H0", "L0H1", "L0H2"} and min(one.values()) > 150
+
+
+def test_norms_are_matched():
+    norms = np.arange(LAYERS * HEADS, dtype=float).reshape(LAYERS, HEADS)
+    tested = HeadSet("L3H5 L0H0")
+    for one in norm_matched(tested, norms, draws=20, near=2):
+        quiet, loud = sorted(norms[head.layer, head.index] for head in one)
+        assert quiet in (1, 2) and loud in (21, 22) and not one & tested
+    alone = norm_matched(tested, norms, draws=1, near=1)
+    assert alone == [HeadSet("L0H1 L3H4")]
+    for table, says in (([1.0, 2.0], "table"), ([[np.nan, 1.0]], "finite")):
+        with pytest.raises(BadInput, match=says):
+            norm_matched(HeadSet("L0H0"), table, draws=1)
+
+
+def test_what_cannot_be_is_refused():
+    order = list(HeadSet.all(2, 2))
+    for call in (
+        lambda: random_sets(HeadSet(), 2, 2, draws=1),
+        lambda: layer_matched(HeadSet(), 2, 2, draws=1),
+        lambda: random_sets(HeadSet("L5H0"), 2, 2, draws=1),
+        lambda: random_sets(HeadSet(order[:3]), 2, 2, draws=1),
+        lambda: next_ranked(order, 0.75),
+        lambda: lowest(order, 0.75),
+        lambda: band(order, 0.5, 0.5),
+        lambda: band(order, 0, 2),
+    ):
+        with pytest.raises(BadInput):
+            call()
+    assert cut(0.75, 4) == 3
