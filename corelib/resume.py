@@ -1,0 +1,187 @@
+"""Go on with a forward pass from a layer: what an ablation costs is only what comes after it.
+
+Below the first ablated layer nothing changes, and neither does what the vision tower says. So one plain pass is kept,
+layer by layer, and each set of heads starts where its first head is:
+
+    kept = trace(vlm, encoded)
+    found = resume(kept, [HeadSet("L3H0"), HeadSet("L3H1 L5H2")])     # found.correct: [set, sample]
+
+In the first layer of a set even the attention is known: what its heads wrote is taken away. From there on all layers
+run, for many sets in one batch; what a model adds between layers (Qwen's deep stack of visual features) is added again.
+In the last layer only the rows that predict the answer go on. The numbers are those of whole passes under `ablate`, but
+for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from corelib.attention import AttentionCall, Inner, attention_modules, running
+from corelib.encoded import Encoded
+from corelib.errors import BadInput, UnsupportedArchitecture
+from corelib.heads import HeadSet
+from corelib.intervene import ablate
+from corelib.record import row_index
+from corelib.vlm import VLM
+
+PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How samples were answered under each set of heads."""
+
+    correct: Bool[Tensor, "set sample"]
+    logprob: Float[Tensor, "set sample"]  # mean log-probability of the answer's tokens, in nats
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One plain forward pass over a batch, kept layer by layer. The stream of a layer is the residual stream after its
+    attention was added, before its feed-forward part."""
+
+    vlm: VLM
+    layers: list[nn.Module]  # the decoder's
+    norm: nn.Module  # after the last of them
+    stream: list[Float[Tensor, "batch position width"]]
+    added: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
+    outputs: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
+    arguments: list[dict]  # what else the attention is given
+    rows: Int[Tensor, "batch row"]  # that predict the answer
+    real: Bool[Tensor, "batch row"]  # which of them are
+    targets: Int[Tensor, "batch row"]  # what they should predict
+
+
+@torch.no_grad()
+def trace(vlm: VLM, encoded: Encoded) -> Trace:
+    """Run the model once, and keep what `resume` needs."""
+    layers, norm = _decoder(vlm.model)
+    entering, leaving, attended, arguments, outputs = ([] for _ in range(5))
+
+    def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
+        outputs.append(inner(call))
+        return outputs[-1]
+
+    def first(given: tuple, options: dict) -> Tensor:
+        return given[0] if given else options["hidden_states"]
+
+    def enters(module, given, options):
+        entering.append(first(given, options))
+
+    def attends(module, given, options, out):
+        arguments.append({key: value for key, value in options.items() if key != "hidden_states"})
+        attended.append(out[0])
+
+    def leaves(module, given, out):
+        leaving.append(out[0] if isinstance(out, tuple) else out)
+
+    handles = [layer.register_forward_pre_hook(enters, with_kwargs=True) for layer in layers]
+    handles += [layer.self_attn.register_forward_hook(attends, with_kwargs=True) for layer in layers]
+    handles += [layer.register_forward_hook(leaves) for layer in layers]
+    handles.append(norm.register_forward_pre_hook(enters, with_kwargs=True))
+    try:
+        with running(vlm.model, program):
+            vlm.model(**encoded.inputs, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    stream = [before + part for before, part in zip(entering[:-1], attended, strict=True)]
+    if not torch.allclose(_feed_forward(layers[0], stream[0]), leaving[0], atol=1e-5, rtol=1e-4):
+        raise UnsupportedArchitecture(
+            f"{type(layers[0]).__name__} does more than add attention and a feed-forward part"
+        )
+    added = [None if torch.equal(now, out) else now - out for now, out in zip(entering[1:], leaving, strict=True)]
+    rows, real = row_index(encoded.rows("answer"))
+    targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
+    return Trace(vlm, layers, norm, stream, added, outputs, arguments, rows, real, targets)
+
+
+@torch.no_grad()
+def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int = 256) -> Outcomes:
+    """How the traced samples are answered with the outputs of each set of heads at zero; the empty set is the plain
+    model. About `batch` sequences run at once."""
+    if not sets:
+        raise BadInput("no set of heads: give at least one (the empty set is the plain model)")
+    for one in sets:
+        one.check(kept.vlm.layers, kept.vlm.heads)
+    samples = len(kept.rows)
+    at_once = max(1, batch // samples)
+    starts = [min((head.layer for head in one), default=len(kept.layers)) for one in sets]
+    correct, logprob = torch.zeros(len(sets), samples, dtype=torch.bool), torch.zeros(len(sets), samples)
+    for start in sorted(set(starts)):
+        mine = [number for number, layer in enumerate(starts) if layer == start]
+        for k in range(0, len(mine), at_once):
+            part = mine[k : k + at_once]
+            correct[part], logprob[part] = _from(kept, start, [sets[number] for number in part])
+    return Outcomes(correct, logprob)
+
+
+def _from(
+    kept: Trace, start: int, sets: list[HeadSet]
+) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
+    """The outcomes of sets whose first ablated layer is `start`; the sequences of one set stand together."""
+    last, count = len(kept.layers) - 1, len(sets)
+    stream = kept.stream[min(start, last)].repeat(count, 1, 1)
+    if start <= last:
+        stream = stream - _written(kept, start, sets)
+    everyone = [one for one in sets for _ in range(len(kept.rows))]
+    with ablate(kept.vlm.model, everyone):
+        for number in range(start, last):
+            stream = _feed_forward(kept.layers[number], stream)
+            if kept.added[number] is not None:
+                stream = stream + kept.added[number].repeat(count, 1, 1)
+            layer = kept.layers[number + 1]
+            options = {key: _repeat(value, len(kept.rows), count) for key, value in kept.arguments[number + 1].items()}
+            stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
+    rows = kept.rows.repeat(count, 1)[..., None]
+    width = stream.shape[-1]
+    stream = _feed_forward(kept.layers[last], stream.gather(1, rows.expand(-1, -1, width)))
+    if kept.added[last] is not None:
+        stream = stream + kept.added[last].repeat(count, 1, 1).gather(1, rows.expand(-1, -1, width))
+    logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
+    targets, real = kept.targets.repeat(count, 1), kept.real.repeat(count, 1)
+    right = ((logits.argmax(-1) == targets) | ~real).all(1)
+    each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    return right.view(count, -1).cpu(), ((each * real).sum(1) / real.sum(1)).view(count, -1).cpu()
+
+
+def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "sequence position width"]:
+    """What each set's heads of one layer wrote into the residual stream of each sample."""
+    matrix = kept.layers[number].self_attn.o_proj.weight.unflatten(1, (kept.vlm.heads, -1))  # [width, head, dim]
+    ablated = torch.zeros(len(sets), kept.vlm.heads, dtype=matrix.dtype, device=matrix.device)
+    for row, one in enumerate(sets):
+        ablated[row, list(one.by_layer()[number])] = 1
+    some = ablated.any(0).nonzero()[:, 0]
+    each = torch.einsum("bphd,whd->hbpw", kept.outputs[number][:, :, some], matrix[:, some])
+    return torch.einsum("sh,hbpw->sbpw", ablated[:, some], each).flatten(0, 1)
+
+
+def _feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
+    return stream + layer.mlp(layer.post_attention_layernorm(stream))
+
+
+def _repeat(value: object, samples: int, count: int) -> object:
+    """An argument of the attention for `count` copies of the batch."""
+    if isinstance(value, tuple | list):
+        return type(value)(_repeat(one, samples, count) for one in value)
+    if isinstance(value, Tensor) and value.ndim and value.shape[0] == samples > 1:
+        return value.repeat(count, *(1 for _ in value.shape[1:]))
+    return value
+
+
+def _decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
+    """The decoder's layers, and the norm after them."""
+    names = {id(module): name for name, module in model.named_modules()}
+    paths = [names[id(module)].rsplit(".", 1)[0] for module in attention_modules(model)]
+    layers = [model.get_submodule(path) for path in paths]
+    whole = model.get_submodule(paths[0].rsplit(".", 2)[0])
+    if any(not {*PARTS} <= {*dict(layer.named_children())} for layer in layers) or not hasattr(whole, "norm"):
+        raise UnsupportedArchitecture(
+            f"{type(layers[0]).__name__} is not built of {', '.join(sorted(PARTS))}: run whole passes under `ablate`"
+        )
+    return layers, whole.norm

@@ -1,0 +1,56 @@
+"""Going on from a layer gives the numbers of whole passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corelib.errors import BadInput
+from corelib.heads import HeadSet
+from corelib.intervene import ablate
+from corelib.resume import resume, trace
+from corelib.tasks import task
+
+LAYERS = HeadSet((layer, head) for layer in (1, 2, 3) for head in range(8))
+SETS = [
+    HeadSet(),
+    LAYER,
+    HeadSet("L0H3"),
+    HeadSet("L5H0"),
+    HeadSet("L2H1 L2H4 L4H0"),
+    HeadSet("L0H0 L5H7"),
+    HeadSet("L4H1"),
+]
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video", "needle"])
+def test_it_is_a_whole_pass_under_ablate(vlm, domain):
+    encoded = vlm.encode(task(domain).samples("select", 0, 6))
+    found = resume(trace(vlm, encoded), SETS, batch=12)
+    for number, heads in enumerate(SETS):
+        with ablate(vlm.model, heads):
+            whole = vlm.answer(encoded)
+        torch.testing.assert_close(found.logprob[number], whole.logprob, atol=1e-5, rtol=1e-5)
+        assert torch.equal(found.correct[number], whole.correct)
+    assert (found.logprob[1] - found.logprob[0]).abs().max() > 1e-3
+    again = resume(trace(vlm, encoded), SETS, batch=1000)
+    torch.testing.assert_close(again.logprob, found.logprob, atol=1e-5, rtol=1e-5)
+
+
+def test_one_sample_alone(vlm):
+    encoded = vlm.encode(task("scenes").samples("select", 0, 1))
+    found = resume(trace(vlm, encoded), SETS)
+    for number, heads in enumerate(SETS):
+        with ablate(vlm.model, heads):
+            torch.testing.assert_close(found.logprob[number], vlm.answer(encoded).logprob, atol=1e-5, rtol=1e-5)
+
+
+def test_bad_sets_are_refused_and_the_model_is_as_before(vlm):
+    encoded = vlm.encode(task("scenes").samples("select", 0, 2))
+    plain = vlm.answer(encoded).logprob
+    kept = trace(vlm, encoded)
+    for sets, says in (([], "no set of heads"), ([HeadSet("L9H0")], "L9H0")):
+        with pytest.raises(BadInput, match=says):
+            resume(kept, sets)
+    assert torch.equal(vlm.answer(encoded).logprob, plain)
+    assert not vlm.model.model.language_model.norm._forward_pre_hooks
