@@ -14,7 +14,7 @@ from corelib.tasks import task
 LAYERS = HeadSet((layer, head) for layer in (1, 2, 3) for head in range(8))
 SETS = [
     HeadSet(),
-    LAYER,
+    LAYERS,
     HeadSet("L0H3"),
     HeadSet("L5H0"),
     HeadSet("L2H1 L2H4 L4H0"),
