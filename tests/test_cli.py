@@ -111,6 +111,31 @@ def test_rank_refuses(tmp_path, changes, top, says):
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
 
+def test_ablate_removes_and_compares(tmp_path):
+    from corelib import atlas
+
+    ranking = atlas.cell("mini-s", "scenes").scores().save(tmp_path / "scores.json")
+    arguments = ("ablate", "--scores", ranking, "--out", tmp_path / "ablation.json", "--samples", 16)
+    done = run(*arguments, "--controls", 4)
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    payload = json.loads((tmp_path / "ablation.json").read_text())
+    assert payload["schema"] == "corelib/ablation/1" and payload["task"]["split"] == "test" and payload["dose"] is None
+    assert len(payload["null"]["layer_matched"]["sets"]) == len(payload["null"]["norm_matched"]["sets"]) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ablation.json", "scores.json"]
+    (tmp_path / "ablation.json").unlink()
+    for more, says in (
+        (("--split", "select"), "ranked on these samples"),
+        (("--top", "5"), "such as 5%"),
+        (("--mode", "zap"), "ablation mode"),
+        (("--domain", "arithmetic"), "domain"),
+        (("--top", "60%"), "not as many others"),
+    ):
+        done = run(*arguments, *more)
+        assert done.returncode == 2 and says in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.json"]
+
+
 def test_ask_answers_and_saves_where_it_looked(tmp_path):
     sample = task("scenes").sample("test", 0, 0)
     sample.images[0].save(tmp_path / "scene.png")

@@ -1,0 +1,99 @@
+"""`corelib ablate`: remove the heads on top of a ranking, and others, and compare."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corelib.cli.rank import percent
+from corelib.cli.show import bar, out
+
+
+def ablate(
+    scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib profile`).")],
+    out_: Annotated[Path, typer.Option("--out", help="The ablation file to write (JSON).")],
+    model: Annotated[str, typer.Option(help="The model of those scores.")] = "mini-s",
+    domain: Annotated[
+        str | None, typer.Option(help="The task to answer. Left out, the one that ranked; another one tests transfer.")
+    ] = None,
+    top: Annotated[str, typer.Option(help="The share of heads to remove.")] = "5%",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="What their output becomes: zero, mean, resample (another sample's); or what they cannot see after "
+            "the pictures: blind (the evidence), unseeing (the pictures)."
+        ),
+    ] = "zero",
+    controls: Annotated[int, typer.Option(help="Random sets for each null, layer-matched first of all.")] = 200,
+    curve: Annotated[bool, typer.Option(help="Also remove 1, 2, 5, … 50 % of the heads: dose curve and D50.")] = False,
+    samples: Annotated[int, typer.Option(help="Test samples.")] = 512,
+    seed: Annotated[int, typer.Option(help="Seed of the samples and of the draws.")] = 0,
+    split: Annotated[str, typer.Option(help="Where to test. Heads are ranked on select.")] = "test",
+    same_samples: Annotated[
+        bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 16,
+) -> None:
+    """Remove the heads on top of a ranking; say what is lost, and what removing *other* heads loses.
+
+    The control that counts is layer-matched: as many other heads in each layer, drawn blindly. The file tells how often
+    such a control does at least as much harm. A run that was stopped goes on where it was.
+    """
+    from corelib.dose import DOSES
+    from corelib.errors import check_known
+    from corelib.experiments.ablation import MODES, ablate_top
+    from corelib.experiments.profiling import profile
+    from corelib.heads import HeadScores
+    from corelib.metrics.catalogue import Metric
+    from corelib.results import check_writable
+    from corelib.tasks import RETRIEVING, SPLITS, UNTAUGHT, task
+    from corelib.vlm import load
+
+    fraction = percent(top)
+    check_known("ablation mode", mode, MODES)
+    check_known("split", split, SPLITS)
+    ranking = HeadScores.load(scores)
+    name = check_known("domain", domain or ranking.task["domain"], (*RETRIEVING, *UNTAUGHT))
+    check_writable(out_)
+    vlm, work, partial = load(model), task(name), out_.with_name(f".{out_.name}.partial")
+    with bar(f"{vlm.name} · {name}") as progress:
+        found = ablate_top(
+            vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,
+            norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=64).scores,
+            split=split, seed=seed, samples=samples, batch=batch, same_samples=same_samples, store=partial,
+            progress=progress,
+        )  # fmt: skip
+    found.save(out_)
+    shutil.rmtree(partial)
+    if out.is_terminal:
+        _show(found)
+
+
+def _show(found) -> None:
+    from rich.table import Table
+
+    where = f"{found.model['name']} on {found.task['domain']}/{found.task['split']}, {found.task['samples']} samples"
+    table = Table(
+        "removed", "heads", "accuracy", "lost, 95 % interval", title=f"{where}: {found.mode}", title_justify="left"
+    )
+    table.add_row("nothing", "0", f"{found.base['accuracy']:.3f}", "")
+    for name, part in found.conditions.items():
+        loss = part["loss"]["accuracy"]
+        interval = f"{loss['value']:+.3f} [{loss['low']:+.3f}, {loss['high']:+.3f}]"
+        table.add_row(name, str(len(part["heads"])), f"{part['accuracy']:.3f}", interval)
+    out.print(table)
+    for name, null in found.null.items():
+        often = found.percentile[name]["accuracy"]
+        mean = sum(null["accuracy"]) / len(null["accuracy"])
+        out.print(
+            f"{name.replace('_', '-')}: {len(null['accuracy'])} sets, mean accuracy {mean:.3f}; "
+            f"at least as much harm as the top: {often:.1%}",
+            highlight=False,
+        )
+    if found.dose:
+        for name, dose in found.dose["d50"].items():
+            value = "not reached" if dose["value"] is None else f"{dose['value']:.1%}"
+            out.print(f"D50, {name.replace('_', '-')}: {value}", highlight=False)

@@ -1,0 +1,118 @@
+"""Ablation: losses are paired, controls are others, and what ranked the heads does not test them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from corelib import atlas
+from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.experiments.ablation import Ablation, ablate_top, outcomes
+from corelib.heads import HeadSet
+from corelib.intervene import ablate, blind
+from corelib.outputs import exchanged, head_outputs
+from corelib.stats import exceedance
+from corelib.tasks import task
+
+SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]
+FEW = {"samples": 8, "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def scores():
+    return atlas.cell("mini-s", "scenes").scores()
+
+
+@pytest.fixture(scope="module")
+def found(vlm, scores):
+    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "batch": 6}
+    norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").scores
+    return ablate_top(vlm, task("scenes"), scores, norms=norms, **options)
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean", "resample", "blind", "unseeing"])
+def test_outcomes_are_those_of_whole_passes(vlm, mode):
+    work = task("scenes")
+    got = outcomes(vlm, work, SETS, mode=mode, **FEW)
+    assert got.correct.shape == got.logprob.shape == (3, 8)
+    for start in (0, 4):
+        encoded = vlm.encode([work.sample("test", 0, index) for index in range(start, start + 4)])
+        plain = vlm.answer(encoded).logprob
+        np.testing.assert_allclose(got.logprob[0, start : start + 4], plain, atol=1e-4)
+        if mode == "mean":
+            continue  # its means are tested in test_intervene.py
+        with torch.no_grad(), head_outputs(vlm.model) as kept:
+            vlm.model(**encoded.inputs, use_cache=False)
+        program = {
+            "zero": lambda: ablate(vlm.model, SETS[1]),
+            "resample": lambda kept=kept: ablate(vlm.model, SETS[1], instead=exchanged(kept)),
+            "blind": lambda e=encoded: blind(vlm.model, e.evidence, e.after_image, SETS[1]),
+            "unseeing": lambda e=encoded: blind(vlm.model, e.visual, e.after_image, SETS[1]),
+        }[mode]
+        with program():
+            np.testing.assert_allclose(got.logprob[1, start : start + 4], vlm.answer(encoded).logprob, atol=1e-4)
+    assert np.abs(got.logprob[1] - got.logprob[0]).max() > 1e-3
+
+
+def test_a_stopped_run_goes_on(vlm, tmp_path):
+    work = task("scenes")
+    outcomes(vlm, work, SETS, store=tmp_path / "run", samples=4, batch=4)
+    steps = []
+    again = outcomes(vlm, work, SETS, store=tmp_path / "run", progress=lambda done, _: steps.append(done), **FEW)
+    assert steps == [4, 8]
+    np.testing.assert_allclose(again.logprob, outcomes(vlm, work, SETS, **FEW).logprob, atol=1e-5)
+    with pytest.raises(BadResults, match="other settings"):
+        outcomes(vlm, work, SETS[:2], store=tmp_path / "run", **FEW)
+
+
+def test_the_result_holds_together(found, scores, tmp_path):
+    core = scores.top()
+    assert found.conditions["core"]["heads"] == core.to_json()
+    assert not {*found.conditions["next"]["heads"], *found.conditions["lowest"]["heads"]} & {*core.to_json()}
+    for name in ("core", "next", "lowest"):
+        part = found.conditions[name]
+        loss = part["loss"]["accuracy"]
+        assert loss["value"] == pytest.approx(found.base["accuracy"] - part["accuracy"])
+        assert loss["low"] <= loss["value"] <= loss["high"] and part["low"] <= part["accuracy"] <= part["high"]
+    assert set(found.null) == {"layer_matched", "random", "norm_matched"} == set(found.percentile)
+    for name, null in found.null.items():
+        assert len(null["sets"]) == len(null["accuracy"]) == len(null["logprob"]) == 5
+        assert all(not {*one} & {*core.to_json()} for one in null["sets"])
+        losses = [found.base["logprob"] - one for one in null["logprob"]]
+        lost = found.conditions["core"]["loss"]["logprob"]["value"]
+        assert found.percentile[name]["logprob"] == exceedance(lost, losses)
+    assert found.dose["accuracy"]["core"][0] == found.conditions["core"]["accuracy"]
+    assert set(found.dose["d50"]) >= {"core", "reverse"} and len(found.dose["layer_matched"]) == 3
+    assert all(curve[-1] is None for curve in found.dose["layer_matched"])  # half of all heads: no disjoint control
+    assert Ablation.load(found.save(tmp_path / "a.json")) == found
+    payload = json.loads((tmp_path / "a.json").read_text())
+    assert payload["schema"] == "corelib/ablation/1"
+    (tmp_path / "a.json").write_text(json.dumps({**payload, "schema": "corelib/ablation/9"}))
+    with pytest.raises(BadResults, match="has schema"):
+        Ablation.load(tmp_path / "a.json")
+
+
+def test_the_same_samples_may_not_rank_and_test(vlm, scores):
+    few = {"draws": 2, "samples": 4, "batch": 4}
+    with pytest.raises(BadInput, match="ranked on these samples"):
+        ablate_top(vlm, task("scenes"), scores, split="select", **few)
+    meant = ablate_top(vlm, task("scenes"), scores, split="select", same_samples=True, **few)
+    assert meant.task["split"] == "select" and meant.dose is None
+
+
+def test_bad_input(vlm, scores):
+    stranger = replace(scores, model={**scores.model, "sha256": "0" * 64})
+    for changes, says in (
+        ({"scores": stranger}, "profile this model first"),
+        ({"samples": 1}, "samples and batch"),
+        ({"fraction": 0.9}, "not as many others"),
+        ({"fraction": 0.4}, "no disjoint control"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            ablate_top(vlm, task("scenes"), **{"scores": scores, "draws": 2, **FEW, **changes})
+    with pytest.raises(UnknownName, match="ablation mode"):
+        outcomes(vlm, task("scenes"), SETS, mode="zap", **FEW)
