@@ -21,7 +21,7 @@ from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
 from corelib.errors import BadInput
-from corelib.stats import check_level
+from corelib.stats import bootstrap_interval
 
 DOSES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)  # shares of all heads
 
@@ -62,8 +62,6 @@ def half_dose(doses: Sequence[float], accuracy: Sequence[float], base: float, ch
     below = np.flatnonzero(fit <= half + 1e-12)
     if not len(below):
         return math.inf
-    if below[0] == 0:
-        return 0.0  # the fit falls at once
     before, after = fit[below[0] - 1], fit[below[0]]
     return float(np.interp(half, [after, before], [place[below[0]], place[below[0] - 1]]))
 
@@ -73,15 +71,11 @@ def d50(
     correct: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    *,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
+    **bootstrap,
 ) -> Dose:
-    """D50 with a bootstrap interval over samples. `correct` is 0 or 1 a sample, or a share if it is a mean over draws
-    of a control."""
-    found = _resampled(doses, [correct], base, chance, draws, seed)[:, 0]
-    return _dose(found, half_dose(doses, np.mean(correct, 1), np.mean(base), chance), level, max(doses))
+    """D50 with its interval; `bootstrap` takes `level`, `draws` and `seed` of `stats.bootstrap_interval`. `correct` is 0
+    or 1 a sample, or a share if it is a mean over draws of a control."""
+    return _inverted(lambda dose: 1 / dose, doses, [correct], base, chance, bootstrap)
 
 
 def d50_ratio(
@@ -90,10 +84,7 @@ def d50_ratio(
     two: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    *,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
+    **bootstrap,
 ) -> Dose:
     """D50 of one order over D50 of another, on the same samples: below 1 if fewer heads of the first do the harm.
 
@@ -101,30 +92,27 @@ def d50_ratio(
     the first's is not reached, the ratio is infinite.
     """
     largest = max(doses)
-    pairs = _resampled(doses, [one, two], base, chance, draws, seed)
-    mine, other = (half_dose(doses, np.mean(curve, 1), np.mean(base), chance) for curve in (one, two))
-    ratios = pairs[:, 0] / np.minimum(pairs[:, 1], largest)
-    return _dose(ratios, mine / min(other, largest), level, largest)
+    return _inverted(lambda mine, other: min(other, largest) / mine, doses, [one, two], base, chance, bootstrap)
 
 
-def _resampled(doses, curves, base, chance, draws, seed) -> Float[np.ndarray, "draw curve"]:
-    base = np.asarray(base, dtype=float)
-    curves = [np.asarray(curve, dtype=float) for curve in curves]
+def _inverted(inverse, doses, curves, base, chance, bootstrap) -> Dose:
+    """One over `inverse(D50 of each curve)`. Intervals are taken of the inverse: there, what is not reached is 0."""
+    base, curves = np.asarray(base, dtype=float), [np.asarray(curve, dtype=float) for curve in curves]
     for curve in curves:
         if curve.shape != (len(doses), len(base)) or not np.isfinite(curve).all():
             raise BadInput(
-                f"outcomes of shape {curve.shape} for {len(doses)} doses and {len(base)} samples: give finite "
-                "numbers [dose, sample]"
+                f"outcomes of shape {curve.shape} for {len(doses)} doses and {len(base)} samples: give finite numbers "
+                "[dose, sample]"
             )
-    weights = np.random.default_rng(seed).multinomial(len(base), np.full(len(base), 1 / len(base)), size=draws)
-    weights = weights / len(base)
-    bases = weights @ base
-    usable = np.flatnonzero(bases > chance)  # else there is no way to fall
-    means = [weights @ curve.T for curve in curves]  # [draw, dose]
-    return np.array([[half_dose(doses, mean[k], bases[k], chance) for mean in means] for k in usable])
 
+    def of(means: Float[np.ndarray, " number"]) -> float:
+        parts = np.split(means[1:], len(curves))
+        return inverse(*(half_dose(doses, part, means[0], chance) for part in parts))
 
-def _dose(found: Float[np.ndarray, " draw"], value: float, level: float, largest: float) -> Dose:
-    check_level(level)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")  # infinite values stay so
-    return Dose(float(value), float(low), float(high), largest)
+    def drawn(means: Float[np.ndarray, " number"]) -> float:
+        return of(means) if means[0] > chance else 0.0  # a draw from which there is no way to fall
+
+    values = np.column_stack([base, *(row for curve in curves for row in curve)])  # [sample, number]
+    low, high = bootstrap_interval(values, statistic=drawn, **bootstrap)
+    ends = (1 / end if end > 0 else math.inf for end in (of(values.mean(0)), high, low))
+    return Dose(*map(float, ends), largest=max(doses))

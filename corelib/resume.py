@@ -27,7 +27,7 @@ from corelib.errors import BadInput, UnsupportedArchitecture
 from corelib.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.record import row_index
-from corelib.vlm import VLM
+from corelib.vlm import VLM, judge
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
 
@@ -67,11 +67,8 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
         outputs.append(inner(call))
         return outputs[-1]
 
-    def first(given: tuple, options: dict) -> Tensor:
-        return given[0] if given else options["hidden_states"]
-
     def enters(module, given, options):
-        entering.append(first(given, options))
+        entering.append(given[0] if given else options["hidden_states"])
 
     def attends(module, given, options, out):
         arguments.append({key: value for key, value in options.items() if key != "hidden_states"})
@@ -139,15 +136,13 @@ def _from(
             options = {key: _repeat(value, len(kept.rows), count) for key, value in kept.arguments[number + 1].items()}
             stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
     rows = kept.rows.repeat(count, 1)[..., None]
-    width = stream.shape[-1]
-    stream = _feed_forward(kept.layers[last], stream.gather(1, rows.expand(-1, -1, width)))
+    rows = rows.expand(-1, -1, stream.shape[-1])
+    stream = _feed_forward(kept.layers[last], stream.gather(1, rows))
     if kept.added[last] is not None:
-        stream = stream + kept.added[last].repeat(count, 1, 1).gather(1, rows.expand(-1, -1, width))
+        stream = stream + kept.added[last].repeat(count, 1, 1).gather(1, rows)
     logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
-    targets, real = kept.targets.repeat(count, 1), kept.real.repeat(count, 1)
-    right = ((logits.argmax(-1) == targets) | ~real).all(1)
-    each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    return right.view(count, -1).cpu(), ((each * real).sum(1) / real.sum(1)).view(count, -1).cpu()
+    correct, logprob = judge(logits, kept.targets.repeat(count, 1), kept.real.repeat(count, 1))
+    return correct.view(count, -1).cpu(), logprob.view(count, -1).cpu()
 
 
 def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "sequence position width"]:
@@ -180,7 +175,7 @@ def _decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
     paths = [names[id(module)].rsplit(".", 1)[0] for module in attention_modules(model)]
     layers = [model.get_submodule(path) for path in paths]
     whole = model.get_submodule(paths[0].rsplit(".", 2)[0])
-    if any(not {*PARTS} <= {*dict(layer.named_children())} for layer in layers) or not hasattr(whole, "norm"):
+    if any(not PARTS <= dict(layer.named_children()).keys() for layer in layers) or not hasattr(whole, "norm"):
         raise UnsupportedArchitecture(
             f"{type(layers[0]).__name__} is not built of {', '.join(sorted(PARTS))}: run whole passes under `ablate`"
         )

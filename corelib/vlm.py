@@ -47,6 +47,15 @@ class Answers:
     produced: Bool[Tensor, "batch token"]  # answer rows whose most likely next token is the right one
 
 
+def judge(
+    logits: Float[Tensor, "batch row word"], targets: Int[Tensor, "batch row"], rows: Bool[Tensor, "batch row"]
+) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Of the marked rows: is every target the most likely word, and what is their mean log-probability?"""
+    correct = ((logits.argmax(-1) == targets) | ~rows).all(1)
+    each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    return correct, (each * rows).sum(1) / rows.sum(1)
+
+
 @dataclass(frozen=True)
 class VLM:
     """A multimodal LLM, its family adapter, and the checksum of its weights."""
@@ -102,9 +111,7 @@ class VLM:
         rows, targets = encoded.rows("answer")[:, :-1], encoded.tokens[:, 1:]
         guesses = logits.argmax(-1)
         produced = nn.functional.pad((guesses == targets) & rows, (0, 1))
-        correct = produced.sum(1) == rows.sum(1)
-        each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-        logprob = (each * rows).sum(1) / rows.sum(1)
+        correct, logprob = judge(logits, targets, rows)
         given = tuple(self.text(guess[row]) for guess, row in zip(guesses, rows, strict=True))
         return Answers(correct, logprob, given, produced)
 
