@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -22,6 +21,7 @@ from corelib.plots.style import (
     SOFT,
     TASK_COLOURS,
     as_table,
+    colour_bar,
     ink_on,
     sheet,
     styled,
@@ -74,9 +74,7 @@ def head_scatter(
     panel.set(xlabel=f"RAM: {names[0]}", ylabel=f"RAM: {names[1]}")
     panel.grid(color=LINE, linewidth=0.7)
     panel.set_axisbelow(True)
-    bar = figure.colorbar(ScalarMappable(scale, DEPTH), ax=panel, shrink=0.9, aspect=26, pad=0.02)
-    bar.set_label("layer")
-    bar.outline.set_visible(False)
+    colour_bar(figure, panel, scale, DEPTH, "layer", shrink=0.9, aspect=26)
     title(figure, heading)
     return figure
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from corelib.heads import HeadScores, HeadSet
-from corelib.plots.style import BALANCE, EVIDENCE, HEAT, INK, as_table, ink_on, sheet, styled, title
+from corelib.plots.style import BALANCE, EVIDENCE, HEAT, INK, as_table, colour_bar, ink_on, sheet, styled, title
 
 
 def _scale(low: float, high: float) -> tuple[Normalize, Colormap]:
@@ -26,9 +25,7 @@ def _scale(low: float, high: float) -> tuple[Normalize, Colormap]:
 def _bar(
     figure: Figure, axes: Axes | Sequence[Axes], scale: Normalize, colours: Colormap, label: str, chance: float | None
 ) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.9, aspect=22, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    bar = colour_bar(figure, axes, scale, colours, label, shrink=0.9, aspect=22)
     if chance is not None and scale.vmin <= chance <= scale.vmax:
         bar.ax.axhline(chance, color=INK, linewidth=1.2)
         beside = bar.ax.get_yaxis_transform()

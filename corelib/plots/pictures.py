@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from corelib.errors import BadInput
-from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, sheet, styled, title
+from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
 from corelib.regions import Grid, box_of_token
 from corelib.tasks.sample import Box, Sample
 
@@ -196,9 +195,7 @@ def draw_attention(
         for axes, name in zip(rows[0], _names(images, video), strict=True):
             axes.set_title(name, fontsize=11, color=SOFT)
     every = [axes for row in rows for axes in row]
-    bar = figure.colorbar(ScalarMappable(scale, _key()), ax=every, shrink=0.8 / len(rows) ** 0.5, aspect=24, pad=0.02)
-    bar.set_label("attention on a token")
-    bar.outline.set_visible(False)
+    colour_bar(figure, every, scale, _key(), "attention on a token", shrink=0.8 / len(rows) ** 0.5, aspect=24)
     if boxes:
         _legend(figure, ["evidence"])
     title(figure, heading)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
-from corelib.plots.style import EVIDENCE, HEAT, LINE, MUTED, bare, ink_on, sheet, styled, title
+from corelib.plots.style import EVIDENCE, HEAT, LINE, MUTED, bare, colour_bar, ink_on, sheet, styled, title
 
 KINDS = {  # a kind of token → its colour
     "special": "#c9c3b4",
@@ -77,9 +76,8 @@ def draw_strip(
         chips = [Rectangle((0, 0), 1, 1, facecolor=KINDS[kind], edgecolor=LINE) for kind in present]
         figure.legend(chips, present, loc="outside lower left", ncols=len(chips), handlelength=1.2)
     else:
-        bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=panel, location="bottom", shrink=0.4, aspect=30, pad=0.03)
-        bar.set_label(label, fontsize=10.5)
-        bar.outline.set_visible(False)
+        bar = colour_bar(figure, panel, scale, HEAT, label, location="bottom", shrink=0.4, aspect=30, pad=0.03)
+        bar.ax.xaxis.label.set_fontsize(10.5)
     title(figure, heading)
     return figure
 
@@ -106,9 +104,7 @@ def draw_matrix(attention: object, kinds: Sequence[str], *, heading: str = "") -
     panel.set(xlim=(-0.5 - 1.5 * band, count - 0.5), ylim=(count - 0.5 + 1.5 * band, -0.5))
     panel.set_xlabel("is looked at (key)")
     panel.set_ylabel("looks (query)")
-    bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=panel, shrink=0.8, aspect=26, pad=0.02)
-    bar.set_label("attention")
-    bar.outline.set_visible(False)
+    colour_bar(figure, panel, scale, HEAT, "attention", shrink=0.8, aspect=26)
     present = [kind for kind in KINDS if kind in set(kinds)]
     chips = [Rectangle((0, 0), 1, 1, facecolor=KINDS[kind], edgecolor=LINE) for kind in present]
     figure.legend(chips, present, loc="outside lower left", ncols=len(chips), handlelength=1.2)

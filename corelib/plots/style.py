@@ -9,7 +9,9 @@ from typing import ParamSpec
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 PAPER = "#fbf8f1"  # opaque, so that a figure reads the same on a light and on a dark page
@@ -98,6 +100,14 @@ def bare(axes: Axes) -> Axes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
+
+
+def colour_bar(figure: Figure, axes: object, scale: Normalize, colours: Colormap, label: str, **options) -> Colorbar:
+    """The key to a shade, without a frame, beside some axes; `options` are those of matplotlib's `colorbar`."""
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, **{"pad": 0.02, **options})
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
 
 
 def title(figure: Figure, text: str) -> None:

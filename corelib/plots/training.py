@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -19,6 +18,7 @@ from corelib.plots.style import (
     SPARE,
     TASK_COLOURS,
     as_table,
+    colour_bar,
     sheet,
     styled,
     title,
@@ -137,8 +137,6 @@ def formation_map(
     axes[-1, 0].set_xticks(chosen, [str(steps[k]) for k in chosen])
     figure.supylabel("layer", fontsize=12)
     figure.supxlabel("training step (orange: accuracy)", fontsize=12)
-    bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=list(axes.flat), shrink=0.7, aspect=24, pad=0.03)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
+    colour_bar(figure, list(axes.flat), scale, HEAT, label, shrink=0.7, aspect=24, pad=0.03)
     title(figure, heading)
     return figure
