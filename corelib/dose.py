@@ -73,8 +73,8 @@ def d50(
     chance: float,
     **bootstrap,
 ) -> Dose:
-    """D50 with its interval; `bootstrap` takes `level`, `draws` and `seed` of `stats.bootstrap_interval`. `correct` is 0
-    or 1 a sample, or a share if it is a mean over draws of a control."""
+    """D50 with its interval; `bootstrap` takes `level`, `draws` and `seed` of `stats.bootstrap_interval`. `correct` is
+    0 or 1 a sample, or a share if it is a mean over draws of a control."""
     return _inverted(lambda dose: 1 / dose, doses, [correct], base, chance, bootstrap)
 
 

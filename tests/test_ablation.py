@@ -11,7 +11,8 @@ import torch
 
 from corelib import atlas
 from corelib.errors import BadInput, BadResults, UnknownName
-from corelib.experiments.ablation import Ablation, ablate_top, outcomes
+from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.answering import outcomes
 from corelib.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs
@@ -55,7 +56,7 @@ def test_outcomes_are_those_of_whole_passes(vlm, mode):
         }[mode]
         with program():
             np.testing.assert_allclose(got.logprob[1, start : start + 4], vlm.answer(encoded).logprob, atol=1e-4)
-    assert np.abs(got.logprob[1] - got.logprob[0]).max() > 1e-3
+    assert (got.logprob[1] - got.logprob[0]).abs().max() > 1e-3
 
 
 def test_a_stopped_run_goes_on(vlm, tmp_path):
@@ -109,6 +110,7 @@ def test_bad_input(vlm, scores):
     for changes, says in (
         ({"scores": stranger}, "profile this model first"),
         ({"samples": 1}, "samples and batch"),
+        ({"draws": 0}, "one draw or more"),
         ({"fraction": 0.9}, "not as many others"),
         ({"fraction": 0.4}, "no disjoint control"),
     ):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.rank import percent
+from corelib.cli.options import percent
 from corelib.cli.show import bar, out
 
 
@@ -44,7 +44,8 @@ def ablate(
     """
     from corelib.dose import DOSES
     from corelib.errors import check_known
-    from corelib.experiments.ablation import MODES, ablate_top
+    from corelib.experiments.ablation import ablate_top
+    from corelib.experiments.answering import MODES
     from corelib.experiments.profiling import profile
     from corelib.heads import HeadScores
     from corelib.metrics.catalogue import Metric

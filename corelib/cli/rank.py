@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from corelib.cli.options import percent
 from corelib.cli.show import heads_table, out
-from corelib.errors import BadInput
-
-
-def percent(text: str) -> float:
-    """`5%` → 0.05."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
-    if not found or not 0 < float(found[1]) <= 100:
-        raise BadInput(f"--top {text}: give a percentage above 0 and up to 100, such as 5%")
-    return float(found[1]) / 100
 
 
 def rank(

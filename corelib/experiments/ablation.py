@@ -5,8 +5,7 @@
     found.percentile["accuracy"]            # how often a layer-matched control loses as much
 
 Heads are ranked on one split and removed on another; the same samples for both are refused. All conditions run on the
-same test samples, so that losses are paired. Every batch of samples is stored as soon as all conditions have run on
-it: a stopped run goes on there.
+same test samples (`answering.py`), so that losses are paired.
 """
 
 from __future__ import annotations
@@ -18,133 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
+from torch import Tensor
 
 from corelib import controls
 from corelib.dose import Dose, d50, d50_ratio
-from corelib.encoded import KINDS, Encoded
-from corelib.errors import BadInput, UnsupportedArchitecture, check_known
+from corelib.errors import BadInput
+from corelib.experiments.answering import outcomes
 from corelib.experiments.validity import swap
 from corelib.heads import HeadScores, HeadSet, cut
-from corelib.intervene import ablate, blind
-from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.results import read_fields, software, write_json
-from corelib.resume import resume, trace
+from corelib.resume import Outcomes
 from corelib.stats import bootstrap_interval, exceedance, wilson
-from corelib.store import SampleStore
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
 SCHEMA = "corelib/ablation/1"
-MODES = ("zero", "mean", "resample", "blind", "unseeing")
-REFERENCE = 64  # samples of `select`: what a mean output is a mean of
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """How samples were answered when each of several sets of heads was ablated."""
-
-    correct: Bool[np.ndarray, "set sample"]
-    logprob: Float[np.ndarray, "set sample"]  # nats a token of the answer
-
-
-def outcomes(
-    vlm: VLM,
-    work: Task,
-    sets: Sequence[HeadSet],
-    *,
-    mode: str = "zero",
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 512,
-    batch: int = 16,
-    store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcomes:
-    """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
-
-    `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the
-    split `select`), what they put out for another sample of the batch (`resample`); or, after the pictures, see
-    nothing of the evidence (`blind`) or of the pictures (`unseeing`).
-    """
-    check_known("ablation mode", mode, MODES)
-    if samples < 2 or batch < 2:
-        raise BadInput(f"samples and batch must be 2 or more, got samples={samples}, batch={batch}")
-    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "mode": mode}
-    fingerprint["sets"] = [one.to_json() for one in sets]
-    kept = SampleStore(store, fingerprint) if store is not None else None
-    done = kept.done if kept else set()
-    todo = [index for index in range(samples) if index not in done]
-    under = _program(vlm, work, sets, mode, seed)
-    parts: list[dict[str, torch.Tensor]] = []
-    progress(len(done), samples)
-    for start in range(0, len(todo), batch):
-        indices = todo[start : start + batch]
-        encoded = vlm.encode([work.sample(split, seed, index) for index in indices])
-        correct, logprob = under(encoded)
-        found = {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
-        if kept:
-            kept.add(indices, found)
-        else:
-            parts.append(found)
-        progress(len(done) + start + len(indices), samples)
-    names = ("correct", "logprob")
-    whole = kept.load() if kept else {name: torch.cat([part[name] for part in parts]) for name in names}
-    return Outcomes(*(whole[name][:samples].T.numpy() for name in names))
-
-
-def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int):
-    """A function of an encoded batch: `correct` and `logprob`, [set, sample]."""
-    if mode == "zero":
-
-        def resumed(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
-            try:
-                found = resume(trace(vlm, encoded), sets)
-            except UnsupportedArchitecture:
-                return _one_by_one(vlm, encoded, [ablate(vlm.model, one) for one in sets])
-            return found.correct, found.logprob
-
-        return resumed
-    layers = {head.layer for one in sets for head in one}
-    means = _means(vlm, work, layers, seed) if mode == "mean" else None
-
-    def whole(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
-        if mode in ("blind", "unseeing"):
-            hidden = encoded.evidence if mode == "blind" else encoded.source
-            programs = [blind(vlm.model, hidden, encoded.after_image, one) for one in sets]
-        elif mode == "mean":
-            instead = spread(means, encoded.kinds)
-            programs = [ablate(vlm.model, one, instead=instead) for one in sets]
-        else:
-            with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-                vlm.model(**encoded.inputs, use_cache=False)
-            instead = exchanged(found) if layers else None
-            programs = [ablate(vlm.model, one, instead=instead) for one in sets]
-        return _one_by_one(vlm, encoded, programs)
-
-    return whole
-
-
-def _one_by_one(vlm: VLM, encoded: Encoded, programs: list) -> tuple[torch.Tensor, torch.Tensor]:
-    correct, logprob = [], []
-    for program in programs:
-        with program:
-            answers = vlm.answer(encoded)
-        correct.append(answers.correct)
-        logprob.append(answers.logprob)
-    return torch.stack(correct).cpu(), torch.stack(logprob).cpu()
-
-
-def _means(vlm: VLM, work: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:
-    def recorded():
-        for drawn in work.batches("select", seed, REFERENCE, 16):
-            encoded = vlm.encode(drawn)
-            with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-                vlm.model(**encoded.inputs, use_cache=False)
-            yield found, encoded.kinds
-
-    return mean_outputs(recorded(), len(KINDS)) if layers else {}
 
 
 @dataclass(frozen=True)
@@ -200,6 +89,8 @@ def ablate_top(
     `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders.
     """
     began = time.perf_counter()
+    if draws < 1 or dose_draws < 1:
+        raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
     _check(vlm, scores, split, seed, same_samples)
     order, size = scores.order(), (vlm.layers, vlm.heads)
     core = scores.top(fraction)
@@ -222,7 +113,7 @@ def ablate_top(
     base, chance = _proportion(found.correct[plain], level), _by_chance(vlm, work, split, seed, samples)
     conditions = {name: _condition(found, plain, place[one], one, level, seed) for name, one in named.items()}
     measured = {name: _null(found, [place[one] for one in null], null) for name, null in nulls.items()}
-    plain_logprob = float(found.logprob[plain].mean())
+    plain_logprob = found.logprob[plain].double().mean().item()
     lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
     percentile = {
         name: {
@@ -277,9 +168,9 @@ def _curves(order, size, doses, draws, seed) -> dict[str, list[HeadSet | None]]:
     return curves
 
 
-def _proportion(marks: Bool[np.ndarray, " sample"], level: float) -> dict[str, float]:
+def _proportion(marks: Bool[Tensor, " sample"], level: float) -> dict[str, float]:
     low, high = wilson(int(marks.sum()), len(marks), level)
-    return {"accuracy": float(marks.mean()), "low": low, "high": high}
+    return {"accuracy": marks.double().mean().item(), "low": low, "high": high}
 
 
 def _by_chance(vlm: VLM, work: Task, split: str, seed: int, samples: int) -> float:
@@ -291,7 +182,7 @@ def _by_chance(vlm: VLM, work: Task, split: str, seed: int, samples: int) -> flo
 def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, level: float, seed: int) -> dict:
     loss = {}
     for name in ("correct", "logprob"):
-        values = getattr(found, name).astype(float)
+        values = getattr(found, name).double().numpy()
         paired = values[plain] - values[mine]
         low, high = bootstrap_interval(paired, level=level, seed=seed)
         loss[{"correct": "accuracy"}.get(name, name)] = {
@@ -302,7 +193,7 @@ def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, level: fl
     return {
         "heads": heads.to_json(),
         **_proportion(found.correct[mine], level),
-        "logprob": float(found.logprob[mine].mean()),
+        "logprob": found.logprob[mine].double().mean().item(),
         "loss": loss,
     }
 
@@ -310,16 +201,16 @@ def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, level: fl
 def _null(found: Outcomes, places: list[int], sets: list[HeadSet]) -> dict:
     return {
         "sets": [one.to_json() for one in sets],
-        "accuracy": found.correct[places].mean(1).tolist(),
-        "logprob": found.logprob[places].mean(1, dtype=np.float64).tolist(),
+        "accuracy": found.correct[places].double().mean(1).tolist(),
+        "logprob": found.logprob[places].double().mean(1).tolist(),
     }
 
 
 def _dose_part(found, place, curves, doses, chance, level, seed) -> dict:
     """The dose curves, and the doses at which half of the way to chance is gone."""
-    base = found.correct[place[HeadSet()]].astype(float)
+    base = found.correct[place[HeadSet()]].double().numpy()
     outcome = {
-        name: [None if one is None else found.correct[place[one]].astype(float) for one in curve]
+        name: [None if one is None else found.correct[place[one]].double().numpy() for one in curve]
         for name, curve in curves.items()
     }
     drawn = [curve for name, curve in outcome.items() if name.startswith("layer_matched")]
