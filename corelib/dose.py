@@ -13,7 +13,7 @@ two orders tested on the same samples can be compared by the ratio of their D50s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +71,13 @@ def d50(
     correct: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    **bootstrap,
+    interval: Callable = bootstrap_interval,
 ) -> Dose:
-    """D50 with its interval; `bootstrap` takes `level`, `draws` and `seed` of `stats.bootstrap_interval`. `correct` is
-    0 or 1 a sample, or a share if it is a mean over draws of a control."""
-    return _inverted(lambda dose: 1 / dose, doses, [correct], base, chance, bootstrap)
+    """D50 with its interval. `correct` is 0 or 1 a sample, or a share if it is a mean over draws of a control.
+
+    `interval` is `stats.bootstrap_interval`, or a `partial` of it with another level, or the samples' clusters.
+    """
+    return _inverted(lambda dose: 1 / dose, doses, [correct], base, chance, interval)
 
 
 def d50_ratio(
@@ -84,7 +86,7 @@ def d50_ratio(
     two: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    **bootstrap,
+    interval: Callable = bootstrap_interval,
 ) -> Dose:
     """D50 of one order over D50 of another, on the same samples: below 1 if fewer heads of the first do the harm.
 
@@ -92,10 +94,10 @@ def d50_ratio(
     the first's is not reached, the ratio is infinite.
     """
     largest = max(doses)
-    return _inverted(lambda mine, other: min(other, largest) / mine, doses, [one, two], base, chance, bootstrap)
+    return _inverted(lambda mine, other: min(other, largest) / mine, doses, [one, two], base, chance, interval)
 
 
-def _inverted(inverse, doses, curves, base, chance, bootstrap) -> Dose:
+def _inverted(inverse, doses, curves, base, chance, interval) -> Dose:
     """One over `inverse(D50 of each curve)`. Intervals are taken of the inverse: there, what is not reached is 0."""
     base, curves = np.asarray(base, dtype=float), [np.asarray(curve, dtype=float) for curve in curves]
     for curve in curves:
@@ -113,6 +115,6 @@ def _inverted(inverse, doses, curves, base, chance, bootstrap) -> Dose:
         return of(means) if means[0] > chance else 0.0  # a draw from which there is no way to fall
 
     values = np.column_stack([base, *(row for curve in curves for row in curve)])  # [sample, number]
-    low, high = bootstrap_interval(values, statistic=drawn, **bootstrap)
+    low, high = interval(values, statistic=drawn)
     ends = (1 / end if end > 0 else math.inf for end in (of(values.mean(0)), high, low))
     return Dose(*map(float, ends), largest=max(doses))

@@ -52,9 +52,10 @@ class Trace:
     added: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
     outputs: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
     arguments: list[dict]  # what else the attention is given
-    rows: Int[Tensor, "batch row"]  # that predict the answer
-    real: Bool[Tensor, "batch row"]  # which of them are
-    targets: Int[Tensor, "batch row"]  # what they should predict
+    sequence: Int[Tensor, " sample"]  # of the batch, that a sample is in
+    rows: Int[Tensor, "sample row"]  # its positions that predict the answer
+    real: Bool[Tensor, "sample row"]  # which of them are
+    targets: Int[Tensor, "sample row"]  # what they should predict
 
 
 @torch.no_grad()
@@ -95,7 +96,8 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
     added = [None if torch.equal(now, out) else now - out for now, out in zip(entering[1:], leaving, strict=True)]
     rows, real = row_index(encoded.rows("answer"))
     targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
-    return Trace(vlm, layers, norm, stream, added, outputs, arguments, rows, real, targets)
+    sequence = torch.arange(len(rows), device=rows.device)
+    return Trace(vlm, layers, norm, stream, added, outputs, arguments, sequence, rows, real, targets)
 
 
 @torch.no_grad()
@@ -107,7 +109,7 @@ def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int = 256) -> Outcome
     for one in sets:
         one.check(kept.vlm.layers, kept.vlm.heads)
     samples = len(kept.rows)
-    at_once = max(1, batch // samples)
+    at_once = max(1, batch // len(kept.stream[0]))
     starts = [min((head.layer for head in one), default=len(kept.layers)) for one in sets]
     correct, logprob = torch.zeros(len(sets), samples, dtype=torch.bool), torch.zeros(len(sets), samples)
     for start in sorted(set(starts)):
@@ -122,26 +124,26 @@ def _from(
     kept: Trace, start: int, sets: list[HeadSet]
 ) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
     """The outcomes of sets whose first ablated layer is `start`; the sequences of one set stand together."""
-    last, count = len(kept.layers) - 1, len(sets)
+    last, count, sequences = len(kept.layers) - 1, len(sets), len(kept.stream[0])
     stream = kept.stream[min(start, last)].repeat(count, 1, 1)
     if start <= last:
         stream = stream - _written(kept, start, sets)
-    everyone = [one for one in sets for _ in range(len(kept.rows))]
+    everyone = [one for one in sets for _ in range(sequences)]
     with ablate(kept.vlm.model, everyone):
         for number in range(start, last):
             stream = _feed_forward(kept.layers[number], stream)
             if kept.added[number] is not None:
                 stream = stream + kept.added[number].repeat(count, 1, 1)
             layer = kept.layers[number + 1]
-            options = {key: _repeat(value, len(kept.rows), count) for key, value in kept.arguments[number + 1].items()}
+            options = {key: _repeat(value, sequences, count) for key, value in kept.arguments[number + 1].items()}
             stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
-    rows = kept.rows.repeat(count, 1)[..., None]
-    rows = rows.expand(-1, -1, stream.shape[-1])
-    stream = _feed_forward(kept.layers[last], stream.gather(1, rows))
+    stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
+    stream = _feed_forward(kept.layers[last], stream)
     if kept.added[last] is not None:
-        stream = stream + kept.added[last].repeat(count, 1, 1).gather(1, rows)
+        stream = stream + kept.added[last][kept.sequence[:, None], kept.rows]
     logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
-    correct, logprob = judge(logits, kept.targets.repeat(count, 1), kept.real.repeat(count, 1))
+    targets, real = (value.repeat(count, 1) for value in (kept.targets, kept.real))
+    correct, logprob = judge(logits.flatten(0, 1), targets, real)
     return correct.view(count, -1).cpu(), logprob.view(count, -1).cpu()
 
 
@@ -160,11 +162,11 @@ def _feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
     return stream + layer.mlp(layer.post_attention_layernorm(stream))
 
 
-def _repeat(value: object, samples: int, count: int) -> object:
+def _repeat(value: object, sequences: int, count: int) -> object:
     """An argument of the attention for `count` copies of the batch."""
     if isinstance(value, tuple | list):
-        return type(value)(_repeat(one, samples, count) for one in value)
-    if isinstance(value, Tensor) and value.ndim and value.shape[0] == samples > 1:
+        return type(value)(_repeat(one, sequences, count) for one in value)
+    if isinstance(value, Tensor) and value.ndim and value.shape[0] == sequences > 1:
         return value.repeat(count, *(1 for _ in value.shape[1:]))
     return value
 

@@ -32,7 +32,7 @@ class SampleStore:
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self._shards: dict[Path, list[int]] = {}
         try:
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path}: {error.strerror}") from error
         for shard in sorted(self.path.glob("*.safetensors")):

@@ -30,7 +30,7 @@ def scores():
 
 @pytest.fixture(scope="module")
 def found(vlm, scores):
-    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "batch": 6}
+    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "questions": 2, "batch": 6}
     norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").scores
     return ablate_top(vlm, task("scenes"), scores, norms=norms, **options)
 
@@ -57,6 +57,30 @@ def test_outcomes_are_those_of_whole_passes(vlm, mode):
         with program():
             np.testing.assert_allclose(got.logprob[1, start : start + 4], vlm.answer(encoded).logprob, atol=1e-4)
     assert (got.logprob[1] - got.logprob[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video", "needle"])
+def test_several_questions_about_a_picture(vlm, domain):
+    work = task(domain)
+    drawn = [sample for index in range(4) for sample in work.about("test", 0, index, 3)]
+    assert len({sample.question for sample in drawn[:3]}) == 3
+    assert drawn[3].question == work.sample("test", 0, 1).question
+    got = outcomes(vlm, work, SETS, samples=12, questions=3, batch=6)
+    for number, heads in enumerate(SETS):
+        with ablate(vlm.model, heads):
+            whole = vlm.answer(vlm.encode(drawn))
+        np.testing.assert_allclose(got.logprob[number], whole.logprob, atol=2e-5, rtol=1e-5)
+        assert torch.equal(got.correct[number], whole.correct)
+
+
+def test_another_sample_is_another_picture(vlm):
+    work, heads = task("scenes"), SETS[1]
+    got = outcomes(vlm, work, [heads], mode="resample", samples=6, questions=2, batch=2)
+    encoded = vlm.encode([sample for index in range(3) for sample in work.about("test", 0, index, 2)])
+    with torch.no_grad(), head_outputs(vlm.model) as kept:
+        vlm.model(**encoded.inputs, use_cache=False)
+    with ablate(vlm.model, heads, instead=exchanged(kept, [2, 3, 4, 5, 0, 1])):
+        np.testing.assert_allclose(got.logprob[0], vlm.answer(encoded).logprob, atol=1e-5)
 
 
 def test_a_stopped_run_goes_on(vlm, tmp_path):
@@ -89,6 +113,9 @@ def test_the_result_holds_together(found, scores, tmp_path):
     assert found.dose["accuracy"]["core"][0] == found.conditions["core"]["accuracy"]
     assert set(found.dose["d50"]) >= {"core", "reverse"} and len(found.dose["layer_matched"]) == 3
     assert all(curve[-1] is None for curve in found.dose["layer_matched"])  # half of all heads: no disjoint control
+    keeping = found.sufficiency
+    assert keeping["doses"] == found.dose["doses"] and len(keeping["core"]) == 3 and len(keeping["layer_matched"]) == 3
+    assert keeping["none"] < 0.4 and keeping["core"][-1] > keeping["none"]
     assert Ablation.load(found.save(tmp_path / "a.json")) == found
     payload = json.loads((tmp_path / "a.json").read_text())
     assert payload["schema"] == "corelib/ablation/1"
@@ -98,7 +125,7 @@ def test_the_result_holds_together(found, scores, tmp_path):
 
 
 def test_the_same_samples_may_not_rank_and_test(vlm, scores):
-    few = {"draws": 2, "samples": 4, "batch": 4}
+    few = {"draws": 2, "samples": 4, "questions": 1, "batch": 4}
     with pytest.raises(BadInput, match="ranked on these samples"):
         ablate_top(vlm, task("scenes"), scores, split="select", **few)
     meant = ablate_top(vlm, task("scenes"), scores, split="select", same_samples=True, **few)
@@ -110,6 +137,7 @@ def test_bad_input(vlm, scores):
     for changes, says in (
         ({"scores": stranger}, "profile this model first"),
         ({"samples": 1}, "samples and batch"),
+        ({"samples": 6, "questions": 4}, "a multiple of 4"),
         ({"draws": 0}, "one draw or more"),
         ({"fraction": 0.9}, "not as many others"),
         ({"fraction": 0.4}, "no disjoint control"),

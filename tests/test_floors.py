@@ -22,6 +22,7 @@ FLOORS = {
     "intervene": 2,
     "outputs": 2,
     "resume": 2,
+    "prefix": 2,
     "sparse": 2,
     "kv": 2,
     "attention": 2,

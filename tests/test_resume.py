@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from corelib.errors import BadInput
 from corelib.heads import HeadSet
 from corelib.intervene import ablate
+from corelib.prefix import share_prefix
 from corelib.resume import resume, trace
 from corelib.tasks import task
 
@@ -43,6 +46,32 @@ def test_one_sample_alone(vlm):
     for number, heads in enumerate(SETS):
         with ablate(vlm.model, heads):
             torch.testing.assert_close(found.logprob[number], vlm.answer(encoded).logprob, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video", "needle"])
+def test_a_shared_prefix_changes_no_number(vlm, domain):
+    work = task(domain)
+    drawn = [sample for index, count in ((0, 3), (1, 1), (2, 2)) for sample in work.about("select", 0, index, count)]
+    drawn = [drawn[k] for k in (5, 0, 3, 1, 4, 2)]  # in any order
+    encoded = vlm.encode(drawn)
+    kept = trace(vlm, encoded)
+    folded = share_prefix(kept, encoded)
+    assert len(folded.stream[0]) == 3 and folded.sequence.tolist() == [0, 1, 2, 1, 0, 1]
+    one, two = resume(kept, SETS), resume(folded, SETS)
+    torch.testing.assert_close(two.logprob, one.logprob, atol=1e-5, rtol=1e-5)
+    assert torch.equal(two.correct, one.correct)
+
+
+def test_what_has_no_common_prefix_is_not_folded(vlm):
+    encoded = vlm.encode(task("scenes").samples("select", 0, 3))
+    kept = trace(vlm, encoded)
+    assert share_prefix(kept, encoded) is kept
+    with pytest.raises(BadInput, match="trace is of 3 samples"):
+        share_prefix(kept, vlm.encode(task("scenes").samples("select", 0, 2)))
+    first, second = task("needle").samples("select", 0, 2)
+    strangers = vlm.encode([first, replace(second, index=0)])  # two lists under one name
+    with pytest.raises(BadInput, match="do not begin alike"):
+        share_prefix(trace(vlm, strangers), strangers)
 
 
 def test_bad_sets_are_refused_and_the_model_is_as_before(vlm):

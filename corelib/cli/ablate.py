@@ -28,8 +28,11 @@ def ablate(
         ),
     ] = "zero",
     controls: Annotated[int, typer.Option(help="Random sets for each null, layer-matched first of all.")] = 200,
-    curve: Annotated[bool, typer.Option(help="Also remove 1, 2, 5, … 50 % of the heads: dose curve and D50.")] = False,
+    curve: Annotated[
+        bool, typer.Option(help="Also remove 1, 2, 5, … 50 % of the heads (dose curve, D50), and let only so many see.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="Test samples.")] = 512,
+    questions: Annotated[int, typer.Option(help="Questions about each picture; intervals resample pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the samples and of the draws.")] = 0,
     split: Annotated[str, typer.Option(help="Where to test. Heads are ranked on select.")] = "test",
     same_samples: Annotated[
@@ -64,8 +67,8 @@ def ablate(
         found = ablate_top(
             vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,
             norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=64).scores,
-            split=split, seed=seed, samples=samples, batch=batch, same_samples=same_samples, store=partial,
-            progress=progress,
+            split=split, seed=seed, samples=samples, questions=questions, batch=batch, same_samples=same_samples,
+            store=partial, progress=progress,
         )  # fmt: skip
     found.save(out_)
     shutil.rmtree(partial)

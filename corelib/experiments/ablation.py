@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,18 @@ from torch import Tensor
 from corelib import controls
 from corelib.dose import Dose, d50, d50_ratio
 from corelib.errors import BadInput
-from corelib.experiments.answering import outcomes
+from corelib.experiments.answering import clusters, outcomes
 from corelib.experiments.validity import swap
 from corelib.heads import HeadScores, HeadSet, cut
 from corelib.results import read_fields, software, write_json
 from corelib.resume import Outcomes
-from corelib.stats import bootstrap_interval, exceedance, wilson
+from corelib.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
 SCHEMA = "corelib/ablation/1"
-DOSE_DRAWS = 20  # layer-matched orders for a dose curve
+DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
+KEEPING_DRAWS = 5  # and for the curve of what few heads suffice for: there every set is a pass of its own
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Ablation:
     null: dict[str, dict]  # layer_matched, … → sets, and a number a draw: accuracy, logprob
     percentile: dict[str, dict]  # of each null → accuracy, logprob: how often it loses at least as much as core
     dose: dict | None  # doses; the accuracy of each order; D50 of each, and the ratio core to layer-matched
+    sufficiency: dict | None  # doses; accuracy if only the first heads of each order see the pictures
     software: dict
     seconds: float
 
@@ -76,6 +79,7 @@ def ablate_top(
     split: str = "test",
     seed: int = 0,
     samples: int = 512,
+    questions: int = 4,
     batch: int = 16,
     level: float = 0.95,
     same_samples: bool = False,
@@ -84,9 +88,11 @@ def ablate_top(
 ) -> Ablation:
     """The heads on top of `scores` against their controls, on samples that did not rank them.
 
-    `draws` sets are drawn for each null: layer-matched, random, and, with the heads' output `norms` (or a function that
-    measures them), norm-matched.
-    `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders.
+    Of each picture several `questions` are asked, and intervals resample pictures. `draws` sets are drawn for each
+    null: layer-matched, random, and, with the heads' output `norms` (or a function that measures them), norm-matched.
+
+    `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders; and the
+    opposite question, what the first heads suffice for when all *others* do not see the pictures.
     """
     began = time.perf_counter()
     if draws < 1 or dose_draws < 1:
@@ -106,12 +112,17 @@ def ablate_top(
     every = [HeadSet(), *named.values(), *(one for null in nulls.values() for one in null)]
     every += [one for curve in curves.values() for one in curve if one is not None]
     sets = list(dict.fromkeys(every))
-    options = {"mode": mode, "split": split, "seed": seed, "samples": samples, "batch": batch}
-    found = outcomes(vlm, work, sets, store=store, progress=progress, **options)
+    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
+    rooms = {name: None if store is None else Path(store) / name for name in ("removed", "kept")}
+    steps = samples * (2 if doses else 1)
+    found = outcomes(
+        vlm, work, sets, mode=mode, store=rooms["removed"], progress=lambda done, _: progress(done, steps), **options
+    )
     place = {one: number for number, one in enumerate(sets)}
     plain = place[HeadSet()]
-    base, chance = _proportion(found.correct[plain], level), _by_chance(vlm, work, split, seed, samples)
-    conditions = {name: _condition(found, plain, place[one], one, level, seed) for name, one in named.items()}
+    interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
+    base, chance = _proportion(found.correct[plain], interval), _by_chance(vlm, work, split, seed, samples)
+    conditions = {name: _condition(found, plain, place[one], one, interval) for name, one in named.items()}
     measured = {name: _null(found, [place[one] for one in null], null) for name, null in nulls.items()}
     plain_logprob = found.logprob[plain].double().mean().item()
     lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
@@ -122,9 +133,15 @@ def ablate_top(
         }
         for name, null in measured.items()
     }
+    keeping = None
+    if doses:
+        keeping = _sufficiency(
+            vlm, work, curves, doses, store=rooms["kept"],
+            progress=lambda done, _: progress(samples + done, steps), **options,
+        )  # fmt: skip
     return Ablation(
         model=vlm.facts,
-        task={"domain": work.name, "split": split, "seed": seed, "samples": samples},
+        task={"domain": work.name, "split": split, "seed": seed, "samples": samples, "questions": questions},
         ranking={"task": scores.task, "metric": scores.metric, "fraction": fraction},
         mode=mode,
         level=level,
@@ -133,7 +150,8 @@ def ablate_top(
         conditions=conditions,
         null=measured,
         percentile=percentile,
-        dose=_dose_part(found, place, curves, doses, chance, level, seed) if doses else None,
+        dose=_dose_part(found, place, curves, doses, chance, interval) if doses else None,
+        sufficiency=keeping,
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -168,9 +186,10 @@ def _curves(order, size, doses, draws, seed) -> dict[str, list[HeadSet | None]]:
     return curves
 
 
-def _proportion(marks: Bool[Tensor, " sample"], level: float) -> dict[str, float]:
-    low, high = wilson(int(marks.sum()), len(marks), level)
-    return {"accuracy": marks.double().mean().item(), "low": low, "high": high}
+def _proportion(marks: Bool[Tensor, " sample"], interval: Callable) -> dict[str, float]:
+    values = marks.double().numpy()
+    low, high = interval(values)
+    return {"accuracy": float(values.mean()), "low": float(low), "high": float(high)}
 
 
 def _by_chance(vlm: VLM, work: Task, split: str, seed: int, samples: int) -> float:
@@ -179,12 +198,12 @@ def _by_chance(vlm: VLM, work: Task, split: str, seed: int, samples: int) -> flo
     return float(torch.cat(right).float().mean())
 
 
-def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, level: float, seed: int) -> dict:
+def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, interval: Callable) -> dict:
     loss = {}
     for name in ("correct", "logprob"):
         values = getattr(found, name).double().numpy()
         paired = values[plain] - values[mine]
-        low, high = bootstrap_interval(paired, level=level, seed=seed)
+        low, high = interval(paired)
         loss[{"correct": "accuracy"}.get(name, name)] = {
             "value": float(paired.mean()),
             "low": float(low),
@@ -192,7 +211,7 @@ def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, level: fl
         }
     return {
         "heads": heads.to_json(),
-        **_proportion(found.correct[mine], level),
+        **_proportion(found.correct[mine], interval),
         "logprob": found.logprob[mine].double().mean().item(),
         "loss": loss,
     }
@@ -206,7 +225,7 @@ def _null(found: Outcomes, places: list[int], sets: list[HeadSet]) -> dict:
     }
 
 
-def _dose_part(found, place, curves, doses, chance, level, seed) -> dict:
+def _dose_part(found, place, curves, doses, chance, interval) -> dict:
     """The dose curves, and the doses at which half of the way to chance is gone."""
     base = found.correct[place[HeadSet()]].double().numpy()
     outcome = {
@@ -220,15 +239,32 @@ def _dose_part(found, place, curves, doses, chance, level, seed) -> dict:
         "accuracy": {name: [float(marks.mean()) for marks in outcome[name]] for name in ("core", "reverse")},
         "layer_matched": [[None if marks is None else float(marks.mean()) for marks in curve] for curve in drawn],
     }
-    options = {"level": level, "seed": seed}
     curve = {name: np.array(outcome[name]) for name in ("core", "reverse")}
-    table["d50"] = {name: _json(d50(doses, values, base, chance, **options)) for name, values in curve.items()}
+    table["d50"] = {name: _json(d50(doses, values, base, chance, interval)) for name, values in curve.items()}
     if known:  # doses up to the last that has a disjoint control
         control = np.mean([curve[:known] for curve in drawn], axis=0)
-        table["d50"]["layer_matched"] = _json(d50(doses[:known], control, base, chance, **options))
-        ratio = d50_ratio(doses[:known], curve["core"][:known], control, base, chance, **options)
+        table["d50"]["layer_matched"] = _json(d50(doses[:known], control, base, chance, interval))
+        ratio = d50_ratio(doses[:known], curve["core"][:known], control, base, chance, interval)
         table["ratio"] = _json(ratio)
     return table
+
+
+def _sufficiency(vlm, work, curves, doses, **options) -> dict:
+    """Accuracy when, after the pictures, only the first heads of each order see them: `kept` of the core order, and of
+    layer-matched ones; and when none does."""
+    every = HeadSet.all(vlm.layers, vlm.heads)
+    orders = {"core": curves["core"]}
+    for number in range(KEEPING_DRAWS):
+        if (drawn := curves.get(f"layer_matched/{number}")) is not None:
+            orders[f"layer_matched/{number}"] = drawn
+    sets = list(dict.fromkeys([every, *(every - one for order in orders.values() for one in order if one is not None)]))
+    found = outcomes(vlm, work, sets, mode="unseeing", **options)
+    accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
+    table = {
+        name: [None if one is None else accuracy[every - one] for one in order] for name, order in orders.items()
+    }
+    core = table.pop("core")
+    return {"doses": list(doses), "none": accuracy[every], "core": core, "layer_matched": list(table.values())}
 
 
 def _json(dose: Dose) -> dict:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from corelib.encoded import KINDS, Encoded
@@ -18,9 +19,10 @@ from corelib.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
+from corelib.prefix import share_prefix
 from corelib.resume import Outcomes, resume, trace
 from corelib.store import SampleStore
-from corelib.tasks import Task
+from corelib.tasks import Sample, Task
 from corelib.vlm import VLM
 
 MODES = ("zero", "mean", "resample", "blind", "unseeing")
@@ -36,49 +38,89 @@ def outcomes(
     split: str = "test",
     seed: int = 0,
     samples: int = 512,
+    questions: int = 1,
     batch: int = 16,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcomes:
     """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
 
+    Several `questions` about each picture cost little more than one (`prefix.py`), but are not independent: resample
+    `clusters(samples, questions)` for an interval.
+
     `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the
     split `select`), what they put out for another sample of the batch (`resample`); or, after the pictures, see
     nothing of the evidence (`blind`) or of the pictures (`unseeing`).
     """
     check_known("ablation mode", mode, MODES)
-    if samples < 2 or batch < 2:
-        raise BadInput(f"samples and batch must be 2 or more, got samples={samples}, batch={batch}")
+    if samples < 2 or batch < 2 or questions < 1:
+        given = f"samples={samples}, batch={batch}, questions={questions}"
+        raise BadInput(f"samples and batch must be 2 or more, questions 1 or more, got {given}")
+    if samples % questions or samples == questions:
+        raise BadInput(
+            f"{samples} samples with {questions} questions about each picture: give a multiple of {questions}, for two "
+            "pictures or more"
+        )
     fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "mode": mode}
+    if questions > 1:
+        fingerprint["questions"] = questions
     fingerprint["sets"] = [one.to_json() for one in sets]
     kept = SampleStore(store, fingerprint) if store is not None else None
     done = kept.done if kept else set()
     todo = [index for index in range(samples) if index not in done]
-    under = _program(vlm, work, sets, mode, seed)
+    under = _program(vlm, work, sets, mode, seed, questions)
     parts: list[dict[str, torch.Tensor]] = []
-    progress(len(done), samples)
-    for start in range(0, len(todo), batch):
-        indices = todo[start : start + batch]
-        encoded = vlm.encode([work.sample(split, seed, index) for index in indices])
+    answered = len(done)
+    progress(answered, samples)
+    for indices in _batches(todo, questions, batch):
+        encoded = vlm.encode(_asked(work, split, seed, indices, questions))
         correct, logprob = under(encoded)
         found = {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
         if kept:
             kept.add(indices, found)
         else:
             parts.append(found)
-        progress(len(done) + start + len(indices), samples)
+        answered += len(indices)
+        progress(answered, samples)
     names = ("correct", "logprob")
     whole = kept.load() if kept else {name: torch.cat([part[name] for part in parts]) for name in names}
     return Outcomes(*(whole[name][:samples].T for name in names))
 
 
-def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int):
+def clusters(samples: int, questions: int) -> list[int]:
+    """The picture of every sample.
+
+    >>> clusters(5, 2)
+    [0, 0, 1, 1, 2]
+    """
+    return [index // questions for index in range(samples)]
+
+
+def _batches(todo: Sequence[int], questions: int, batch: int) -> list[list[int]]:
+    """Sample numbers in batches of whole pictures, about `batch` samples each; three pictures may always be one batch,
+    so that none is alone, without another one to exchange with."""
+    pictures: dict[int, list[int]] = {}
+    for index in todo:
+        pictures.setdefault(index // questions, []).append(index)
+    most = max(3, batch // questions)
+    parts = np.array_split(list(pictures), -(-len(pictures) // most)) if pictures else []
+    return [[index for picture in part for index in pictures[picture]] for part in parts]
+
+
+def _asked(work: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
+    """The samples of these numbers, `questions` of them about each picture."""
+    pictures = dict.fromkeys(index // questions for index in indices)
+    about = {picture: work.about(split, seed, picture, questions) for picture in pictures}
+    return [about[index // questions][index % questions] for index in indices]
+
+
+def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int, questions: int):
     """A function of an encoded batch: `correct` and `logprob`, [set, sample]."""
     if mode == "zero":
 
         def resumed(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
             try:
-                found = resume(trace(vlm, encoded), sets)
+                found = resume(share_prefix(trace(vlm, encoded), encoded), sets)
             except UnsupportedArchitecture:
                 return _one_by_one(vlm, encoded, [ablate(vlm.model, one) for one in sets])
             return found.correct, found.logprob
@@ -97,7 +139,8 @@ def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int
         else:
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:
                 vlm.model(**encoded.inputs, use_cache=False)
-            instead = exchanged(found) if layers else None
+            order = range(questions, questions + len(encoded.samples))  # the same question of the next picture
+            instead = exchanged(found, [k % len(encoded.samples) for k in order]) if layers else None
             programs = [ablate(vlm.model, one, instead=instead) for one in sets]
         return _one_by_one(vlm, encoded, programs)
 

@@ -66,28 +66,46 @@ class Task(ABC):
 
     def sample(self, split: str, seed: int, index: int) -> Sample:
         """The sample of (domain, split, seed, index): the same on every machine, now and later."""
+        return self.about(split, seed, index, 1)[0]
+
+    def about(self, split: str, seed: int, index: int, count: int) -> list[Sample]:
+        """`count` different questions about one picture; the first is `sample(split, seed, index)`.
+
+        >>> from corelib.tasks import task
+        >>> [sample.kind for sample in task("scenes").about("test", 0, 0, 3)]
+        ['attribute', 'relation', 'relation']
+        """
         picture, rng = self.draw(split, seed, index)
-        shares = {kind: share for kind, share in self.kinds.items() if any(q.kind == kind for q in picture.questions)}
-        total = sum(shares.values())
-        kind = rng.choice(list(shares), p=[share / total for share in shares.values()])
-        questions = [q for q in picture.questions if q.kind == kind]
-        asked = questions[rng.integers(len(questions))]
-        return Sample(
-            domain=self.name,
-            split=check_split(split),
-            seed=seed,
-            index=index,
-            kind=asked.kind,
-            question=asked.text,
-            answer=asked.answer,
-            images=picture.images,
-            video=picture.video,
-            context=picture.context,
-            evidence=asked.evidence,
-            distractors=asked.distractors,
-            anchors=asked.anchors,
-            spans=asked.spans,
-        )
+        left = [question for question in picture.questions if self.kinds.get(question.kind, 0) > 0]
+        if not 1 <= count <= len(left):
+            raise BadInput(f"{self.name}: {count} questions about a picture of which {len(left)} can be asked")
+        chosen = []
+        for _ in range(count):
+            shares = {kind: share for kind, share in self.kinds.items() if any(q.kind == kind for q in left)}
+            total = sum(shares.values())
+            kind = rng.choice(list(shares), p=[share / total for share in shares.values()])
+            questions = [q for q in left if q.kind == kind]
+            chosen.append(questions[rng.integers(len(questions))])
+            left.remove(chosen[-1])
+        return [
+            Sample(
+                domain=self.name,
+                split=check_split(split),
+                seed=seed,
+                index=index,
+                kind=asked.kind,
+                question=asked.text,
+                answer=asked.answer,
+                images=picture.images,
+                video=picture.video,
+                context=picture.context,
+                evidence=asked.evidence,
+                distractors=asked.distractors,
+                anchors=asked.anchors,
+                spans=asked.spans,
+            )
+            for asked in chosen
+        ]
 
     def samples(self, split: str, seed: int, count: int, start: int = 0) -> Iterator[Sample]:
         if count <= 0:

@@ -1,0 +1,181 @@
+"""What is lost without each head, and which score of heads tells it beforehand.
+
+Three answers to "what does a head matter", all with its output at zero, on samples that ranked nothing:
+
+    alone       the loss without this head and no other. Heads back each other up: a lower bound, often near zero
+    in company  the loss without it *beyond* what is lost without its company: many random sets of heads are removed,
+                    effect(h) = mean loss of the sets that hold h − mean loss of those that do not      [our definition]
+    joint       the loss without all heads on top of a score, at several doses: what a ranking is mostly used for
+
+A score predicts well if its ranks go with the first two (Spearman's correlation over all heads), and if the third is
+large. Losses are of the answer's log-probability, in nats; the joint ones of accuracy too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from corelib.errors import BadInput
+from corelib.experiments.answering import clusters, outcomes
+from corelib.heads import Head, HeadSet, cut
+from corelib.results import read_fields, software, write_json
+from corelib.stats import bootstrap_interval
+from corelib.tasks import Task
+from corelib.vlm import VLM
+
+SCHEMA = "corelib/effects/1"
+DOSES = (0.02, 0.05, 0.10, 0.20)
+COMPANY = 0.10  # the share of heads in a random set
+Table = Sequence[Sequence[float]]  # [layer][head]
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The causal effect of every head of one model in one domain, and how well scores predict it."""
+
+    model: dict  # as in head scores
+    task: dict  # domain, split, seed, samples, questions
+    level: float  # of all intervals
+    sets: int  # random sets, for the effects in company
+    base: dict  # accuracy, logprob of the plain model
+    alone: dict  # value, low, high: [layer][head], nats lost
+    company: dict  # the same
+    doses: list[float]
+    joint: dict[str, dict]  # score → accuracy, logprob: what is lost at each dose; low, high of each
+    agreement: dict[str, dict]  # score → alone, company → value, low, high: Spearman's correlation with its effects
+    software: dict
+    seconds: float
+
+    def save(self, path: str | Path) -> Path:
+        return write_json(path, {"schema": SCHEMA, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Effects:
+        return cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
+
+
+def measure_effects(
+    vlm: VLM,
+    work: Task,
+    scores: Mapping[str, Table],
+    *,
+    sets: int = 200,
+    split: str = "validate",
+    seed: int = 0,
+    samples: int = 256,
+    questions: int = 4,
+    batch: int = 16,
+    level: float = 0.95,
+    store: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Effects:
+    """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better)."""
+    began = time.perf_counter()
+    every = list(HeadSet.all(vlm.layers, vlm.heads))
+    tables = {name: np.asarray(table, dtype=float) for name, table in scores.items()}
+    for name, table in tables.items():
+        if table.shape != (vlm.layers, vlm.heads) or not np.isfinite(table).all():
+            raise BadInput(
+                f"the score {name!r} has shape {table.shape}: give one finite number for each of the {vlm.layers} × "
+                f"{vlm.heads} heads"
+            )
+    if not tables or sets < 2:
+        raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
+    company = _company(every, sets, seed)
+    counts = [cut(dose, len(every)) for dose in DOSES]
+    tops = {name: [HeadSet(_order(every, table)[:count]) for count in counts] for name, table in tables.items()}
+    removed = [HeadSet(), *(HeadSet([head]) for head in every), *company]
+    removed = list(dict.fromkeys([*removed, *(one for top in tops.values() for one in top)]))
+    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
+    found = outcomes(vlm, work, removed, store=store, progress=progress, **options)
+    place = {one: number for number, one in enumerate(removed)}
+    lost = {name: getattr(found, name).double().numpy() for name in ("correct", "logprob")}
+    base = {"accuracy": float(lost["correct"][0].mean()), "logprob": float(lost["logprob"][0].mean())}
+    lost = {name: (values[0] - values).T for name, values in lost.items()}  # [sample, set]
+    interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
+    effects = {
+        "alone": lost["logprob"][:, [place[HeadSet([head])] for head in every]],
+        "company": lost["logprob"][:, [place[one] for one in company]] @ _beyond(every, company).T,
+    }
+    ranks = np.array([rankdata(table) for table in tables.values()])  # [score, head]
+    return Effects(
+        model=vlm.facts,
+        task={"domain": work.name, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
+        level=level,
+        sets=sets,
+        base=base,
+        **{name: _tables(values, interval, vlm.layers) for name, values in effects.items()},
+        doses=list(DOSES),
+        joint={name: _joint(lost, [place[one] for one in top], interval) for name, top in tops.items()},
+        agreement=_agreement(list(tables), ranks, effects, interval),
+        software=software(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def _order(every: Sequence[Head], table: Float[np.ndarray, "layer head"]) -> list[Head]:
+    return sorted(every, key=lambda head: (-table[head.layer, head.index], head))
+
+
+def _company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
+    """Random sets in which all heads occur about equally often: rounds through all of them, in a new order each."""
+    rng, size = np.random.default_rng(seed), cut(COMPANY, len(every))
+    found: list[HeadSet] = []
+    while len(found) < sets:
+        order = rng.permutation(len(every))
+        found += [HeadSet(every[k] for k in order[at : at + size]) for at in range(0, len(every) - size + 1, size)]
+    return found[:sets]
+
+
+def _beyond(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[np.ndarray, "head set"]:
+    """Weights that make of the sets' losses each head's effect: mean with it − mean without it."""
+    member = np.array([[head in one for one in company] for head in every], dtype=float)
+    with_it, without = member.sum(1, keepdims=True), (1 - member).sum(1, keepdims=True)
+    if not with_it.all():
+        raise BadInput(f"{len(company)} random sets do not hold every head: give more")
+    return member / with_it - (1 - member) / without
+
+
+def _tables(values: Float[np.ndarray, "sample head"], interval: Callable, layers: int) -> dict[str, list]:
+    """Mean and interval of every head, to four digits."""
+    numbers = {"value": values.mean(0), **dict(zip(("low", "high"), interval(values), strict=True))}
+    return {
+        name: [[float(f"{number:.4g}") for number in row] for row in table.reshape(layers, -1)]
+        for name, table in numbers.items()
+    }
+
+
+def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int], interval: Callable) -> dict:
+    found = {}
+    for name, values in (("accuracy", lost["correct"]), ("logprob", lost["logprob"])):
+        mine = values[:, places]
+        low, high = interval(mine)
+        found[name] = {"value": mine.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
+    return found
+
+
+def _agreement(
+    names: list[str], ranks: Float[np.ndarray, "score head"], effects: Mapping[str, np.ndarray], interval: Callable
+) -> dict[str, dict]:
+    """Spearman's correlation of each score with each kind of effect; the interval is over the samples of the effect."""
+    centred = ranks - ranks.mean(1, keepdims=True)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)  # a score that is constant: 0
+
+    def correlations(effect: Float[np.ndarray, " head"]) -> Float[np.ndarray, " score"]:
+        other = rankdata(effect) - (len(effect) + 1) / 2
+        return centred @ other / max(np.linalg.norm(other), 1e-12)
+
+    found: dict[str, dict] = {name: {} for name in names}
+    for kind, values in effects.items():
+        low, high = interval(values, statistic=correlations)
+        for name, *numbers in zip(names, correlations(values.mean(0)), low, high, strict=True):
+            found[name][kind] = dict(zip(("value", "low", "high"), map(float, numbers), strict=True))
+    return found

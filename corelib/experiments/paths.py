@@ -1,0 +1,151 @@
+"""Along which paths does the answer travel? Cut one kind of look in a few layers at a time, and see what is lost.
+
+    evidence → question     the rows of the question may not see the evidence
+    evidence → answer       the rows that predict the answer may not see it
+    question → answer       the rows that predict the answer may not see the question (they still see themselves)
+    elsewhere → answer      a control: those rows may not see the rest of the pictures
+
+The last token of the question is the first row that predicts the answer: it counts there. Where a cut hurts, something
+travels there that no other layer brings. Losses of log-probability, in nats.
+
+Source: attention knockout, Geva et al. (2023), arXiv:2304.14767.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from corelib.encoded import Encoded
+from corelib.errors import BadInput
+from corelib.heads import HeadSet
+from corelib.intervene import blind
+from corelib.results import read_fields, software, write_json
+from corelib.stats import bootstrap_interval
+from corelib.store import SampleStore
+from corelib.tasks import Task
+from corelib.vlm import VLM
+
+SCHEMA = "corelib/paths/1"
+PATHS = ("evidence → question", "evidence → answer", "question → answer", "elsewhere → answer")
+WINDOWS = 6  # a window is about a sixth of all layers: nearby layers stand in for each other
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What each cut costs, by the first layer of its window."""
+
+    model: dict  # as in head scores
+    task: dict  # domain, split, seed, samples
+    level: float  # of all intervals
+    window: int  # layers
+    base: dict  # accuracy, logprob of the plain model
+    first: list[int]  # layers at which windows begin
+    lost: dict[str, dict]  # path → logprob, accuracy, low, high at each window (intervals of logprob)
+    everywhere: dict[str, dict]  # path → the same for a cut in all layers
+    software: dict
+    seconds: float
+
+    def save(self, path: str | Path) -> Path:
+        return write_json(path, {"schema": SCHEMA, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Paths:
+        return cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
+
+
+def cut(encoded: Encoded, path: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The keys that are hidden on a path, and the rows they are hidden from."""
+    question, answer = encoded.rows("question"), encoded.rows("answer")
+    question = question & ~answer
+    hidden = {
+        "evidence → question": encoded.evidence,
+        "evidence → answer": encoded.evidence,
+        "question → answer": question,
+        "elsewhere → answer": encoded.source & ~encoded.evidence,
+    }
+    if path not in hidden:
+        raise BadInput(f"no path {path!r}; there are: {', '.join(PATHS)}")
+    return hidden[path], question if path.endswith("question") else answer
+
+
+def trace_paths(
+    vlm: VLM,
+    work: Task,
+    *,
+    window: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    samples: int = 256,
+    batch: int = 64,
+    level: float = 0.95,
+    store: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Paths:
+    """Cut every path in every window of layers, and in all layers."""
+    began = time.perf_counter()
+    window = max(1, round(vlm.layers / WINDOWS)) if window is None else window
+    if not 1 <= window <= vlm.layers:
+        raise BadInput(f"a window of {window} layers in a model of {vlm.layers}: give 1 to {vlm.layers}")
+    first = list(range(vlm.layers - window + 1))
+    spans = [*((start, start + window) for start in first), (0, vlm.layers)]
+    facts = {"split": split, "seed": seed, "samples": samples}
+    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "window": window}
+    kept = SampleStore(store, fingerprint) if store is not None else None
+    done, parts = kept.done if kept else set(), []
+    for start in range(0, samples, batch):
+        indices = [index for index in range(start, min(samples, start + batch)) if index not in done]
+        if indices:
+            found = _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
+            if kept:
+                kept.add(indices, found)
+            else:
+                parts.append(found)
+        progress(min(samples, start + batch), samples)
+    whole = kept.load() if kept else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    plain = {name: whole[f"plain {name}"][:samples].double().numpy() for name in ("correct", "logprob")}
+    lost = {name: plain[name][:, None, None] - whole[name][:samples].double().numpy() for name in plain}
+    interval = partial(bootstrap_interval, level=level, seed=seed)
+    tables = {path: _table(lost, number, interval) for number, path in enumerate(PATHS)}
+    return Paths(
+        model=vlm.facts,
+        task={"domain": work.name, **facts},
+        level=level,
+        window=window,
+        base={"accuracy": float(plain["correct"].mean()), "logprob": float(plain["logprob"].mean())},
+        first=first,
+        lost={path: {name: values[:-1] for name, values in table.items()} for path, table in tables.items()},
+        everywhere={path: {name: values[-1] for name, values in table.items()} for path, table in tables.items()},
+        software=software(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def _under(vlm: VLM, encoded: Encoded, spans: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+    """`correct` and `logprob`, [sample, path, span], and those of the plain model."""
+    plain = vlm.answer(encoded)
+    found = [[], []]
+    for path in PATHS:
+        hidden, rows = cut(encoded, path)
+        for start, stop in spans:
+            heads = HeadSet((layer, head) for layer in range(start, stop) for head in range(vlm.heads))
+            with blind(vlm.model, hidden, rows, heads):
+                answers = vlm.answer(encoded)
+            found[0].append(answers.correct)
+            found[1].append(answers.logprob)
+    correct, logprob = (torch.stack(each, 1).cpu().unflatten(1, (len(PATHS), -1)) for each in found)
+    both = {"plain correct": plain.correct.cpu(), "plain logprob": plain.logprob.cpu()}
+    return {**both, "correct": correct, "logprob": logprob}
+
+
+def _table(lost: dict[str, np.ndarray], number: int, interval: Callable) -> dict[str, list[float]]:
+    mine = {name: values[:, number] for name, values in lost.items()}
+    low, high = interval(mine["logprob"])
+    numbers = {"logprob": mine["logprob"].mean(0), "low": low, "high": high, "accuracy": mine["correct"].mean(0)}
+    return {name: values.tolist() for name, values in numbers.items()}

@@ -1,0 +1,127 @@
+"""Questions about one picture share its prefix: the picture is read once, and the questions stand behind it apart.
+
+A sweep over heads asks every question under hundreds of sets of heads, and most of a sequence is the picture. The plain
+pass that `resume` starts from can be folded, so that the tokens before the question are there once a picture:
+
+    before:  ▦▦▦▦ digit on red square ? 7          after:  ▦▦▦▦ digit on red square ? 7 digit on blue star ? 3
+             ▦▦▦▦ digit on blue star ? 3                                               └ does not see the other one
+
+No question sees another, and each keeps the positions it had. So the numbers stay what they were, but for rounding.
+Prefix sharing is what servers of language models do ("RadixAttention", Zheng et al. 2024, arXiv:2312.07104).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from corelib.encoded import Encoded
+from corelib.errors import BadInput
+from corelib.resume import Trace
+
+
+def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
+    """The trace of the same samples with one sequence a picture (`Sample.cluster`), instead of one a sample."""
+    if len(encoded.samples) != len(kept.rows):
+        raise BadInput(f"the trace is of {len(kept.rows)} samples, not of these {len(encoded.samples)}")
+    clusters = [sample.cluster for sample in encoded.samples]
+    names = list(dict.fromkeys(clusters))
+    if len(names) == len(clusters):
+        return kept
+    length = encoded.tokens.shape[1]
+    begins = length - encoded.lengths.sum(1).cpu()  # where the question begins
+    padding = length - encoded.real.sum(1).cpu()
+    parts: list[list[tuple[int, int, int]]] = []  # of each sequence: (sample, first, past)
+    moved = torch.zeros(len(clusters), dtype=torch.long)  # where a sample's question begins now
+    for name in names:
+        mine = [number for number, cluster in enumerate(clusters) if cluster == name]
+        donor = min(mine, key=lambda number: int(padding[number]))  # of the prefix: its places reach furthest
+        start, past = int(padding[donor]), int(begins[donor])
+        prefix = encoded.tokens[donor, start:past]
+        parts.append([(donor, start, past)])
+        at = past - start
+        for number in mine:
+            begin = int(begins[number])
+            if not torch.equal(encoded.tokens[number, int(padding[number]) : begin], prefix):
+                raise BadInput(f"samples of {name} do not begin alike: one picture has one prefix")
+            moved[number] = at
+            parts[-1].append((number, begin, length))
+            at += length - begin
+    source, place, block = _layout(parts)
+    counted = place - padding[source] + padding[source[:, :1]]  # the place, had all as much padding as the donor
+
+    def gather(value: Tensor) -> Tensor:
+        """[sample, position, …] → [sequence, position, …]."""
+        return value[source, place] if value.shape[0] > 1 else value[0, counted]
+
+    arguments = [
+        {key: _fold(value, gather, len(clusters), length) for key, value in one.items()} for one in kept.arguments
+    ]
+    masks: dict[int, Tensor] = {}  # layers of one kind share a mask
+    for one, old in zip(arguments, kept.arguments, strict=True):
+        mask = old["attention_mask"]
+        if id(mask) not in masks:
+            masks[id(mask)] = _mask(mask, source, place, block, padding)
+        one["attention_mask"] = masks[id(mask)]
+    return replace(
+        kept,
+        stream=[gather(value) for value in kept.stream],
+        added=[None if value is None else gather(value) for value in kept.added],
+        outputs=[gather(value) for value in kept.outputs],
+        arguments=arguments,
+        sequence=torch.tensor([names.index(name) for name in clusters], device=kept.sequence.device),
+        rows=kept.rows - (begins - moved)[:, None].to(kept.rows.device),
+    )
+
+
+def _layout(parts: list[list[tuple[int, int, int]]]) -> tuple[Int[Tensor, "sequence position"], ...]:
+    """For every position of the folded sequences: the sample it comes from, its place there, and the part of the
+    sequence it is in (0: the prefix, -1: padding at the end)."""
+    longest = max(sum(past - first for _, first, past in mine) for mine in parts)
+    source, place = torch.zeros(2, len(parts), longest, dtype=torch.long)
+    block = torch.full((len(parts), longest), -1)
+    for row, mine in enumerate(parts):
+        at = 0
+        for number, (sample, first, past) in enumerate(mine):
+            now = slice(at, at := at + past - first)
+            source[row, now], place[row, now], block[row, now] = sample, torch.arange(first, past), number
+        source[row, at:] = mine[0][0]
+    return source, place, block
+
+
+def _mask(
+    mask: Bool[Tensor, "#sample 1 query key"] | None,
+    source: Int[Tensor, "sequence position"],
+    place: Int[Tensor, "sequence position"],
+    block: Int[Tensor, "sequence position"],
+    padding: Int[Tensor, " sample"],
+) -> Bool[Tensor, "sequence 1 query key"]:
+    """What each position saw in its own sample; the prefix' keys lie there as far from the padding as in its donor."""
+    count, length = source.shape
+    sample = source[:, :, None].expand(-1, -1, length)  # of the query
+    query = place[:, :, None].expand(-1, -1, length)
+    key = (place - padding[source])[:, None, :] + padding[sample]
+    if mask is None:
+        seen = key <= query
+    else:
+        if mask.dtype != torch.bool:
+            raise BadInput(f"the attention mask is {mask.dtype}: give a 2-D attention_mask or a 4-D boolean one")
+        which = sample if mask.shape[0] > 1 else torch.zeros_like(sample)
+        seen = mask[:, 0].cpu()[which, query, key.clamp(0, mask.shape[-1] - 1)]
+    together = (block[:, None, :] == 0) | (block[:, None, :] == block[:, :, None])
+    real = (block >= 0)[:, :, None] & (block >= 0)[:, None, :]
+    alone = torch.eye(length, dtype=torch.bool).expand(count, -1, -1)  # padding sees itself: no row is empty
+    seen = (seen & together & real) | (alone & (block < 0)[:, :, None])
+    return seen[:, None].to("cpu" if mask is None else mask.device)
+
+
+def _fold(value: object, gather, samples: int, length: int) -> object:
+    """What else the attention is given, where it has a row for every position."""
+    if isinstance(value, tuple | list):
+        return type(value)(_fold(one, gather, samples, length) for one in value)
+    if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] in (1, samples) and value.shape[1] == length:
+        return gather(value)
+    return value

@@ -1,0 +1,84 @@
+"""Effects of single heads: what is lost, and what predicts it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from corelib import atlas
+from corelib.errors import BadInput, BadResults
+from corelib.experiments.answering import outcomes
+from corelib.experiments.effects import DOSES, Effects, _beyond, _company, measure_effects
+from corelib.heads import HeadSet
+from corelib.tasks import task
+
+FEW = {"samples": 8, "questions": 2, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    cell = atlas.cell("mini-s", "scenes")
+    flat = [[0.0] * 8 for _ in range(6)]
+    return {"RAM": cell.scores().scores, "norm": cell.scores("answer/mean/output_norm").scores, "nothing": flat}
+
+
+@pytest.fixture(scope="module")
+def found(vlm, tables):
+    return measure_effects(vlm, task("scenes"), tables, sets=20, **FEW)
+
+
+def test_effects_are_paired_losses(vlm, found, tables):
+    heads = [HeadSet("L0H1"), HeadSet("L4H0"), HeadSet("L5H7")]
+    plain = outcomes(vlm, task("scenes"), [HeadSet(), *heads], split="validate", **FEW)
+    for number, one in enumerate(heads, start=1):
+        head = next(iter(one))
+        lost = (plain.logprob[0] - plain.logprob[number]).double().mean().item()
+        assert found.alone["value"][head.layer][head.index] == pytest.approx(lost, abs=2e-4, rel=1e-3)
+        low, high = (found.alone[end][head.layer][head.index] for end in ("low", "high"))
+        assert low <= found.alone["value"][head.layer][head.index] <= high
+    assert found.base["accuracy"] == plain.correct[0].double().mean().item()
+    top = atlas.cell("mini-s", "scenes").scores().top(DOSES[1])
+    joint = outcomes(vlm, task("scenes"), [HeadSet(), top], split="validate", **FEW)
+    loss = (joint.logprob[0] - joint.logprob[1]).double().mean().item()
+    assert found.joint["RAM"]["logprob"]["value"][1] == pytest.approx(loss, abs=1e-4)
+
+
+def test_agreement_is_spearmans(found, tables):
+    for name in ("RAM", "norm"):
+        for kind in ("alone", "company"):
+            part = found.agreement[name][kind]
+            wanted = spearmanr(np.ravel(tables[name]), np.ravel(getattr(found, kind)["value"])).statistic
+            assert part["value"] == pytest.approx(wanted, abs=0.02)  # the tables are rounded
+            assert -1 <= part["low"] <= part["high"] <= 1
+    assert found.agreement["nothing"]["alone"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_an_effect_in_company_is_what_a_head_adds():
+    every = list(HeadSet.all(2, 10))
+    company = _company(every, 40, seed=0)
+    assert len(company) == 40 and all(len(one) == 2 for one in company)
+    counts = [sum(head in one for one in company) for head in every]
+    assert set(counts) == {4}  # every head as often as any other
+    worth = np.random.default_rng(0).random(20)
+    loss = np.array([sum(worth[every.index(head)] for head in one) for one in company])
+    effect = _beyond(every, company) @ loss
+    assert np.corrcoef(effect, worth)[0, 1] > 0.8
+    single = np.array([[1.0 if every[3] in one else 0.0 for one in company]])
+    assert (single @ _beyond(every, company).T)[0, 3] == pytest.approx(1.0)
+
+
+def test_files_and_bad_input(vlm, found, tables, tmp_path):
+    assert Effects.load(found.save(tmp_path / "effects.json")) == found
+    (tmp_path / "bad.json").write_text('{"schema": "corelib/effects/9"}')
+    with pytest.raises(BadResults, match="has schema"):
+        Effects.load(tmp_path / "bad.json")
+    for scores, options, says in (
+        ({}, {}, "0 scores"),
+        ({"RAM": [[1.0]]}, {}, "6 × 8 heads"),
+        ({"RAM": np.full((6, 8), np.nan)}, {}, "one finite number"),
+        ({"RAM": tables["RAM"]}, {"sets": 1}, "two sets or more"),
+        ({"RAM": tables["RAM"]}, {"sets": 2}, "do not hold every head"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            measure_effects(vlm, task("scenes"), scores, **{**FEW, **options})
