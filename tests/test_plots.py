@@ -209,3 +209,32 @@ def test_overlaps_above_chance_are_full_dots():
     assert len(dots["the same ranking on other samples"].get_offsets()) == 1
     assert {"mini", "a · b", "a · c"} <= set(words(figure).splitlines())
     assert len(plots.overlap_chart({"m": {"a · b": {**found, "p": 0.01}}}).axes[0].collections) == 5
+
+
+def test_causal_figures_write_what_they_are_given():
+    def loss(value):
+        return {"value": value, "low": value - 0.02, "high": value + 0.02}
+
+    row = {"null": [0.0, 0.1, 0.2], "core": loss(0.5), "next": loss(0.1), "lowest": loss(0.0), "full": 0.9}
+    (panel,) = plots.null_chart({"mini-s": row, "bridge": row}, heading="H").axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["mini-s", "bridge"]
+    assert [line.get_xdata()[0] for line in panel.lines].count(0.9) == 2  # down to chance, once a row
+
+    found = {
+        "doses": [0.05, 0.5],
+        "curves": {"core": [0.4, 0.1], "reverse": [0.9, 0.3]},
+        "draws": [[0.8, None], [0.6, None]],
+        "levels": {"chance": 0.1},
+    }
+    (panel,) = plots.dose_chart({"scenes": found}).axes
+    lines = {line.get_label(): line for line in panel.lines}
+    np.testing.assert_allclose(lines["layer-matched, mean"].get_ydata(), [0.7])  # no disjoint control at 50 %
+    np.testing.assert_allclose(lines["highest RAM first"].get_ydata(), [0.4, 0.1])
+
+    lost = {"evidence → answer": {"logprob": [1.0, 2.0], "low": [0.9, 1.9], "high": [1.1, 2.1]}}
+    panels = plots.path_chart({"scenes": ([0, 1], lost), "video": ([0, 1], lost)}, window=2).axes
+    assert panels[1].get_xlabel() == "first of 2 layers" and len(panels) == 2
+
+    measures = {"alone": {"RAM": loss(0.2), "lift": loss(0.4)}, "joint": {"RAM": {"value": 3.0}, "lift": {"value": 1.0}}}
+    panels = plots.prediction_chart(measures, marked=["RAM"]).axes
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["lift", "RAM"]  # the best on top

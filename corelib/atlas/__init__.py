@@ -18,7 +18,8 @@ from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.results import read_fields, write_json
 
 SCHEMA = "corelib/head-atlas/1"
-CELLS = Path(__file__).parent / "cells"
+HOME = Path(__file__).parent
+CELLS = HOME / "cells"
 
 
 @dataclass(frozen=True)

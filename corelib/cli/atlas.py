@@ -37,27 +37,47 @@ def build(
     model: Annotated[
         list[str] | None, typer.Option(help="A model, by name or folder. Give it again for more; left out: all.")
     ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cells: all scores of all heads; ablations, effects, paths: what is lost without them. Give it again "
+            "for more; left out: cells."
+        ),
+    ] = None,
     domain: Annotated[
-        list[str] | None, typer.Option(help="scenes, documents, video or needle. Left out: all.")
+        list[str] | None, typer.Option(help="Of the cells: scenes, documents, video or needle. Left out: all.")
     ] = None,
     samples: Annotated[int, typer.Option(help="How many pictures a cell.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of a cell's samples.")] = 0,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure ablations, effects and paths anew that are there already.")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
     ] = None,
 ) -> None:
-    """Measure cells of the atlas, and write them; a run that was stopped goes on where it was."""
+    """Measure what the book shows of embedded models, and write it; a run that was stopped goes on where it was.
+
+    Cells take minutes; ablations, effects and paths take an hour for a mini model, more for the bridge.
+    """
     from corelib import atlas, embedded
+    from corelib.experiments import causal
     from corelib.experiments.atlas import build as measure_cell
     from corelib.tasks import RETRIEVING
     from corelib.vlm import load
 
+    kinds = [check_known("kind of result", one, ("cells", *causal.KINDS)) for one in kind or ("cells",)]
     domains = [check_known("domain", one, RETRIEVING) for one in domain or RETRIEVING]
     vlms = [load(one) for one in model or embedded.names()]
     for vlm in vlms:
-        for one in domains:
+        for one in domains if "cells" in kinds else ():
             with bar(f"{vlm.name} · {one}") as progress:
                 path = measure_cell(
-                    vlm, one, folder=folder or atlas.CELLS, samples=samples, seed=seed, progress=progress
+                    vlm, one, folder=(folder or atlas.HOME) / "cells", samples=samples, seed=seed, progress=progress
                 )
+            err.print(f"{path}", highlight=False)
+        for path in causal.build(
+            vlm, kinds=[one for one in kinds if one != "cells"], again=again, folder=folder or atlas.HOME,
+            running=lambda job, name=vlm.name: bar(f"{name} · {job.kind} · {job.name}"),
+        ):  # fmt: skip
             err.print(f"{path}", highlight=False)

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from corelib import controls
 from corelib.dose import Dose, d50, d50_ratio
-from corelib.errors import BadInput
-from corelib.experiments.answering import clusters, outcomes
+from corelib.errors import BadInput, check_known
+from corelib.experiments.answering import clusters, outcomes, precision
 from corelib.experiments.validity import swap
 from corelib.heads import HeadScores, HeadSet, cut
 from corelib.results import read_fields, software, write_json
@@ -34,6 +34,7 @@ from corelib.tasks import Task
 from corelib.vlm import VLM
 
 SCHEMA = "corelib/ablation/1"
+NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
 KEEPING_DRAWS = 5  # and for the curve of what few heads suffice for: there every set is a pass of its own
 
@@ -43,7 +44,7 @@ class Ablation:
     """What is lost without the heads on top of a ranking, and without others."""
 
     model: dict  # as in head scores
-    task: dict  # domain, split, seed, samples
+    task: dict  # domain, split, seed, samples, questions a picture; difficulty, where it is not the default
     ranking: dict  # of the head scores: task, metric, fraction
     mode: str
     level: float  # of all intervals
@@ -73,6 +74,7 @@ def ablate_top(
     fraction: float = 0.05,
     mode: str = "zero",
     draws: int = 200,
+    nulls: Sequence[str] = tuple(NULLS),
     norms: Sequence[Sequence[float]] | Callable[[], Sequence[Sequence[float]]] | None = None,
     doses: Sequence[float] | None = None,
     dose_draws: int = DOSE_DRAWS,
@@ -88,8 +90,8 @@ def ablate_top(
 ) -> Ablation:
     """The heads on top of `scores` against their controls, on samples that did not rank them.
 
-    Of each picture several `questions` are asked, and intervals resample pictures. `draws` sets are drawn for each
-    null: layer-matched, random, and, with the heads' output `norms` (or a function that measures them), norm-matched.
+    Of each picture several `questions` are asked, and intervals resample pictures. `draws` sets are drawn for each of
+    the `nulls`, and, with the heads' output `norms` (or a function that measures them), for a norm-matched one.
 
     `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders; and the
     opposite question, what the first heads suffice for when all *others* do not see the pictures.
@@ -101,15 +103,13 @@ def ablate_top(
     order, size = scores.order(), (vlm.layers, vlm.heads)
     core = scores.top(fraction)
     named = {"core": core, "next": controls.next_ranked(order, fraction), "lowest": controls.lowest(order, fraction)}
-    nulls = {
-        "layer_matched": controls.layer_matched(core, *size, draws=draws, seed=seed),
-        "random": controls.random_sets(core, *size, draws=draws, seed=seed),
-    }
+    ways = {name: NULLS[check_known("null", name, NULLS)] for name in nulls}
+    drawn = {name: way(core, *size, draws=draws, seed=seed) for name, way in ways.items()}
     if norms is not None:
         table = norms() if callable(norms) else norms
-        nulls["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=seed)
+        drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=seed)
     curves = _curves(order, size, doses or (), dose_draws, seed)
-    every = [HeadSet(), *named.values(), *(one for null in nulls.values() for one in null)]
+    every = [HeadSet(), *named.values(), *(one for null in drawn.values() for one in null)]
     every += [one for curve in curves.values() for one in curve if one is not None]
     sets = list(dict.fromkeys(every))
     options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
@@ -123,7 +123,7 @@ def ablate_top(
     interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
     base, chance = _proportion(found.correct[plain], interval), _by_chance(vlm, work, split, seed, samples)
     conditions = {name: _condition(found, plain, place[one], one, interval) for name, one in named.items()}
-    measured = {name: _null(found, [place[one] for one in null], null) for name, null in nulls.items()}
+    measured = {name: _null(found, [place[one] for one in null], null) for name, null in drawn.items()}
     plain_logprob = found.logprob[plain].double().mean().item()
     lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
     percentile = {
@@ -141,7 +141,7 @@ def ablate_top(
         )  # fmt: skip
     return Ablation(
         model=vlm.facts,
-        task={"domain": work.name, "split": split, "seed": seed, "samples": samples, "questions": questions},
+        task={**work.facts, "split": split, "seed": seed, "samples": samples, "questions": questions},
         ranking={"task": scores.task, "metric": scores.metric, "fraction": fraction},
         mode=mode,
         level=level,
@@ -152,7 +152,7 @@ def ablate_top(
         percentile=percentile,
         dose=_dose_part(found, place, curves, doses, chance, interval) if doses else None,
         sufficiency=keeping,
-        software=software(),
+        software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -87,6 +87,16 @@ def outcomes(
     return Outcomes(*(whole[name][:samples].T for name in names))
 
 
+def precision() -> str:
+    """What the model computes in: float32, or what autocast says.
+
+    >>> precision()
+    'float32'
+    """
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    return str(kind).removeprefix("torch.")
+
+
 def clusters(samples: int, questions: int) -> list[int]:
     """The picture of every sample.
 

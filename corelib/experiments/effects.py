@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from corelib.errors import BadInput
-from corelib.experiments.answering import clusters, outcomes
+from corelib.experiments.answering import clusters, outcomes, precision
 from corelib.heads import Head, HeadSet, cut
 from corelib.results import read_fields, software, write_json
 from corelib.stats import bootstrap_interval
@@ -108,7 +108,7 @@ def measure_effects(
     ranks = np.array([rankdata(table) for table in tables.values()])  # [score, head]
     return Effects(
         model=vlm.facts,
-        task={"domain": work.name, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
+        task={**work.facts, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
         level=level,
         sets=sets,
         base=base,
@@ -116,7 +116,7 @@ def measure_effects(
         doses=list(DOSES),
         joint={name: _joint(lost, [place[one] for one in top], interval) for name, top in tops.items()},
         agreement=_agreement(list(tables), ranks, effects, interval),
-        software=software(),
+        software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -24,6 +24,7 @@ import torch
 
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
+from corelib.experiments.answering import precision
 from corelib.heads import HeadSet
 from corelib.intervene import blind
 from corelib.results import read_fields, software, write_json
@@ -115,14 +116,14 @@ def trace_paths(
     tables = {path: _table(lost, number, interval) for number, path in enumerate(PATHS)}
     return Paths(
         model=vlm.facts,
-        task={"domain": work.name, **facts},
+        task={**work.facts, **facts},
         level=level,
         window=window,
         base={"accuracy": float(plain["correct"].mean()), "logprob": float(plain["logprob"].mean())},
         first=first,
         lost={path: {name: values[:-1] for name, values in table.items()} for path, table in tables.items()},
         everywhere={path: {name: values[-1] for name, values in table.items()} for path, table in tables.items()},
-        software=software(),
+        software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -6,6 +6,7 @@ pages. No global state of pyplot is touched.
 """
 
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
+from corelib.plots.causal import dose_chart, null_chart, path_chart, prediction_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.maps import head_map, row_map
@@ -26,6 +27,7 @@ __all__ = [
     "agreement_map",
     "depth_chart",
     "division_chart",
+    "dose_chart",
     "draw_attention",
     "draw_formation",
     "draw_look",
@@ -39,7 +41,10 @@ __all__ = [
     "head_scatter",
     "layer_chart",
     "lorenz_chart",
+    "null_chart",
     "overlap_chart",
+    "path_chart",
+    "prediction_chart",
     "ranked_curve",
     "row_map",
     "share_chart",

@@ -131,6 +131,17 @@ class Task(ABC):
             check_known(f"difficulty of {self.name}", key, known)
         return replace(self, **difficulty)
 
+    @property
+    def facts(self) -> dict:
+        """What a results file says about the task: its domain, and its difficulty where that is not the default.
+
+        >>> from corelib.tasks import task
+        >>> task("scenes").facts, task("video", timed=0.0).facts
+        ({'domain': 'scenes'}, {'domain': 'video', 'difficulty': {'timed': 0.0}})
+        """
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {"domain": self.name, **({"difficulty": changed} if changed else {})}
+
     def _require(self, ok: bool, message: str) -> None:
         if not ok:
             raise BadInput(f"{self.name}: {message}")

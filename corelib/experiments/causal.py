@@ -1,0 +1,166 @@
+"""Every causal result of the book, a file each beside the head atlas; `corelib atlas build` makes them anew.
+
+    ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
+    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -blind
+    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task
+    effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
+    paths/mini-s/scenes.json                  which looks the answer travels by
+
+    ablation("mini-s", "scenes").conditions["core"]["loss"]
+
+A result that is there, of the model as it is now, is not measured again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from corelib import atlas
+from corelib.dose import DOSES
+from corelib.errors import BadResults, check_known
+from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.effects import Effects, measure_effects
+from corelib.experiments.paths import Paths, trace_paths
+from corelib.metrics.catalogue import METRICS
+from corelib.tasks import DOMAINS, RETRIEVING, Task, task
+from corelib.vlm import VLM
+
+FOLDER = atlas.HOME
+KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths}
+LARGE = 11  # models of more layers compute in bfloat16, on fewer samples and draws
+MODES = ("mean", "resample", "blind")
+NORMS = METRICS["output norm"].key
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result: its name, and how it is had."""
+
+    kind: str
+    name: str
+    measure: Callable[..., Ablation | Effects | Paths]  # of `store` and `progress`
+
+
+def ablation(model: str, name: str) -> Ablation:
+    """A committed ablation by its name, such as `scenes` or `scenes-on-needle`."""
+    return _read("ablations", model, name)
+
+
+def effects(model: str, name: str) -> Effects:
+    """Committed effects of all heads, such as `scenes-validate`."""
+    return _read("effects", model, name)
+
+
+def paths(model: str, name: str) -> Paths:
+    """Committed paths of a domain."""
+    return _read("paths", model, name)
+
+
+def results(kind: str, model: str) -> tuple[str, ...]:
+    """The names of a model's committed results of one kind."""
+    check_known("kind of result", kind, KINDS)
+    return tuple(sorted(path.stem for path in (FOLDER / kind / model).glob("*.json")))
+
+
+def _read(kind: str, model: str, name: str):
+    check_known(f"result of {model} among {kind}", name, results(kind, model))
+    return KINDS[kind].load(FOLDER / kind / model / f"{name}.json")
+
+
+def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
+    """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
+    few = vlm.layers > LARGE
+    samples, draws = (256, 100) if few else (512, 200)
+    for domain in DOMAINS:
+        yield Job("ablations", domain, _ablating(vlm, domain, domain, draws=draws, samples=samples, doses=DOSES))
+    for domain in DOMAINS:
+        yield Job("paths", domain, _tracing(vlm, domain, samples // 4 if few else samples))
+    for ranked in RETRIEVING:
+        for tested in RETRIEVING:
+            if ranked != tested or ranked == "needle":
+                name = ranked if ranked == tested else f"{ranked}-on-{tested}"
+                options = {"draws": draws, "samples": samples, "nulls": ("layer_matched",)}
+                yield Job("ablations", name, _ablating(vlm, ranked, tested, norms=False, **options))
+    for domain in DOMAINS:
+        for mode in MODES:
+            options = {"mode": mode, "draws": 10 if few else 50, "samples": samples // 2, "nulls": ("layer_matched",)}
+            yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, norms=False, **options))
+    for split in ("validate", "test"):
+        for domain in DOMAINS:
+            sets = 405 if few else 200
+            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, sets, samples // 2, folder))
+
+
+def asked(vlm: VLM, domain: str) -> Task:
+    """The task that tests heads in a domain. Of clips the bridge is asked for digits alone: its tower states what is
+    beside each thing, so that the frame can be told without the evidence (chapter 6)."""
+    return task(domain, timed=0.0) if domain == "video" and vlm.name == "bridge" else task(domain)
+
+
+def _scores(vlm: VLM, domain: str):
+    cell = atlas.cell(vlm.name, domain)
+    return cell.of_kind("digit") if domain == "video" and vlm.name == "bridge" else cell.scores()
+
+
+def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **options):
+    def measure(**more) -> Ablation:
+        table = atlas.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
+        return ablate_top(vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, **options, **more)
+
+    return measure
+
+
+def _tracing(vlm: VLM, domain: str, samples: int):
+    return lambda **more: trace_paths(vlm, asked(vlm, domain), samples=samples, **more)
+
+
+def _sweeping(vlm: VLM, domain: str, split: str, sets: int, samples: int, folder: Path):
+    """On `test`, what was found on `validate` predicts too: how well could any score do?"""
+
+    def measure(**more) -> Effects:
+        cell = atlas.cell(vlm.name, domain)
+        scores = {one.key: cell.scores(one).scores for one in METRICS.values() if one.key in cell.metrics}
+        if split == "test":
+            before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
+            scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
+        return measure_effects(vlm, asked(vlm, domain), scores, split=split, sets=sets, samples=samples, **more)
+
+    return measure
+
+
+def build(
+    vlm: VLM,
+    *,
+    kinds: Sequence[str] = tuple(KINDS),
+    again: bool = False,
+    folder: Path = FOLDER,
+    running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(lambda done, total: None),
+) -> Iterator[Path]:
+    """Measure what is not there yet (or all of it `again`); goes on where a stopped run was. `running` shows a job's
+    progress while it is measured."""
+    for job in jobs(vlm, folder):
+        if check_known("kind of result", job.kind, KINDS) not in kinds:
+            continue
+        target = folder / job.kind / vlm.name / f"{job.name}.json"
+        if again or not _is_there(job, target, vlm):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{job.name}.partial")
+            with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > LARGE), running(job) as progress:
+                job.measure(store=partial, progress=progress).save(target)
+            shutil.rmtree(partial)
+        yield target
+
+
+def _is_there(job: Job, target: Path, vlm: VLM) -> bool:
+    try:
+        return KINDS[job.kind].load(target).model["sha256"] == vlm.sha256
+    except BadResults:
+        return False

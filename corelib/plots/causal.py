@@ -1,0 +1,155 @@
+"""What is lost without heads: against other heads, by dose, by path, and by the score that chose them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, LINE, MUTED, SOFT, sheet, styled, title
+
+SETS = {  # what is tested: its colour, the size of its dot, its name
+    "core": (EVIDENCE, 60, "CoRe heads"),
+    "next": (ATTENTION, 36, "next in rank"),
+    "lowest": (SOFT, 36, "lowest in rank"),
+}
+PATH_COLOURS = {
+    "evidence → question": "#e08a5a",
+    "evidence → answer": "#c4501b",
+    "question → answer": ATTENTION,
+    "elsewhere → answer": MUTED,
+}
+
+
+@styled
+def null_chart(
+    rows: Mapping[str, Mapping[str, object]], *, label: str = "accuracy that is lost", heading: str = ""
+) -> Figure:
+    """One line a model or domain: what is lost without the tested heads, beside what is lost without others.
+
+    `rows[name]` holds `null` (a loss a draw), and `core`, `next`, `lowest`, each with `value`, `low` and `high`; `full`
+    is the loss that would leave chance alone.
+    """
+    figure, axes = sheet(9.0, 0.62 * len(rows) + 1.5 + (0.35 if heading else 0))
+    panel = axes[0, 0]
+    rng = np.random.default_rng(0)  # of the dots' heights only
+    for y, row in enumerate(rows.values()):
+        named = (lambda text: text) if not y else (lambda text: "")  # a legend needs each once
+        draws = np.asarray(row["null"], dtype=float)
+        height = y + 0.14 + 0.22 * (rng.random(len(draws)) - 0.5)
+        panel.scatter(draws, height, s=9, color=MUTED, alpha=0.45, linewidth=0, label=named("layer-matched draws"))
+        edge = [float(np.quantile(draws, 0.95))] * 2
+        panel.plot(edge, [y - 0.02, y + 0.3], color=INK, linewidth=1.6, label=named("their 95th percentile"))
+        for which, (colour, size, text) in SETS.items():
+            found = row[which]
+            panel.plot([found["low"], found["high"]], [y - 0.2] * 2, color=colour, linewidth=4.5, alpha=0.3)
+            style = {"s": size, "color": colour, "edgecolor": "white", "linewidth": 0.8, "zorder": 4}
+            panel.scatter(found["value"], y - 0.2, label=named(text), **style)
+        panel.plot([row["full"]] * 2, [y - 0.38, y + 0.38], color=ANCHOR, linewidth=2, label=named("down to chance"))
+    panel.axvline(0, color=LINE, linewidth=1, zorder=0)
+    panel.set_yticks(range(len(rows)), list(rows))
+    panel.set(ylim=(len(rows) - 0.45, -0.55), xlabel=label)
+    panel.grid(axis="x", color=LINE, linewidth=0.7)
+    panel.tick_params(axis="y", length=0)
+    panel.set_axisbelow(True)
+    figure.legend(loc="outside lower left", ncols=3, handlelength=1.2)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def dose_chart(
+    panels: Mapping[str, Mapping[str, object]],
+    *,
+    label: str = "accuracy",
+    across: str = "heads removed",
+    heading: str = "",
+) -> Figure:
+    """Accuracy against the share of heads that are removed (or kept).
+
+    `panels[title]` holds `doses`, `curves` (name → accuracy at each dose), `draws` (a curve each, None where there is
+    no disjoint control), and `levels` (name → a horizontal line, such as chance).
+    """
+    colours = {"core": EVIDENCE, "reverse": ATTENTION}
+    names = {"core": "highest RAM first", "reverse": "lowest RAM first"}
+    figure, axes = sheet(3.3 * len(panels) + 0.5, 3.9 + (0.35 if heading else 0), columns=len(panels), sharey=True)
+    for panel, (name, found) in zip(axes[0], panels.items(), strict=True):
+        doses = np.asarray(found["doses"], dtype=float)
+        draws = np.array([[np.nan if value is None else value for value in curve] for curve in found["draws"]])
+        for number, curve in enumerate(draws):
+            panel.plot(doses, curve, color=MUTED, linewidth=0.8, alpha=0.45, label="layer-matched" * (not number))
+        known = ~np.isnan(draws).all(0)
+        panel.plot(doses[known], np.nanmean(draws[:, known], 0), color=INK, linewidth=2, label="layer-matched, mean")
+        for which, curve in found["curves"].items():
+            panel.plot(
+                doses, curve, "o-", color=colours[which], linewidth=2, markersize=4.5, label=names[which], zorder=4
+            )
+        for (which, level), style in zip(found["levels"].items(), ((0, (5, 3)), (0, (1, 1.5))), strict=False):
+            panel.axhline(level, color=SOFT, linewidth=1, linestyle=style, label=which)
+        panel.set(title=name, xscale="log", ylim=(0, 1.03), xlabel=across)
+        panel.set_xticks(doses, [f"{dose:.0%}" for dose in doses], fontsize=9)
+        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        panel.tick_params(axis="x", which="minor", length=0)
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    axes[0, 0].set_ylabel(label)
+    drawn = {name: line for panel in axes[0] for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=3)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def path_chart(
+    panels: Mapping[str, tuple[Sequence[int], Mapping[str, Mapping[str, Sequence[float]]]]],
+    *,
+    window: int = 1,
+    heading: str = "",
+) -> Figure:
+    """What each cut costs, by the first layer of its window: `panels[title]` is `(first, lost)` as in `Paths`."""
+    figure, axes = sheet(3.3 * len(panels) + 0.5, 3.8 + (0.35 if heading else 0), columns=len(panels))
+    for panel, (name, (first, lost)) in zip(axes[0], panels.items(), strict=True):
+        for path, found in lost.items():
+            colour = PATH_COLOURS.get(path, SOFT)
+            panel.fill_between(first, found["low"], found["high"], color=colour, alpha=0.18, linewidth=0)
+            panel.plot(first, found["logprob"], "o-", color=colour, markersize=4, linewidth=1.9, label=path)
+        panel.set(title=name, xlabel="layer" if window == 1 else f"first of {window} layers")
+        panel.axhline(0, color=LINE, linewidth=1, zorder=0)
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_axisbelow(True)
+    axes[0, 0].set_ylabel("nats lost")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def prediction_chart(
+    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
+    *,
+    marked: Sequence[str] = (),
+    heading: str = "",
+) -> Figure:
+    """How well each score predicts, one panel a measure: `panels[measure][score]` holds `value`, and perhaps `low` and
+    `high`. Scores stand in the order of the first panel, the best on top; `marked` ones are orange."""
+    first = next(iter(panels.values()))
+    names = sorted(first, key=lambda name: -first[name]["value"])
+    figure, axes = sheet(9.0, 0.3 * len(names) + 1.4 + (0.35 if heading else 0), columns=len(panels), sharey=True)
+    for panel, (measure, found) in zip(axes[0], panels.items(), strict=True):
+        for y, name in enumerate(names):
+            part, colour = found[name], EVIDENCE if name in marked else ATTENTION
+            if "low" in part:
+                panel.plot([part["low"], part["high"]], [y, y], color=colour, linewidth=4, alpha=0.3)
+            panel.scatter(part["value"], y, s=40, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
+        panel.axvline(0, color=SOFT, linewidth=0.9)
+        panel.set(title=measure, ylim=(len(names) - 0.4, -0.6))
+        panel.grid(color=LINE, linewidth=0.7)
+        panel.tick_params(axis="y", length=0)
+        panel.set_axisbelow(True)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    title(figure, heading)
+    return figure

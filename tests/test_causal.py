@@ -1,0 +1,90 @@
+"""Causal results beside the atlas: what is measured, when it is measured again, and that it is of these weights."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+
+import pytest
+
+from corelib import atlas, embedded
+from corelib.errors import UnknownName
+from corelib.experiments import causal
+from corelib.experiments.answering import outcomes
+from corelib.heads import HeadSet
+from corelib.tasks import task
+from corelib.vlm import load
+
+
+def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
+    ran = []
+
+    def few(vlm, folder):
+        for job in JOBS(vlm, folder):
+            if job.name in ("video", "scenes-on-needle"):
+                yield job
+
+    def quick(run, **fixed):
+        return lambda *args, **options: run(*args, **{**options, **fixed})
+
+    @contextmanager
+    def running(job):
+        ran.append(job.name)
+        yield lambda done, total: None
+
+    JOBS = causal.jobs
+    small = {"samples": 8, "batch": 8, "draws": 3, "doses": None}
+    monkeypatch.setattr(causal, "jobs", few)
+    monkeypatch.setattr(causal, "ablate_top", quick(causal.ablate_top, **small))
+    found = list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    assert [path.stem for path in found] == ["video", "scenes-on-needle"] == ran
+    assert not list(tmp_path.rglob("*.partial"))
+    transfer = causal.Ablation.load(found[1])
+    assert (transfer.ranking["task"]["domain"], transfer.task["domain"]) == ("scenes", "needle")
+    assert list(transfer.null) == ["layer_matched"]
+    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    assert len(ran) == 2  # both are there
+    found[0].write_text("{}")
+    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    assert ran[2:] == ["video"]  # it was not a result
+    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running, again=True))
+    assert len(ran) == 5
+    with pytest.raises(UnknownName, match="kind of result"):
+        causal.results("ablation", "mini-s")
+
+
+def test_the_bridge_is_asked_for_digits_of_clips(vlm):
+    assert causal.asked(vlm, "video").timed == 0.5
+    assert {job.kind for job in causal.jobs(vlm)} == {*causal.KINDS}
+    names = [(job.kind, job.name) for job in causal.jobs(vlm)]
+    assert len(names) == len(set(names))
+
+
+def test_committed_results_are_of_these_weights():
+    digests = {name: embedded.verify(embedded.home(name)) for name in embedded.names()}
+    seen = 0
+    for kind in causal.KINDS:
+        for name in digests:
+            for result in causal.results(kind, name):
+                found = causal._read(kind, name, result)
+                assert found.model["sha256"] == digests[name], f"{kind}/{name}/{result}: other weights"
+                assert found.task["split"] in ("validate", "test")
+                seen += 1
+    assert seen
+
+
+def test_a_random_condition_is_had_again_from_the_weights():
+    """Accuracy of one condition of one committed ablation, to the sample."""
+    kinds = [(name, result) for name in embedded.names() for result in causal.results("ablations", name)]
+    small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
+    name, result = random.SystemRandom().choice(small)
+    found = causal.ablation(name, result)
+    condition = found.conditions[random.SystemRandom().choice(["core", "next", "lowest"])]
+    facts = found.task
+    options = {key: facts[key] for key in ("split", "seed", "samples", "questions")}
+    got = outcomes(load(name), task(facts["domain"]), [HeadSet(condition["heads"])], **options)
+    assert got.correct.double().mean().item() == pytest.approx(condition["accuracy"], abs=2 / facts["samples"]), (
+        name,
+        result,
+    )
+    assert atlas.cell(name, facts["domain"]).scores().top().to_json() == found.conditions["core"]["heads"]
