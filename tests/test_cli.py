@@ -167,6 +167,7 @@ def test_help_teaches():
         (["profile", "--metric", "localization", "--rows", "answer", "--out", "s.json"], "read in the last row"),
         (["rank", "none.json"], "cannot read none.json"),
         (["atlas", "build", "--domain", "scene"], "did you mean 'scenes'"),
+        (["atlas", "build", "--kind", "path"], "did you mean 'paths'"),
         (["profile", "--out", "nowhere/s.json"], "the folder nowhere does not exist"),
         (["ask", "--image", "none.png", "--question", "digit on red square ?"], "cannot read the picture"),
         (["train", "none.toml", "--out", "run"], "cannot read the recipe"),

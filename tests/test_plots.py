@@ -235,6 +235,7 @@ def test_causal_figures_write_what_they_are_given():
     panels = plots.path_chart({"scenes": ([0, 1], lost), "video": ([0, 1], lost)}, window=2).axes
     assert panels[1].get_xlabel() == "first of 2 layers" and len(panels) == 2
 
-    measures = {"alone": {"RAM": loss(0.2), "lift": loss(0.4)}, "joint": {"RAM": {"value": 3.0}, "lift": {"value": 1.0}}}
+    joint = {"RAM": {"value": 3.0}, "lift": {"value": 1.0}}  # without an interval
+    measures = {"alone": {"RAM": loss(0.2), "lift": loss(0.4)}, "joint": joint}
     panels = plots.prediction_chart(measures, marked=["RAM"]).axes
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["lift", "RAM"]  # the best on top

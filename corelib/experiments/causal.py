@@ -105,6 +105,10 @@ def asked(vlm: VLM, domain: str) -> Task:
     return task(domain, timed=0.0) if domain == "video" and vlm.name == "bridge" else task(domain)
 
 
+def _batch(vlm: VLM) -> int:
+    return 16 if vlm.layers > LARGE else 64
+
+
 def _scores(vlm: VLM, domain: str):
     cell = atlas.cell(vlm.name, domain)
     return cell.of_kind("digit") if domain == "video" and vlm.name == "bridge" else cell.scores()
@@ -113,7 +117,9 @@ def _scores(vlm: VLM, domain: str):
 def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **options):
     def measure(**more) -> Ablation:
         table = atlas.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
-        return ablate_top(vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, **options, **more)
+        return ablate_top(
+            vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=_batch(vlm), **options, **more
+        )
 
     return measure
 
@@ -131,7 +137,8 @@ def _sweeping(vlm: VLM, domain: str, split: str, sets: int, samples: int, folder
         if split == "test":
             before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
             scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
-        return measure_effects(vlm, asked(vlm, domain), scores, split=split, sets=sets, samples=samples, **more)
+        options = {"split": split, "sets": sets, "samples": samples, "batch": _batch(vlm)}
+        return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
 
     return measure
 

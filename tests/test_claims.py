@@ -1,0 +1,54 @@
+"""The report card says what the results say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corelib.experiments import causal
+from corelib.experiments.claims import Claim, Finding, _causal, claims
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def claim(*held: bool) -> Claim:
+    return Claim("t", "r", "", tuple(Finding("m", "d", "", "", one) for one in held))
+
+
+def test_verdicts_are_words():
+    assert claim().verdict == "not measured"
+    assert claim(True, True).verdict == "holds"
+    assert claim(True, False, False).verdict == "holds in part (1 of 3)"
+    assert claim(False).verdict == "does not hold"
+
+
+def test_the_rule_of_the_ablation_has_three_parts():
+    found = causal.ablation("mini-s", "scenes")
+    quiet = {"value": 0.0, "low": -0.01, "high": 0.01}
+    conditions = {name: {"loss": {"accuracy": quiet}} for name in found.conditions}
+    conditions["core"] = {"loss": {"accuracy": {"value": 0.5, "low": 0.45, "high": 0.55}}}
+    rare = {"layer_matched": {"accuracy": 0.01, "logprob": 0.01}}
+    kept = replace(found, conditions=conditions, percentile=rare)
+    assert _causal("m", "d", kept).holds
+    often = replace(kept, percentile={"layer_matched": {"accuracy": 0.06, "logprob": 0.01}})
+    assert not _causal("m", "d", often).holds
+    for name in ("next", "lowest"):
+        loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
+        assert not _causal("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
+
+
+def test_every_claim_is_judged_where_it_was_measured():
+    found = claims(["mini-s"])
+    assert [len(one.findings) for one in found[:2]] == [3, 3]
+    assert {one.model for each in found for one in each.findings} == {"mini-s"}
+    assert len({one.text for one in found}) == len(found)
+
+
+@pytest.mark.slow
+def test_the_page_and_the_readme_are_written_from_the_results():
+    run = subprocess.run([sys.executable, ROOT / "tools" / "report_card.py", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,77 @@
+"""Write the report card: what the committed results say about each claim of the paper's abstract.
+
+    python tools/report_card.py            # book/report_card.md, and the table in README.md
+    python tools/report_card.py --check    # changes nothing; fails if they are not what the results say
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from corelib.experiments.claims import Claim, claims
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, README = ROOT / "book" / "report_card.md", ROOT / "README.md"
+MARKS = ("<!-- claims:start (written from the results; do not edit by hand) -->", "<!-- claims:end -->")
+
+HEAD = """# Report card
+
+What the embedded models say about each claim of the paper's abstract. This page is written from the committed results
+(`tools/report_card.py`), and a test holds that it says what they say; no number on it is typed by hand.
+
+A claim *holds* if its rule is met in every model and domain that was measured, *in part* if in some. The rule for
+ablations was fixed before anything was measured. The others follow the claims' own words, and were written down after
+the first numbers had been seen. Intervals are 95 %. A few differently trained small models are no scaling law. The
+paper's own checkpoints: **not measured**.
+"""
+
+
+def page(found: list[Claim]) -> str:
+    """The report card in Markdown."""
+    parts = [HEAD, "| claim | verdict |\n|---|---|"]
+    parts[-1] += "".join(f"\n| {claim.text} | **{claim.verdict}** |" for claim in found)
+    for claim in found:
+        parts.append(f"\n## {claim.text}\n\n**{claim.verdict[0].upper()}{claim.verdict[1:]}.** Rule: {claim.rule}.")
+        if claim.chapter:
+            notebook = ROOT / "notebooks" / f"{claim.chapter}.ipynb"
+            if notebook.exists():
+                parts[-1] += f" [The chapter](../notebooks/{claim.chapter}.ipynb)."
+        if claim.findings:
+            lines = ["| model | domain | effect | control | rule met |", "|---|---|---|---|---|"]
+            lines += [
+                f"| `{one.model}` | {one.domain} | {one.effect} | {one.control} | {'yes' if one.holds else 'no'} |"
+                for one in claim.findings
+            ]
+            parts.append("\n" + "\n".join(lines))
+    return "\n".join(parts) + "\n"
+
+
+def readme(text: str, found: list[Claim]) -> str:
+    """README.md with its table of claims written anew."""
+    table = "\n".join(f"| {claim.text} | {claim.verdict} |" for claim in found)
+    start, end = MARKS
+    new = f"{start}\n| claim | verdict |\n|---|---|\n{table}\n{end}"
+    return re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: new, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
+    options = parser.parse_args()
+    found = claims()
+    wanted = {PAGE: page(found), README: readme(README.read_text(encoding="utf-8"), found)}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if options.check:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what the results say: python tools/report_card.py", file=sys.stderr)
+        sys.exit(bool(stale))
+    for path in stale:
+        path.write_text(wanted[path], encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
