@@ -22,6 +22,8 @@ from corelib.encoded import Encoded
 from corelib.errors import BadInput
 from corelib.resume import Trace
 
+Part = tuple[int, int, int]  # (sample, first, past): some of its positions
+
 
 def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
     """The trace of the same samples with one sequence a picture (`Sample.cluster`), instead of one a sample."""
@@ -31,25 +33,20 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
     names = list(dict.fromkeys(clusters))
     if len(names) == len(clusters):
         return kept
-    length = encoded.tokens.shape[1]
-    begins = length - encoded.lengths.sum(1).cpu()  # where the question begins
+    length, samples = encoded.tokens.shape[1], len(clusters)
+    begins = length - encoded.lengths.sum(1).cpu()  # where the question begins,
+    moved = torch.zeros_like(begins)  # and where it begins in its sequence
     padding = length - encoded.real.sum(1).cpu()
-    parts: list[list[tuple[int, int, int]]] = []  # of each sequence: (sample, first, past)
-    moved = torch.zeros(len(clusters), dtype=torch.long)  # where a sample's question begins now
+    parts: list[list[Part]] = []  # of each sequence
     for name in names:
         mine = [number for number, cluster in enumerate(clusters) if cluster == name]
         donor = min(mine, key=lambda number: int(padding[number]))  # of the prefix: its places reach furthest
-        start, past = int(padding[donor]), int(begins[donor])
-        prefix = encoded.tokens[donor, start:past]
-        parts.append([(donor, start, past)])
-        at = past - start
+        parts.append([(donor, int(padding[donor]), int(begins[donor]))])
         for number in mine:
-            begin = int(begins[number])
-            if not torch.equal(encoded.tokens[number, int(padding[number]) : begin], prefix):
+            if not _alike(encoded, parts[-1][0], (number, int(padding[number]), int(begins[number]))):
                 raise BadInput(f"samples of {name} do not begin alike: one picture has one prefix")
-            moved[number] = at
-            parts[-1].append((number, begin, length))
-            at += length - begin
+            moved[number] = sum(past - first for _, first, past in parts[-1])
+            parts[-1].append((number, int(begins[number]), length))
     source, place, block = _layout(parts)
     counted = place - padding[source] + padding[source[:, :1]]  # the place, had all as much padding as the donor
 
@@ -57,9 +54,7 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
         """[sample, position, …] → [sequence, position, …]."""
         return value[source, place] if value.shape[0] > 1 else value[0, counted]
 
-    arguments = [
-        {key: _fold(value, gather, len(clusters), length) for key, value in one.items()} for one in kept.arguments
-    ]
+    arguments = [{key: _fold(value, gather, samples, length) for key, value in one.items()} for one in kept.arguments]
     masks: dict[int, Tensor] = {}  # layers of one kind share a mask
     for one, old in zip(arguments, kept.arguments, strict=True):
         mask = old["attention_mask"]
@@ -77,7 +72,14 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
     )
 
 
-def _layout(parts: list[list[tuple[int, int, int]]]) -> tuple[Int[Tensor, "sequence position"], ...]:
+def _alike(encoded: Encoded, one: Part, two: Part) -> bool:
+    """Are two prefixes of the same words and pictures?"""
+    (a, *ends), (b, *others) = one, two
+    same = torch.equal(encoded.tokens[a, slice(*ends)], encoded.tokens[b, slice(*others)])
+    return same and encoded.samples[a].images == encoded.samples[b].images
+
+
+def _layout(parts: list[list[Part]]) -> tuple[Int[Tensor, "sequence position"], ...]:
     """For every position of the folded sequences: the sample it comes from, its place there, and the part of the
     sequence it is in (0: the prefix, -1: padding at the end)."""
     longest = max(sum(past - first for _, first, past in mine) for mine in parts)

@@ -21,7 +21,10 @@ from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_
 from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.errors import BadInput, BadWeights, CannotWrite, MissingPackage
 from corelib.families.smolvlm import SmolVLM
+from corelib.heads import HeadSet
+from corelib.prefix import share_prefix
 from corelib.regions import tokens_of_box
+from corelib.resume import resume, trace
 from corelib.tasks import TASKS, UNTAUGHT, task
 from corelib.tasks.sample import Box, Sample
 from corelib.training import keeping
@@ -328,3 +331,15 @@ def test_in_training_each_question_is_answered_as_if_it_stood_alone(untrained, p
                 inputs["pixel_values"] = inputs["pixel_values"][row : row + 1]
             alone = untrained.model(**inputs, use_cache=False).last_hidden_state
             torch.testing.assert_close(packed[row, mine], alone[0], atol=1e-3, rtol=1e-4)
+
+
+def test_questions_share_their_prefix_though_positions_count_the_padding(untrained, processor):
+    """Its positions run through the padding: a longer question about the same picture stands at other places."""
+    vlm = VLM("untrained", untrained, SmolVLM(untrained.config, processor))
+    work = task("scenes")
+    encoded = vlm.encode([sample for index in range(2) for sample in work.about("select", 0, index, 4)])
+    assert len(encoded.lengths.sum(1).unique()) > 1
+    kept, sets = trace(vlm, encoded), [HeadSet(), HeadSet("L17H0 L23H2"), HeadSet("L2H0")]
+    one, two = resume(kept, sets, batch=8), resume(share_prefix(kept, encoded), sets, batch=8)
+    torch.testing.assert_close(two.logprob, one.logprob, atol=1e-4, rtol=1e-5)
+    assert (one.logprob[0] - one.logprob[2]).abs().max() > 1e-3

@@ -239,3 +239,8 @@ def test_causal_figures_write_what_they_are_given():
     measures = {"alone": {"RAM": loss(0.2), "lift": loss(0.4)}, "joint": joint}
     panels = plots.prediction_chart(measures, marked=["RAM"]).axes
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["lift", "RAM"]  # the best on top
+
+    table = np.array([[0.1, 0.9], [0.5, 0.0]])
+    effect = {"value": table - 0.3, "low": table - 0.4, "high": table - 0.2}
+    panels = plots.effect_scatter(table, {"alone": effect, "in company": effect}, named=1).axes
+    assert [text.get_text() for text in panels[0].texts] == ["L0H1"] and panels[1].get_title(loc="left") == "in company"
