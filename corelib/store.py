@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -81,3 +81,40 @@ class SampleStore:
             raise BadResults(f"{self.path} holds shards with different scores: start again in an empty folder")
         order = torch.cat([part["index"] for part in parts]).argsort()
         return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+
+
+def collect(
+    measure: Callable[[list[int]], dict[str, Tensor]],
+    samples: int,
+    batches: Callable[[list[int]], Iterable[list[int]]],
+    fingerprint: dict,
+    path: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Tensor]:
+    """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
+
+    With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
+    """
+    kept = None if path is None else SampleStore(path, fingerprint)
+    todo = [index for index in range(samples) if kept is None or index not in kept.done]
+    done, parts = samples - len(todo), []
+    progress(done, samples)
+    for indices in batches(todo):
+        found = measure(indices)
+        if kept is None:
+            parts.append({**found, "index": torch.tensor(indices)})
+        else:
+            kept.add(indices, found)
+        done += len(indices)
+        progress(done, samples)
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if kept is None else kept.load()
+    return {name: value[:samples] for name, value in whole.items()}
+
+
+def in_order(batch: int) -> Callable[[list[int]], Iterable[list[int]]]:
+    """Batches of so many samples, one after the other.
+
+    >>> list(in_order(2)([0, 1, 4]))
+    [[0, 1], [4]]
+    """
+    return lambda todo: (todo[start : start + batch] for start in range(0, len(todo), batch))

@@ -21,7 +21,7 @@ from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
 from corelib.resume import Outcomes, resume, trace
-from corelib.store import SampleStore
+from corelib.store import collect
 from corelib.tasks import Sample, Task
 from corelib.vlm import VLM
 
@@ -65,26 +65,14 @@ def outcomes(
     if questions > 1:
         fingerprint["questions"] = questions
     fingerprint["sets"] = [one.to_json() for one in sets]
-    kept = SampleStore(store, fingerprint) if store is not None else None
-    done = kept.done if kept else set()
-    todo = [index for index in range(samples) if index not in done]
     under = _program(vlm, work, sets, mode, seed, questions)
-    parts: list[dict[str, torch.Tensor]] = []
-    answered = len(done)
-    progress(answered, samples)
-    for indices in _batches(todo, questions, batch):
-        encoded = vlm.encode(_asked(work, split, seed, indices, questions))
-        correct, logprob = under(encoded)
-        found = {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
-        if kept:
-            kept.add(indices, found)
-        else:
-            parts.append(found)
-        answered += len(indices)
-        progress(answered, samples)
-    names = ("correct", "logprob")
-    whole = kept.load() if kept else {name: torch.cat([part[name] for part in parts]) for name in names}
-    return Outcomes(*(whole[name][:samples].T for name in names))
+
+    def answer(indices: list[int]) -> dict[str, torch.Tensor]:
+        correct, logprob = under(vlm.encode(_asked(work, split, seed, indices, questions)))
+        return {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
+
+    found = collect(answer, samples, lambda todo: _batches(todo, questions, batch), fingerprint, store, progress)
+    return Outcomes(found["correct"].T, found["logprob"].T)
 
 
 def precision() -> str:

@@ -29,7 +29,7 @@ from corelib.heads import HeadSet
 from corelib.intervene import blind
 from corelib.results import read_fields, software, write_json
 from corelib.stats import bootstrap_interval
-from corelib.store import SampleStore
+from corelib.store import collect, in_order
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
@@ -98,20 +98,16 @@ def trace_paths(
     spans = [*((start, start + window) for start in first), (0, vlm.layers)]
     facts = {"split": split, "seed": seed, "samples": samples}
     fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "window": window}
-    kept = SampleStore(store, fingerprint) if store is not None else None
-    done, parts = kept.done if kept else set(), []
-    for start in range(0, samples, batch):
-        indices = [index for index in range(start, min(samples, start + batch)) if index not in done]
-        if indices:
-            found = _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
-            if kept:
-                kept.add(indices, found)
-            else:
-                parts.append(found)
-        progress(min(samples, start + batch), samples)
-    whole = kept.load() if kept else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    plain = {name: whole[f"plain {name}"][:samples].double().numpy() for name in ("correct", "logprob")}
-    lost = {name: plain[name][:, None, None] - whole[name][:samples].double().numpy() for name in plain}
+
+    def answer(indices: list[int]) -> dict[str, torch.Tensor]:
+        return _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
+
+    whole = {
+        name: value.double().numpy()
+        for name, value in collect(answer, samples, in_order(batch), fingerprint, store, progress).items()
+    }
+    plain = {name: whole[f"plain {name}"] for name in ("correct", "logprob")}
+    lost = {name: plain[name][:, None, None] - whole[name] for name in plain}
     interval = partial(bootstrap_interval, level=level, seed=seed)
     tables = {path: _table(lost, number, interval) for number, path in enumerate(PATHS)}
     return Paths(

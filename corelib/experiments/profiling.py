@@ -24,7 +24,7 @@ from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.ranking import split_half
 from corelib.results import software
 from corelib.stats import bootstrap_interval
-from corelib.store import SampleStore
+from corelib.store import collect, in_order
 from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 from corelib.vlm import VLM
 
@@ -60,26 +60,14 @@ def measure(
         "seed": seed,
         "quantities": sorted(quantities),
     }
-    kept = SampleStore(store, fingerprint) if store is not None else None
-    done = set(kept.done) if kept else set()
-    todo = [index for index in range(samples) if index not in done]
     kinds = list(work.kinds)
-    parts: list[dict[str, Tensor]] = []
-    progress(samples - len(todo), samples)
-    for start in range(0, len(todo), batch):
-        indices = todo[start : start + batch]
+
+    def read(indices: list[int]) -> dict[str, Tensor]:
         drawn = [work.sample(split, seed, index) for index in indices]
         found = read_heads(vlm, vlm.encode(drawn), quantities).tensors()
-        found["kind"] = torch.tensor([kinds.index(sample.kind) for sample in drawn])
-        if kept:
-            kept.add(indices, found)
-        else:
-            parts.append(found)
-        progress(samples - len(todo) + start + len(indices), samples)
-    if kept:
-        everything = {key: value[:samples] for key, value in kept.load().items()}
-    else:
-        everything = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        return {**found, "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
+
+    everything = collect(read, samples, in_order(batch), fingerprint, store, progress)
     return Measurement.of(everything, time.perf_counter() - began)
 
 
