@@ -67,3 +67,5 @@ def test_files_resuming_and_bad_input(vlm, found, tmp_path):
     for window in (0, 7):
         with pytest.raises(BadInput, match="give 1 to 6"):
             trace_paths(vlm, work, window=window)
+    with pytest.raises(BadInput, match="2 or more"):
+        trace_paths(vlm, work, samples=1)

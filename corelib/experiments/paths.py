@@ -94,6 +94,8 @@ def trace_paths(
     window = max(1, round(vlm.layers / WINDOWS)) if window is None else window
     if not 1 <= window <= vlm.layers:
         raise BadInput(f"a window of {window} layers in a model of {vlm.layers}: give 1 to {vlm.layers}")
+    if samples < 2 or batch < 1:
+        raise BadInput(f"samples must be 2 or more and batch 1 or more, got samples={samples}, batch={batch}")
     first = list(range(vlm.layers - window + 1))
     spans = [*((start, start + window) for start in first), (0, vlm.layers)]
     facts = {"split": split, "seed": seed, "samples": samples}
@@ -102,10 +104,8 @@ def trace_paths(
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
         return _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
 
-    whole = {
-        name: value.double().numpy()
-        for name, value in collect(answer, samples, in_order(batch), fingerprint, store, progress).items()
-    }
+    found = collect(answer, samples, in_order(batch), fingerprint, store, progress)
+    whole = {name: value.double().numpy() for name, value in found.items()}
     plain = {name: whole[f"plain {name}"] for name in ("correct", "logprob")}
     lost = {name: plain[name][:, None, None] - whole[name] for name in plain}
     interval = partial(bootstrap_interval, level=level, seed=seed)
