@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+from corelib.embedded import names
 from corelib.experiments.claims import Claim, claims
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,12 +30,21 @@ paper's own checkpoints: **not measured**.
 """
 
 
+def verdict(claim: Claim) -> str:
+    """The verdict, and in which models, where some are still missing."""
+    mine = list(dict.fromkeys(one.model for one in claim.findings))
+    if not mine or len(mine) == len(names()):
+        return claim.verdict
+    return f"{claim.verdict}; measured only in {', '.join(f'`{name}`' for name in mine)} so far"
+
+
 def page(found: list[Claim]) -> str:
     """The report card in Markdown."""
     parts = [HEAD, "| claim | verdict |\n|---|---|"]
-    parts[-1] += "".join(f"\n| {claim.text} | **{claim.verdict}** |" for claim in found)
+    parts[-1] += "".join(f"\n| {claim.text} | **{verdict(claim)}** |" for claim in found)
     for claim in found:
-        parts.append(f"\n## {claim.text}\n\n**{claim.verdict[0].upper()}{claim.verdict[1:]}.** Rule: {claim.rule}.")
+        words = verdict(claim)
+        parts.append(f"\n## {claim.text}\n\n**{words[0].upper()}{words[1:]}.** Rule: {claim.rule}.")
         if claim.chapter:
             notebook = ROOT / "notebooks" / f"{claim.chapter}.ipynb"
             if notebook.exists():
@@ -51,7 +61,7 @@ def page(found: list[Claim]) -> str:
 
 def readme(text: str, found: list[Claim]) -> str:
     """README.md with its table of claims written anew."""
-    table = "\n".join(f"| {claim.text} | {claim.verdict} |" for claim in found)
+    table = "\n".join(f"| {claim.text} | {verdict(claim)} |" for claim in found)
     start, end = MARKS
     new = f"{start}\n| claim | verdict |\n|---|---|\n{table}\n{end}"
     return re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: new, text, flags=re.DOTALL)

@@ -84,7 +84,7 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
         Claim(
             "Ablating the top 5 % of heads by RAM degrades answers strongly, lower-ranked heads matter little",
             "the loss lies beyond 95 % of layer-matched draws, and the next and the lowest 5 % each cost less than "
-            f"{SMALL:.0%} of the way from base to chance (upper limit)",
+            f"{100 * SMALL:.0f} % of the way from base to chance (upper limit)",
             "07_causal_ablation",
             tuple(_causal(name, domain, found) for name, domain, found in ablated),
         ),
@@ -99,7 +99,7 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
 
 def _concentrated(model: str, domain: str, cell: atlas.Cell) -> Finding:
     share = cell.summaries["all"]["top_share"]
-    effect = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
+    effect = _percent(share)
     return Finding(model, domain, effect, "evenly spread: 5 %", share["low"] > 0.5)
 
 
@@ -116,15 +116,17 @@ def _causal(model: str, domain: str, found: Ablation) -> Finding:
     losses = {name: part["loss"]["accuracy"] for name, part in found.conditions.items()}
     draws = found.null["layer_matched"]["accuracy"]
     mean = found.base["accuracy"] - sum(draws) / len(draws)
-    numbers = {name: _share(one, way) for name, one in losses.items()}
+    numbers = {name: _percent(one, way) for name, one in losses.items()}
     effect = f"{numbers['core']} of the way to chance"
-    control = f"layer-matched {mean / way:.0%}, {_likely(often)}; next {numbers['next']}; lowest {numbers['lowest']}"
+    others = f"next {numbers['next']}; lowest {numbers['lowest']}"
+    control = f"layer-matched {round(100 * mean / way)} %, {_likely(often)}; {others}"
     small = all(losses[name]["high"] < SMALL * way for name in ("next", "lowest"))
     return Finding(model, domain, effect, control, often <= BEYOND and small)
 
 
-def _share(loss: dict[str, float], way: float) -> str:
-    return f"{loss['value'] / way:.0%} [{loss['low'] / way:.0%}, {loss['high'] / way:.0%}]"
+def _percent(found: dict[str, float], whole: float = 1.0) -> str:
+    value, low, high = (round(100 * found[end] / whole) for end in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]"
 
 
 def _likely(chance: float) -> str:
