@@ -82,7 +82,8 @@ def draw_formation(
     place = np.maximum(np.asarray(steps, dtype=float), steps[1] / 2)
     columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
-    figure, axes = sheet(5.0 * columns, 3.7 * rows + 0.2, rows, columns)
+    figure, axes = sheet((3.6 if columns == 3 else 5.0) * columns, 3.7 * rows + 0.2, rows, columns)
+    alike = len(panels) > 2 and len({tuple(curves) for curves in panels.values()}) == 1  # then one legend names all
     for panel, (name, curves) in zip(axes.flat, panels.items(), strict=False):
         for number, (what, values) in enumerate(curves.items()):
             colour = TASK_COLOURS.get(what.split(":")[0], SPARE[number % len(SPARE)])
@@ -94,9 +95,12 @@ def draw_formation(
         panel.minorticks_off()
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
-        panel.legend(loc="best")
+        if not alike:
+            panel.legend(loc="best")
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
+    if alike:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     axes[0, 0].set_ylabel(label)
     title(figure, heading)
     return figure
@@ -117,7 +121,8 @@ def formation_map(
     layers = len(next(iter(tables.values())))
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = sheet(5.2 * columns + 0.9, (0.26 * layers + 0.75) * rows + 0.8, rows, columns, sharex=True)
+    wide = 3.6 if columns == 3 else 5.2
+    figure, axes = sheet(wide * columns + 0.9, (0.26 * layers + 0.75) * rows + 0.8, rows, columns, sharex=True)
     scale = Normalize(0, max(table.max() for table in tables.values()))
     for panel, (name, (_, accuracy)) in zip(axes.flat, panels.items(), strict=False):
         panel.imshow(tables[name], cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest", origin="lower")
@@ -133,7 +138,7 @@ def formation_map(
         panel.set_title(name)
     for spare in axes.flat[len(panels) :]:
         spare.set_visible(False)
-    chosen = range(0, len(steps), max(1, len(steps) // 6))
+    chosen = range(0, len(steps), max(1, len(steps) // (4 if columns == 3 else 6)))
     axes[-1, 0].set_xticks(chosen, [str(steps[k]) for k in chosen])
     figure.supylabel("layer", fontsize=12)
     figure.supxlabel("training step (orange: accuracy)", fontsize=12)

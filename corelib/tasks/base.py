@@ -73,7 +73,7 @@ class Task(ABC):
 
         >>> from corelib.tasks import task
         >>> [sample.kind for sample in task("scenes").about("test", 0, 0, 3)]
-        ['attribute', 'relation', 'relation']
+        ['attribute', 'relation', 'attribute']
         """
         picture, rng = self.draw(split, seed, index)
         left = [question for question in picture.questions if self.kinds.get(question.kind, 0) > 0]
