@@ -7,8 +7,10 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import ClassVar, Self
 
 from corelib.errors import BadResults, CannotWrite
 
@@ -90,3 +92,17 @@ def read_json(path: str | Path, schema: str | None = None) -> dict:
     if schema is not None and payload.get("schema") != schema:
         raise BadResults(f"{path} has schema {payload.get('schema')!r}, not {schema!r}")
     return payload
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result whose fields are its file's keys, beside the schema."""
+
+    schema: ClassVar[str]
+
+    def save(self, path: str | Path) -> Path:
+        return write_json(path, {"schema": self.schema, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        return cls(**read_fields(path, cls.schema, [entry.name for entry in fields(cls)]))

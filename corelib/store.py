@@ -96,7 +96,8 @@ def collect(
     With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
     """
     kept = None if path is None else SampleStore(path, fingerprint)
-    todo = [index for index in range(samples) if kept is None or index not in kept.done]
+    stored = set() if kept is None else kept.done
+    todo = [index for index in range(samples) if index not in stored]
     done, parts = samples - len(todo), []
     progress(done, samples)
     for indices in batches(todo):

@@ -9,22 +9,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 
 from corelib.errors import check_known
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.results import read_fields, write_json
+from corelib.results import Result
 
-SCHEMA = "corelib/head-atlas/1"
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Result):
     """One model in one domain."""
+
+    schema: ClassVar[str] = "corelib/head-atlas/1"
 
     model: dict  # as in head scores
     task: dict  # as in head scores
@@ -63,12 +65,9 @@ class Cell:
             seconds=self.seconds,
         )
 
-    def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": SCHEMA, **asdict(self)})
-
     @classmethod
-    def load(cls, path: str | Path) -> Cell:
-        found = cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
+    def load(cls, path: str | Path) -> Self:
+        found = super().load(path)
         found.scores()  # its shapes and numbers are checked there
         return found
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,26 +23,25 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from corelib import controls
-from corelib.dose import Dose, d50, d50_ratio
 from corelib.errors import BadInput, check_known
 from corelib.experiments.answering import clusters, outcomes, precision
+from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, sufficiency
 from corelib.experiments.validity import swap
-from corelib.heads import HeadScores, HeadSet, cut
-from corelib.results import read_fields, software, write_json
+from corelib.heads import HeadScores, HeadSet
+from corelib.results import Result, software
 from corelib.resume import Outcomes
 from corelib.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
-SCHEMA = "corelib/ablation/1"
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
-DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
-KEEPING_DRAWS = 5  # and for the curve of what few heads suffice for: there every set is a pass of its own
 
 
 @dataclass(frozen=True)
-class Ablation:
+class Ablation(Result):
     """What is lost without the heads on top of a ranking, and without others."""
+
+    schema: ClassVar[str] = "corelib/ablation/1"
 
     model: dict  # as in head scores
     task: dict  # domain, split, seed, samples, questions a picture; difficulty, where it is not the default
@@ -57,13 +57,6 @@ class Ablation:
     sufficiency: dict | None  # doses; accuracy if only the first heads of each order see the pictures
     software: dict
     seconds: float
-
-    def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": SCHEMA, **asdict(self)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Ablation:
-        return cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
 
 
 def ablate_top(
@@ -108,9 +101,9 @@ def ablate_top(
     if norms is not None:
         table = norms() if callable(norms) else norms
         drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=seed)
-    curves = _curves(order, size, doses or (), dose_draws, seed)
+    curves = Curves.draw(order, *size, doses, draws=dose_draws, seed=seed) if doses else None
     every = [HeadSet(), *named.values(), *(one for null in drawn.values() for one in null)]
-    every += [one for curve in curves.values() for one in curve if one is not None]
+    every += curves.sets() if curves else ()
     sets = list(dict.fromkeys(every))
     options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
     rooms = {name: None if store is None else Path(store) / name for name in ("removed", "kept")}
@@ -133,12 +126,11 @@ def ablate_top(
         }
         for name, null in measured.items()
     }
-    keeping = None
-    if doses:
-        keeping = _sufficiency(
-            vlm, work, curves, doses, store=rooms["kept"],
-            progress=lambda done, _: progress(samples + done, steps), **options,
-        )  # fmt: skip
+    kept = None
+    if curves:
+        kept = sufficiency(
+            vlm, work, curves, store=rooms["kept"], progress=lambda done, _: progress(samples + done, steps), **options
+        )
     return Ablation(
         model=vlm.facts,
         task={**work.facts, "split": split, "seed": seed, "samples": samples, "questions": questions},
@@ -150,8 +142,8 @@ def ablate_top(
         conditions=conditions,
         null=measured,
         percentile=percentile,
-        dose=_dose_part(found, place, curves, doses, chance, interval) if doses else None,
-        sufficiency=keeping,
+        dose=dose_response(found, place, curves, chance, interval) if curves else None,
+        sufficiency=kept,
         software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -169,21 +161,6 @@ def _check(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bo
             f"the heads were ranked on these samples ({split}, seed {seed}): test on another split, or say that you "
             "mean it (same_samples=True, --same-samples)"
         )
-
-
-def _curves(order, size, doses, draws, seed) -> dict[str, list[HeadSet | None]]:
-    """The sets of each order at each dose; None where there is no disjoint control."""
-    if not doses:
-        return {}
-    counts = [cut(dose, len(order)) for dose in doses]
-    curves: dict[str, list[HeadSet | None]] = {
-        "core": [HeadSet(order[:count]) for count in counts],
-        "reverse": [HeadSet(order[-count:]) for count in counts],
-    }
-    for number in range(draws):
-        drawn = controls.LayerMatchedDoses.draw(order, *size, seed=seed + number)
-        curves[f"layer_matched/{number}"] = [drawn.at(count) for count in counts]
-    return curves
 
 
 def _proportion(marks: Bool[Tensor, " sample"], interval: Callable) -> dict[str, float]:
@@ -223,51 +200,3 @@ def _null(found: Outcomes, places: list[int], sets: list[HeadSet]) -> dict:
         "accuracy": found.correct[places].double().mean(1).tolist(),
         "logprob": found.logprob[places].double().mean(1).tolist(),
     }
-
-
-def _dose_part(found, place, curves, doses, chance, interval) -> dict:
-    """The dose curves, and the doses at which half of the way to chance is gone."""
-    base = found.correct[place[HeadSet()]].double().numpy()
-    outcome = {
-        name: [None if one is None else found.correct[place[one]].double().numpy() for one in curve]
-        for name, curve in curves.items()
-    }
-    drawn = [curve for name, curve in outcome.items() if name.startswith("layer_matched")]
-    known = next((k for k in range(len(doses)) if any(curve[k] is None for curve in drawn)), len(doses))
-    table = {
-        "doses": list(doses),
-        "accuracy": {name: [float(marks.mean()) for marks in outcome[name]] for name in ("core", "reverse")},
-        "layer_matched": [[None if marks is None else float(marks.mean()) for marks in curve] for curve in drawn],
-    }
-    curve = {name: np.array(outcome[name]) for name in ("core", "reverse")}
-    table["d50"] = {name: _json(d50(doses, values, base, chance, interval)) for name, values in curve.items()}
-    if known:  # doses up to the last that has a disjoint control
-        control = np.mean([curve[:known] for curve in drawn], axis=0)
-        table["d50"]["layer_matched"] = _json(d50(doses[:known], control, base, chance, interval))
-        ratio = d50_ratio(doses[:known], curve["core"][:known], control, base, chance, interval)
-        table["ratio"] = _json(ratio)
-    return table
-
-
-def _sufficiency(vlm, work, curves, doses, **options) -> dict:
-    """Accuracy when, after the pictures, only the first heads of each order see them: `kept` of the core order, and of
-    layer-matched ones; and when none does."""
-    every = HeadSet.all(vlm.layers, vlm.heads)
-    orders = {"core": curves["core"]}
-    for number in range(KEEPING_DRAWS):
-        if (drawn := curves.get(f"layer_matched/{number}")) is not None:
-            orders[f"layer_matched/{number}"] = drawn
-    sets = list(dict.fromkeys([every, *(every - one for order in orders.values() for one in order if one is not None)]))
-    found = outcomes(vlm, work, sets, mode="unseeing", **options)
-    accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
-    table = {
-        name: [None if one is None else accuracy[every - one] for one in order] for name, order in orders.items()
-    }
-    core = table.pop("core")
-    return {"doses": list(doses), "none": accuracy[every], "core": core, "layer_matched": list(table.values())}
-
-
-def _json(dose: Dose) -> dict:
-    """Infinite becomes null: not reached up to `largest`."""
-    values = {name: getattr(dose, name) for name in ("value", "low", "high")}
-    return {**{name: value if np.isfinite(value) else None for name, value in values.items()}, "largest": dose.largest}

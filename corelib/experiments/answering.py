@@ -61,10 +61,16 @@ def outcomes(
             f"{samples} samples with {questions} questions about each picture: give a multiple of {questions}, for two "
             "pictures or more"
         )
-    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "mode": mode}
-    if questions > 1:
-        fingerprint["questions"] = questions
-    fingerprint["sets"] = [one.to_json() for one in sets]
+    fingerprint = {
+        "model": vlm.sha256,
+        "precision": precision(),
+        "task": repr(work),
+        "split": split,
+        "seed": seed,
+        "questions": questions,
+        "mode": mode,
+        "sets": [one.to_json() for one in sets],
+    }
     under = _program(vlm, work, sets, mode, seed, questions)
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:

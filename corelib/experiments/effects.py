@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -26,20 +27,21 @@ from scipy.stats import rankdata
 from corelib.errors import BadInput
 from corelib.experiments.answering import clusters, outcomes, precision
 from corelib.heads import Head, HeadSet, cut
-from corelib.results import read_fields, software, write_json
+from corelib.results import Result, software
 from corelib.stats import bootstrap_interval
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
-SCHEMA = "corelib/effects/1"
 DOSES = (0.02, 0.05, 0.10, 0.20)
 COMPANY = 0.10  # the share of heads in a random set
 Table = Sequence[Sequence[float]]  # [layer][head]
 
 
 @dataclass(frozen=True)
-class Effects:
+class Effects(Result):
     """The causal effect of every head of one model in one domain, and how well scores predict it."""
+
+    schema: ClassVar[str] = "corelib/effects/1"
 
     model: dict  # as in head scores
     task: dict  # domain, split, seed, samples, questions
@@ -53,13 +55,6 @@ class Effects:
     agreement: dict[str, dict]  # score → alone, company → value, low, high: Spearman's correlation with its effects
     software: dict
     seconds: float
-
-    def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": SCHEMA, **asdict(self)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Effects:
-        return cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
 
 
 def measure_effects(

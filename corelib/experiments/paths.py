@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,20 +28,21 @@ from corelib.errors import BadInput
 from corelib.experiments.answering import precision
 from corelib.heads import HeadSet
 from corelib.intervene import blind
-from corelib.results import read_fields, software, write_json
+from corelib.results import Result, software
 from corelib.stats import bootstrap_interval
 from corelib.store import collect, in_order
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
-SCHEMA = "corelib/paths/1"
 PATHS = ("evidence → question", "evidence → answer", "question → answer", "elsewhere → answer")
 WINDOWS = 6  # a window is about a sixth of all layers: nearby layers stand in for each other
 
 
 @dataclass(frozen=True)
-class Paths:
+class Paths(Result):
     """What each cut costs, by the first layer of its window."""
+
+    schema: ClassVar[str] = "corelib/paths/1"
 
     model: dict  # as in head scores
     task: dict  # domain, split, seed, samples
@@ -52,13 +54,6 @@ class Paths:
     everywhere: dict[str, dict]  # path → the same for a cut in all layers
     software: dict
     seconds: float
-
-    def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": SCHEMA, **asdict(self)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Paths:
-        return cls(**read_fields(path, SCHEMA, [entry.name for entry in fields(cls)]))
 
 
 def cut(encoded: Encoded, path: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,7 +94,8 @@ def trace_paths(
     first = list(range(vlm.layers - window + 1))
     spans = [*((start, start + window) for start in first), (0, vlm.layers)]
     facts = {"split": split, "seed": seed, "samples": samples}
-    fingerprint = {"model": vlm.sha256, "task": repr(work), "split": split, "seed": seed, "window": window}
+    fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work)}
+    fingerprint |= {"split": split, "seed": seed, "window": window}
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
         return _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
