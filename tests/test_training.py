@@ -387,6 +387,22 @@ def test_two_processes_do_the_work_of_one(tmp_path):
     assert logs[0] == pytest.approx(logs[1], abs=1e-3)
 
 
+def test_a_fast_recipe_computes_the_same_gradient_in_mixed_precision():
+    rungs = {"needle": EVERYTHING.ladders["needle"][1]}
+    losses, gradients = [], []
+    for fast in (False, True):
+        recipe = replace(TINY, batch_scale=0.25, fast=fast)
+        pupil = enrol(recipe)
+        layers = pupil.model.model.language_model.layers
+        assert all((layer._compiled_call_impl is not None) == fast for layer in layers)
+        with torch.compiler.set_stance("force_eager"):  # what the compiler makes of them is its own affair
+            losses.append(contribute(pupil, recipe, 3, rungs, EVERYTHING, 0)["needle"][0])
+        gradients.append(torch.cat([p.grad.flatten() for p in pupil.model.model.language_model.parameters()]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
 def test_a_formation_can_be_read_back():
     found = Formation.load(embedded.home("mini-s"))
     assert found.scores("scenes").shape == (len(found.steps), 6, 8) and found.accuracy("video")[-1] > 0.9

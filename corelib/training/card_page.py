@@ -58,6 +58,7 @@ def render(card: dict) -> str:
             "of the project run; no conclusion about heads may be drawn from them.",
             "",
         ]
+    precision = ", in mixed precision (bfloat16)" if recipe.get("fast") else ""  # cards of older runs do not name it
     lines = [
         f"# {model['name']}",
         "",
@@ -112,7 +113,7 @@ def render(card: dict) -> str:
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
         f"{about['training']} (`corelib/training/curricula.py`, `placing.py`). "
-        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}. The rest, and how the recipe came "
+        f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}{precision}. The rest, and how the recipe came "
         "about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
         "",
         "## Data",

@@ -87,10 +87,14 @@ class Pupil(ABC):
 class Mini(Pupil):
     """A mini model: tower and language model are trained from nothing."""
 
-    def __init__(self, size: str, seed: int) -> None:
-        self.size, self.seed = size, seed
+    def __init__(self, size: str, seed: int, fast: bool = False) -> None:
+        self.size, self.seed, self.fast = size, seed, fast
         self.model = build(SIZES[size], seed)
         self.family = Qwen3VL(self.model.config, MiniProcessor(build_tokenizer()))
+        if fast:
+            self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"
+            for layer in self.model.model.language_model.layers:
+                layer.compile(dynamic=True)
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         return dict(self.model.named_parameters())
@@ -106,7 +110,8 @@ class Mini(Pupil):
         return [nn.functional.rms_norm(level, level.shape[-1:]) for level in levels]
 
     def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
-        return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
+        with self.reckoning():
+            return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
 
     def renew_language(self, wording: bool = False) -> None:
         new = dict(build(SIZES[self.size], self.seed).named_parameters())
@@ -115,6 +120,9 @@ class Mini(Pupil):
 
     def save(self, folder: Path) -> str:
         return mini_store.save(folder, self.model, self.processor)
+
+    def reckoning(self) -> AbstractContextManager:
+        return mixed_precision(self.device) if self.fast else nullcontext()
 
 
 class Bridge(Pupil):
@@ -172,7 +180,7 @@ class Bridge(Pupil):
         return bridge_store.save(folder, self.model)
 
     def reckoning(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return mixed_precision(self.device)
 
     def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
         with self.reckoning():
@@ -184,6 +192,10 @@ class Bridge(Pupil):
             return drift(self.model, pool[chosen])
 
 
+def mixed_precision(device: torch.device) -> AbstractContextManager:
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 def enrol(recipe: Recipe) -> Pupil:
     """The untrained model of a recipe."""
-    return Bridge(recipe.seed) if recipe.room == "bridge" else Mini(recipe.size, recipe.seed)
+    return Bridge(recipe.seed) if recipe.room == "bridge" else Mini(recipe.size, recipe.seed, recipe.fast)

@@ -20,6 +20,7 @@ class Recipe:
     size: str = "mini-s"
     seed: int = 0
     processes: int = 2  # that share a batch, each on one thread
+    fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
     warmup_steps: int = 200
     decay_steps: int = 800
