@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from corelib.experiments import causal
-from corelib.experiments.claims import Claim, Finding, _causal, claims
+from corelib.experiments.claims import Claim, Finding, _causal, _earlier, claims, expectations
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def claim(*held: bool) -> Claim:
-    return Claim("t", "r", "", tuple(Finding("m", "d", "", "", one) for one in held))
+    return Claim("t", "r", "", "", tuple(Finding("m", ("d",), "", "", one) for one in held))
 
 
 def test_verdicts_are_words():
@@ -46,6 +46,17 @@ def test_every_claim_is_judged_where_it_was_measured():
     assert [len(one.findings) for one in found[:2]] == [3, 3]
     assert {one.model for each in found for one in each.findings} == {"mini-s"}
     assert len({one.text for one in found}) == len(found)
+
+
+def test_an_expectation_needs_its_whole_interval():
+    found = causal.ablation("mini-s", "scenes")
+    ratio = {"value": 0.2, "low": 0.1, "high": 0.4, "largest": 0.3}
+    dose = replace(found, dose={**found.dose, "ratio": ratio})
+    assert _earlier("m", "d", dose, limit=1.0).holds and not _earlier("m", "d", dose, limit=1 / 3).holds
+    assert "at most 0.20" in _earlier("m", "d", dose, limit=1.0).effect  # the other order never reached its D50
+    never = replace(found, dose={**found.dose, "ratio": {**ratio, "value": None, "high": None}})
+    assert not _earlier("m", "d", never, limit=1.0).holds
+    assert {one.model for each in expectations(["mini-s"]) for one in each.findings} == {"mini-s"}
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 from corelib.embedded import names
-from corelib.experiments.claims import Claim, claims
+from corelib.experiments.claims import Claim, Finding, claims, expectations
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = "https://github.com/corelib-book/core-heads/blob/main/corelib/atlas"  # each number links to its result
 PAGE, README = ROOT / "book" / "report_card.md", ROOT / "README.md"
 MARKS = ("<!-- claims:start (written from the results; do not edit by hand) -->", "<!-- claims:end -->")
 
@@ -28,6 +29,10 @@ ablations was fixed before anything was measured. The others follow the claims' 
 the first numbers had been seen. Intervals are 95 %. A few differently trained small models are no scaling law. The
 paper's own checkpoints: **not measured**.
 """
+EXPECTED = """
+## What we expected
+
+Written down before the ablations were run; no claim of the paper's."""
 
 
 def verdict(claim: Claim) -> str:
@@ -38,25 +43,30 @@ def verdict(claim: Claim) -> str:
     return f"{claim.verdict}; measured only in {', '.join(f'`{name}`' for name in mine)} so far"
 
 
-def page(found: list[Claim]) -> str:
+def page(found: list[Claim], expected: list[Claim]) -> str:
     """The report card in Markdown."""
     parts = [HEAD, "| claim | verdict |\n|---|---|"]
     parts[-1] += "".join(f"\n| {claim.text} | **{verdict(claim)}** |" for claim in found)
-    for claim in found:
-        words = verdict(claim)
-        parts.append(f"\n## {claim.text}\n\n**{words[0].upper()}{words[1:]}.** Rule: {claim.rule}.")
-        if claim.chapter:
-            notebook = ROOT / "notebooks" / f"{claim.chapter}.ipynb"
-            if notebook.exists():
-                parts[-1] += f" [The chapter](../notebooks/{claim.chapter}.ipynb)."
-        if claim.findings:
-            lines = ["| model | domain | effect | control | rule met |", "|---|---|---|---|---|"]
-            lines += [
-                f"| `{one.model}` | {one.domain} | {one.effect} | {one.control} | {'yes' if one.holds else 'no'} |"
-                for one in claim.findings
-            ]
-            parts.append("\n" + "\n".join(lines))
+    parts += [section(claim, "##") for claim in found]
+    parts += [EXPECTED, *(section(claim, "###") for claim in expected)]
     return "\n".join(parts) + "\n"
+
+
+def section(claim: Claim, level: str) -> str:
+    """What one claim rests on."""
+    words = verdict(claim)
+    text = f"\n{level} {claim.text}\n\n**{words[0].upper()}{words[1:]}.** Rule: {claim.rule}."
+    if claim.chapter and (ROOT / "notebooks" / f"{claim.chapter}.ipynb").exists():
+        text += f" [The chapter](../notebooks/{claim.chapter}.ipynb)."
+    if claim.findings:
+        text += "\n\n| model | domain | effect | control | rule met |\n|---|---|---|---|---|\n"
+        text += "\n".join(line(claim.kind, one) for one in claim.findings)
+    return text
+
+
+def line(kind: str, one: Finding) -> str:
+    domains = " · ".join(f"[{domain}]({FILES}/{kind}/{one.model}/{domain}.json)" for domain in one.domains)
+    return f"| `{one.model}` | {domains} | {one.effect} | {one.control} | {'yes' if one.holds else 'no'} |"
 
 
 def readme(text: str, found: list[Claim]) -> str:
@@ -72,7 +82,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is out of date")
     options = parser.parse_args()
     found = claims()
-    wanted = {PAGE: page(found), README: readme(README.read_text(encoding="utf-8"), found)}
+    wanted = {PAGE: page(found, expectations()), README: readme(README.read_text(encoding="utf-8"), found)}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if options.check:
         for path in stale:

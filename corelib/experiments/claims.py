@@ -9,7 +9,7 @@ same"), and were written down after the shares and overlaps of `mini-s` and the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from corelib import atlas, embedded
@@ -28,19 +28,24 @@ class Finding:
     """One claim in one model and domain."""
 
     model: str
-    domain: str
+    domains: tuple[str, ...]
     effect: str  # with its interval
     control: str
     holds: bool
 
+    @property
+    def domain(self) -> str:
+        return " · ".join(self.domains)
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the abstract, how we read it, and what was found."""
+    """A sentence, of the abstract or of ours, how we read it, and what was found."""
 
     text: str
     rule: str
     chapter: str  # the notebook that shows it
+    kind: str  # of the results that it is judged by, a file a model and domain: corelib/atlas/KIND/MODEL/DOMAIN.json
     findings: tuple[Finding, ...]
 
     @property
@@ -55,26 +60,22 @@ class Claim:
 
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
-    """All claims, judged from the committed results of the embedded `models` (default: all)."""
-    names = sorted(embedded.names(), key=lambda name: (name == "bridge", name)) if models is None else tuple(models)
+    """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
+    names = _names(models)
     cells = {name: {domain: atlas.cell(name, domain) for domain in DOMAINS} for name in names}
-    ablated = [
-        (name, domain, causal.ablation(name, domain))
-        for name in names
-        for domain in DOMAINS
-        if domain in causal.results("ablations", name)
-    ]
     return [
         Claim(
             "Few heads hold most of the retrieval attention (functional sparsity)",
             "the top 5 % of heads hold more than half of all RAM: lower limit above 50 %",
             "03_ranking_heads",
+            "cells",
             tuple(_concentrated(name, domain, cell) for name, mine in cells.items() for domain, cell in mine.items()),
         ),
         Claim(
             "They are the same heads in every visual domain",
             "the top 5 % of two domains share more heads than draws from the same layers would: p < 0.05",
             "04_one_set_of_heads",
+            "cells",
             tuple(
                 _shared(name, pair, *(mine[domain].scores() for domain in pair))
                 for name, mine in cells.items()
@@ -86,21 +87,66 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
             "the loss lies beyond 95 % of layer-matched draws, and the next and the lowest 5 % each cost less than "
             f"{100 * SMALL:.0f} % of the way from base to chance (upper limit)",
             "07_causal_ablation",
-            tuple(_causal(name, domain, found) for name, domain, found in ablated),
+            "ablations",
+            tuple(_causal(*one) for one in _ablated(names)),
         ),
         Claim(
             "Keeping only these heads dense accelerates inference with robust accuracy",
             "not settled yet",
+            "",
             "",
             (),
         ),
     ]
 
 
+def expectations(models: Iterable[str] | None = None) -> list[Claim]:
+    """What we expected of the ablations before they were run, judged like the abstract's claims."""
+    ablated = _ablated(_names(models))
+    doses = [(one, found) for *one, found in ablated if "ratio" in found.dose]
+    return [
+        Claim(
+            "The top 5 % cost more than other heads of their layers",
+            "the loss lies beyond 95 % of layer-matched draws",
+            "07_causal_ablation",
+            "ablations",
+            tuple(_beyond(*one) for one in ablated),
+        ),
+        Claim(
+            "In CoRe order fewer heads do the harm than in layer-matched order",
+            "D50 in CoRe order over D50 in layer-matched order: whole interval below 1",
+            "07_causal_ablation",
+            "ablations",
+            tuple(_earlier(*one, found, limit=1.0) for one, found in doses),
+        ),
+        Claim(
+            "In `bridge`, the largest model, a third of the heads or less",
+            "the same ratio: upper limit below 1/3",
+            "07_causal_ablation",
+            "ablations",
+            tuple(_earlier(*one, found, limit=1 / 3) for one, found in doses if one[0] == "bridge"),
+        ),
+    ]
+
+
+def _names(models: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(sorted(embedded.names(), key=lambda name: (name == "bridge", name)) if models is None else models)
+
+
+def _ablated(names: Iterable[str]) -> list[tuple[str, str, Ablation]]:
+    """Every primary ablation that was measured."""
+    return [
+        (name, domain, causal.ablation(name, domain))
+        for name in names
+        for domain in DOMAINS
+        if domain in causal.results("ablations", name)
+    ]
+
+
 def _concentrated(model: str, domain: str, cell: atlas.Cell) -> Finding:
     share = cell.summaries["all"]["top_share"]
     effect = _percent(share)
-    return Finding(model, domain, effect, "evenly spread: 5 %", share["low"] > 0.5)
+    return Finding(model, (domain,), effect, "evenly spread: 5 %", share["low"] > 0.5)
 
 
 def _shared(model: str, pair: tuple[str, str], one, two) -> Finding:
@@ -108,20 +154,39 @@ def _shared(model: str, pair: tuple[str, str], one, two) -> Finding:
     top, within = found.top, found.top_within_layers
     effect = f"{len(top.shared)} of {len(one.top(PERCENT))} shared"
     control = f"{within.expected:.1f} within layers, {_likely(within.chance)}"
-    return Finding(model, " · ".join(pair), effect, control, within.chance < 0.05)
+    return Finding(model, pair, effect, control, within.chance < 0.05)
 
 
 def _causal(model: str, domain: str, found: Ablation) -> Finding:
+    seen, way = _beyond(model, domain, found), found.base["accuracy"] - found.chance
+    losses = {name: found.conditions[name]["loss"]["accuracy"] for name in ("next", "lowest")}
+    others = "; ".join(f"{name} {_percent(one, way)}" for name, one in losses.items())
+    small = all(one["high"] < SMALL * way for one in losses.values())
+    return replace(seen, control=f"{seen.control}; {others}", holds=seen.holds and small)
+
+
+def _beyond(model: str, domain: str, found: Ablation) -> Finding:
     often, way = found.percentile["layer_matched"]["accuracy"], found.base["accuracy"] - found.chance
-    losses = {name: part["loss"]["accuracy"] for name, part in found.conditions.items()}
     draws = found.null["layer_matched"]["accuracy"]
     mean = found.base["accuracy"] - sum(draws) / len(draws)
-    numbers = {name: _percent(one, way) for name, one in losses.items()}
-    effect = f"{numbers['core']} of the way to chance"
-    others = f"next {numbers['next']}; lowest {numbers['lowest']}"
-    control = f"layer-matched {round(100 * mean / way)} %, {_likely(often)}; {others}"
-    small = all(losses[name]["high"] < SMALL * way for name in ("next", "lowest"))
-    return Finding(model, domain, effect, control, often <= BEYOND and small)
+    effect = f"{_percent(found.conditions['core']['loss']['accuracy'], way)} of the way to chance"
+    control = f"layer-matched {round(100 * mean / way)} %, {_likely(often)}"
+    return Finding(model, (domain,), effect, control, often <= BEYOND)
+
+
+def _earlier(model: str, domain: str, found: Ablation, limit: float) -> Finding:
+    one, d50, ratio = found.dose["d50"]["core"], found.dose["d50"]["layer_matched"], found.dose["ratio"]
+    reached = all(part["value"] is not None for part in (one, d50))
+    shown = "not reached" if ratio["value"] is None else f"{ratio['value']:.2f}"
+    if ratio["high"] is not None:
+        shown += f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    effect = f"ratio {shown if reached or ratio['value'] is None else f'at most {shown}'}"
+    control = f"D50: CoRe order {_dose(one)}, layer-matched {_dose(d50)}"
+    return Finding(model, (domain,), effect, control, ratio["high"] is not None and ratio["high"] < limit)
+
+
+def _dose(found: dict[str, float | None]) -> str:
+    return f"above {100 * found['largest']:.0f} %" if found["value"] is None else f"{100 * found['value']:.1f} %"
 
 
 def _percent(found: dict[str, float], whole: float = 1.0) -> str:
