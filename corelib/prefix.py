@@ -63,9 +63,9 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
         one["attention_mask"] = masks[id(mask)]
     return replace(
         kept,
-        stream=[gather(value) for value in kept.stream],
+        entered=gather(kept.entered),
         added=[None if value is None else gather(value) for value in kept.added],
-        outputs=[gather(value) for value in kept.outputs],
+        **{name: [gather(value) for value in getattr(kept, name)] for name in ("stream", "keys", "values", "outputs")},
         arguments=arguments,
         sequence=torch.tensor([names.index(name) for name in clusters], device=kept.sequence.device),
         rows=kept.rows - (begins - moved)[:, None].to(kept.rows.device),

@@ -48,8 +48,11 @@ class Trace:
     vlm: VLM
     layers: list[nn.Module]  # the decoder's
     norm: nn.Module  # after the last of them
+    entered: Float[Tensor, "batch position width"]  # what came into the first of them
     stream: list[Float[Tensor, "batch position width"]]
     added: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
+    keys: list[Float[Tensor, "batch position kv_head dim"]]
+    values: list[Float[Tensor, "batch position kv_head dim"]]
     outputs: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
     arguments: list[dict]  # what else the attention is given
     sequence: Int[Tensor, " sample"]  # of the batch, that a sample is in
@@ -62,9 +65,11 @@ class Trace:
 def trace(vlm: VLM, encoded: Encoded) -> Trace:
     """Run the model once, and keep what `resume` needs."""
     layers, norm = _decoder(vlm.model)
-    entering, leaving, attended, arguments, outputs = ([] for _ in range(5))
+    entering, leaving, attended, arguments, keys, values, outputs = ([] for _ in range(7))
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
+        keys.append(call.key.transpose(1, 2))
+        values.append(call.value.transpose(1, 2))
         outputs.append(inner(call))
         return outputs[-1]
 
@@ -89,7 +94,7 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
         for handle in handles:
             handle.remove()
     stream = [before + part for before, part in zip(entering[:-1], attended, strict=True)]
-    if not torch.allclose(_feed_forward(layers[0], stream[0]), leaving[0], atol=1e-5, rtol=1e-4):
+    if not torch.allclose(feed_forward(layers[0], stream[0]), leaving[0], atol=1e-5, rtol=1e-4):
         raise UnsupportedArchitecture(
             f"{type(layers[0]).__name__} does more than add attention and a feed-forward part"
         )
@@ -97,7 +102,8 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
     rows, real = row_index(encoded.rows("answer"))
     targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
     sequence = torch.arange(len(rows), device=rows.device)
-    return Trace(vlm, layers, norm, stream, added, outputs, arguments, sequence, rows, real, targets)
+    kept = (entering[0], stream, added, keys, values, outputs, arguments)
+    return Trace(vlm, layers, norm, *kept, sequence, rows, real, targets)
 
 
 @torch.no_grad()
@@ -131,20 +137,27 @@ def _from(
     everyone = [one for one in sets for _ in range(sequences)]
     with ablate(kept.vlm.model, everyone):
         for number in range(start, last):
-            stream = _feed_forward(kept.layers[number], stream)
+            stream = feed_forward(kept.layers[number], stream)
             if kept.added[number] is not None:
                 stream = stream + kept.added[number].repeat(count, 1, 1)
             layer = kept.layers[number + 1]
             options = {key: _repeat(value, sequences, count) for key, value in kept.arguments[number + 1].items()}
             stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
     stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
-    stream = _feed_forward(kept.layers[last], stream)
-    if kept.added[last] is not None:
-        stream = stream + kept.added[last][kept.sequence[:, None], kept.rows]
+    return conclude(kept, stream)
+
+
+def conclude(
+    kept: Trace, stream: Float[Tensor, "set sample row width"]
+) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
+    """The end of a pass, from the last layer's feed-forward part on, at the rows that predict the answer."""
+    stream = feed_forward(kept.layers[-1], stream)
+    if kept.added[-1] is not None:
+        stream = stream + kept.added[-1][kept.sequence[:, None], kept.rows]
     logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
-    targets, real = (value.repeat(count, 1) for value in (kept.targets, kept.real))
+    targets, real = (value.repeat(len(stream), 1) for value in (kept.targets, kept.real))
     correct, logprob = judge(logits.flatten(0, 1), targets, real)
-    return correct.view(count, -1).cpu(), logprob.view(count, -1).cpu()
+    return correct.view(len(stream), -1).cpu(), logprob.view(len(stream), -1).cpu()
 
 
 def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "sequence position width"]:
@@ -158,7 +171,7 @@ def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "se
     return torch.einsum("sh,hbpw->sbpw", ablated[:, some], each).flatten(0, 1)
 
 
-def _feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
+def feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
     return stream + layer.mlp(layer.post_attention_layernorm(stream))
 
 

@@ -23,6 +23,7 @@ FLOORS = {
     "outputs": 2,
     "resume": 2,
     "prefix": 2,
+    "reread": 2,
     "sparse": 2,
     "kv": 2,
     "attention": 2,

@@ -8,7 +8,8 @@ Every batch of samples is stored as soon as all sets have run on it: a stopped r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from corelib.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
+from corelib.reread import Verdict, rereading, whole
 from corelib.resume import Outcomes, resume, trace
 from corelib.store import collect
 from corelib.tasks import Sample, Task
@@ -126,18 +128,19 @@ def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int
             try:
                 found = resume(share_prefix(trace(vlm, encoded), encoded), sets)
             except UnsupportedArchitecture:
-                return _one_by_one(vlm, encoded, [ablate(vlm.model, one) for one in sets])
+                return _one_by_one(partial(whole, vlm, encoded), [ablate(vlm.model, one) for one in sets])
             return found.correct, found.logprob
 
         return resumed
     layers = {head.layer for one in sets for head in one}
     means = _means(vlm, work, layers, seed) if mode == "mean" else None
 
-    def whole(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+    def programmed(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
         if mode in ("blind", "unseeing"):
             hidden = encoded.evidence if mode == "blind" else encoded.source
             programs = [blind(vlm.model, hidden, encoded.after_image, one) for one in sets]
-        elif mode == "mean":
+            return _one_by_one(rereading(vlm, encoded), programs)
+        if mode == "mean":
             instead = spread(means, encoded.kinds)
             programs = [ablate(vlm.model, one, instead=instead) for one in sets]
         else:
@@ -146,19 +149,18 @@ def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int
             order = range(questions, questions + len(encoded.samples))  # the same question of the next picture
             instead = exchanged(found, [k % len(encoded.samples) for k in order]) if layers else None
             programs = [ablate(vlm.model, one, instead=instead) for one in sets]
-        return _one_by_one(vlm, encoded, programs)
+        return _one_by_one(partial(whole, vlm, encoded), programs)
 
-    return whole
+    return programmed
 
 
-def _one_by_one(vlm: VLM, encoded: Encoded, programs: list) -> tuple[torch.Tensor, torch.Tensor]:
-    correct, logprob = [], []
+def _one_by_one(answer: Callable[[], Verdict], programs: Iterable) -> tuple[torch.Tensor, torch.Tensor]:
+    found = []
     for program in programs:
         with program:
-            answers = vlm.answer(encoded)
-        correct.append(answers.correct)
-        logprob.append(answers.logprob)
-    return torch.stack(correct).cpu(), torch.stack(logprob).cpu()
+            found.append(answer())
+    correct, logprob = zip(*found, strict=True)
+    return torch.stack(correct), torch.stack(logprob)
 
 
 def _means(vlm: VLM, work: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:

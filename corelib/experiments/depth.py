@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from corelib.experiments.validity import proportion
 from corelib.heads import HeadSet
 from corelib.intervene import blind
+from corelib.reread import rereading
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
@@ -33,10 +34,11 @@ def blind_from(
     done = 0
     for drawn in work.batches(split, seed, samples, batch):
         encoded = vlm.encode(drawn)
+        answer = rereading(vlm, encoded)
         for layer in layers:
             blinded = HeadSet((deep, head) for deep in range(layer, vlm.layers) for head in range(vlm.heads))
             with blind(vlm.model, encoded.evidence, encoded.after_image, blinded):
-                marks = vlm.answer(encoded).correct.tolist()
+                marks = answer()[0].tolist()
             for sample, mark in zip(drawn, marks, strict=True):
                 right.setdefault((layer, sample.kind), []).append(mark)
         done += len(drawn)

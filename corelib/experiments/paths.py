@@ -28,6 +28,7 @@ from corelib.errors import BadInput
 from corelib.experiments.answering import precision
 from corelib.heads import HeadSet
 from corelib.intervene import blind
+from corelib.reread import rereading
 from corelib.results import Result, software
 from corelib.stats import bootstrap_interval
 from corelib.store import collect, in_order
@@ -122,19 +123,16 @@ def trace_paths(
 
 def _under(vlm: VLM, encoded: Encoded, spans: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
     """`correct` and `logprob`, [sample, path, span], and those of the plain model."""
-    plain = vlm.answer(encoded)
-    found = [[], []]
+    answer = rereading(vlm, encoded)
+    plain, found = answer(), []
     for path in PATHS:
         hidden, rows = cut(encoded, path)
         for start, stop in spans:
             heads = HeadSet((layer, head) for layer in range(start, stop) for head in range(vlm.heads))
             with blind(vlm.model, hidden, rows, heads):
-                answers = vlm.answer(encoded)
-            found[0].append(answers.correct)
-            found[1].append(answers.logprob)
-    correct, logprob = (torch.stack(each, 1).cpu().unflatten(1, (len(PATHS), -1)) for each in found)
-    both = {"plain correct": plain.correct.cpu(), "plain logprob": plain.logprob.cpu()}
-    return {**both, "correct": correct, "logprob": logprob}
+                found.append(answer())
+    correct, logprob = (torch.stack(each, 1).unflatten(1, (len(PATHS), -1)) for each in zip(*found, strict=True))
+    return {"plain correct": plain[0], "plain logprob": plain[1], "correct": correct, "logprob": logprob}
 
 
 def _table(lost: dict[str, np.ndarray], number: int, interval: Callable) -> dict[str, list[float]]:

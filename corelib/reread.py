@@ -1,0 +1,78 @@
+"""Read the question again behind pictures that were read once: a blindfold costs no more than the rows that wear it.
+
+Nothing that is done to rows after the pictures changes the rows before them. So one plain pass is kept, with the keys
+and values of every layer, and under each program only the rows of the question and the answer run:
+
+    answer = rereading(vlm, encoded)
+    with blind(vlm.model, encoded.evidence, encoded.after_image, heads):
+        correct, logprob = answer()
+
+The numbers are those of `vlm.answer`, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from corelib.encoded import Encoded
+from corelib.errors import UnsupportedArchitecture
+from corelib.resume import Trace, conclude, feed_forward, trace
+from corelib.vlm import VLM
+
+Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
+
+
+def rereading(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
+    """A function that answers the batch under the programs that are active when it is called. They must change nothing
+    at rows before `encoded.after_image`. A decoder that cannot be taken apart runs as a whole each time."""
+    try:
+        kept = trace(vlm, encoded)
+    except UnsupportedArchitecture:
+        return partial(whole, vlm, encoded)
+    first = int(encoded.after_image.any(0).nonzero()[0])  # before it, no row of any sample is to change
+    arguments = [_from(one, first, encoded.tokens.shape[1]) for one in kept.arguments]
+    return partial(_again, kept, first, arguments)
+
+
+def whole(vlm: VLM, encoded: Encoded) -> Verdict:
+    """The same, everything read anew."""
+    answers = vlm.answer(encoded)
+    return answers.correct.cpu(), answers.logprob.cpu()
+
+
+@torch.no_grad()
+def _again(kept: Trace, first: int, arguments: list[dict]) -> Verdict:
+    cache, last = DynamicCache(), len(kept.layers) - 1
+    stream = kept.entered[:, first:]
+    for number, layer in enumerate(kept.layers):
+        seen = (value[number][:, :first].transpose(1, 2) for value in (kept.keys, kept.values))
+        cache.update(*seen, number)
+        options = {**arguments[number], "past_key_values": cache}
+        stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
+        if number < last:
+            stream = feed_forward(layer, stream)
+            if kept.added[number] is not None:
+                stream = stream + kept.added[number][:, first:]
+    correct, logprob = conclude(kept, stream[kept.sequence[:, None], kept.rows - first][None])
+    return correct[0], logprob[0]
+
+
+def _from(arguments: dict, first: int, length: int) -> dict:
+    """What else a layer's attention is given, for the rows from `first` on."""
+    mask = arguments["attention_mask"]
+    if mask is None:  # plain causal: with a cache, it must be said
+        mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril().to(arguments["position_embeddings"][0].device)
+    others = {key: _rows(value, first, length) for key, value in arguments.items() if key != "attention_mask"}
+    return {**others, "attention_mask": mask[:, :, first:]}
+
+
+def _rows(value: object, first: int, length: int) -> object:
+    if isinstance(value, tuple | list):
+        return type(value)(_rows(one, first, length) for one in value)
+    return value[:, first:] if isinstance(value, Tensor) and value.ndim > 1 and value.shape[1] == length else value

@@ -1,0 +1,52 @@
+"""Reading the question again gives the numbers of whole passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corelib.heads import HeadSet
+from corelib.intervene import ablate, blind
+from corelib.reread import rereading, whole
+from corelib.tasks import task
+from corelib.vlm import load
+
+SOME = HeadSet("L1H0 L3H2 L4H0 L4H1 L4H5")
+
+
+@pytest.mark.parametrize("domain", ["scenes", "documents", "video", "needle"])
+@pytest.mark.parametrize("count", [1, 6])
+def test_it_is_a_whole_pass(vlm, domain, count):
+    encoded = vlm.encode(task(domain).samples("select", 0, count))
+    answer = rereading(vlm, encoded)
+    for hidden in (encoded.evidence, encoded.source):
+        for heads in (None, SOME, HeadSet()):
+            with blind(vlm.model, hidden, encoded.after_image, heads):
+                _same(answer(), whole(vlm, encoded))
+    with ablate(vlm.model, SOME, rows=encoded.after_image):
+        _same(answer(), whole(vlm, encoded))
+    plain = whole(vlm, encoded)
+    _same(answer(), plain)
+    with blind(vlm.model, encoded.source, encoded.after_image):
+        assert (answer()[1] - plain[1]).abs().max() > 0.1  # the programs do reach it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain", ["scenes", "documents"])
+def test_the_bridge_too(domain):
+    bridge = load("bridge")
+    encoded = bridge.encode(task(domain).samples("select", 0, 3))
+    answer = rereading(bridge, encoded)
+    with blind(bridge.model, encoded.evidence, encoded.after_image):
+        _same(answer(), whole(bridge, encoded))
+
+
+def test_what_cannot_be_taken_apart_runs_as_a_whole(vlm, monkeypatch):
+    encoded = vlm.encode(task("scenes").samples("select", 0, 2))
+    monkeypatch.setattr("corelib.resume.PARTS", {"experts"})
+    _same(rereading(vlm, encoded)(), whole(vlm, encoded))
+
+
+def _same(one, two):
+    assert torch.equal(one[0], two[0])
+    torch.testing.assert_close(one[1], two[1], atol=2e-5, rtol=1e-5)
