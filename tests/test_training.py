@@ -327,13 +327,14 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
 
 
-def test_a_shipped_bridge_keeps_no_checkpoints(tmp_path, monkeypatch):
-    """Each would take as much room as itself."""
-    for name in ("model/config.json", "formation.safetensors", "formation.json"):
-        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / name).write_text("{}")
+@pytest.mark.parametrize("name", ["bridge", "mini-m"])
+def test_larger_shipped_models_keep_no_checkpoints(tmp_path, monkeypatch, name):
+    """Each would take as much room as the model itself."""
+    for file in ("model/config.json", "formation.safetensors", "formation.json"):
+        (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / file).write_text("{}")
     monkeypatch.setattr(embedded, "PACKAGE", tmp_path / "package")
-    folder = ship(tmp_path / "run", "bridge")
+    folder = ship(tmp_path / "run", name)
     kept = {path.name for path in folder.iterdir()}
     assert kept == {"config.json", "recipe.toml", "formation.safetensors", "formation.json"}
 

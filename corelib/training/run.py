@@ -71,14 +71,14 @@ def read_log(folder: str | Path) -> list[dict]:
 
 
 def ship(folder: str | Path, name: str) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and, of a mini
-    model, the checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
+    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and, of the
+    smallest models, the checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
     folder, target = Path(folder), embedded.home(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     for end in (".safetensors", ".json"):
         shutil.copy((folder / "formation").with_suffix(end), target)
-    if embedded.room(name) != "mini":  # the bridge's would take as much room as itself
+    if Recipe.load(name).size != "mini-s":  # those of larger ones would take too much room
         return target
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():

@@ -91,7 +91,7 @@ class Trainer:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
         vlm = VLM(self.recipe.size, self.model.eval(), self.pupil.family)
         options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
-        with self.pupil.reckoning(), torch.compiler.set_stance("force_eager"):  # a measuring model is not compiled
+        with self.pupil.reckoning():
             return {name: accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
 
     def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
