@@ -19,6 +19,10 @@ def claim(*held: bool) -> Claim:
     return Claim("t", "r", "", "", tuple(Finding("m", ("d",), "", "", one) for one in held))
 
 
+def losing(base: float, losses: list[float]) -> dict:
+    return {"layer_matched": {"accuracy": [base - loss for loss in losses]}}
+
+
 def test_verdicts_are_words():
     assert claim().verdict == "not measured"
     assert claim(True, True).verdict == "holds"
@@ -31,11 +35,13 @@ def test_the_rule_of_the_ablation_has_three_parts():
     quiet = {"value": 0.0, "low": -0.01, "high": 0.01}
     conditions = {name: {"loss": {"accuracy": quiet}} for name in found.conditions}
     conditions["core"] = {"loss": {"accuracy": {"value": 0.5, "low": 0.45, "high": 0.55}}}
-    rare = {"layer_matched": {"accuracy": 0.01, "logprob": 0.01}}
-    kept = replace(found, conditions=conditions, percentile=rare)
-    assert _causal("m", "d", kept).holds
-    often = replace(kept, percentile={"layer_matched": {"accuracy": 0.06, "logprob": 0.01}})
+    base = found.base["accuracy"]
+    kept = replace(found, conditions=conditions, null=losing(base, [0.0] * 18 + [0.45, 0.7]))
+    assert _causal("m", "d", kept).holds  # one of twenty draws may lose more
+    often = replace(kept, null=losing(base, [0.0] * 17 + [0.6, 0.6, 0.7]))
     assert not _causal("m", "d", often).holds
+    few = replace(kept, null=losing(base, [0.1] * 10), percentile={"layer_matched": {"accuracy": 1 / 11}})
+    assert _causal("m", "d", few).holds and "p = 0.091 (the least that 10 sets allow)" in _causal("m", "d", few).control
     for name in ("next", "lowest"):
         loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
         assert not _causal("m", "d", replace(kept, conditions={**conditions, name: loud})).holds

@@ -26,8 +26,9 @@ What the embedded models say about each claim of the paper's abstract. This page
 
 A claim *holds* if its rule is met in every model and domain that was measured, *in part* if in some. The rule for
 ablations was fixed before anything was measured. The others follow the claims' own words, and were written down after
-the first numbers had been seen. Intervals are 95 %. A few differently trained small models are no scaling law. The
-paper's own checkpoints: **not measured**.
+the first numbers had been seen. *p* is how often other sets do as much, with the tested one counted among them; where
+heads share a layer, few other sets of that layer exist, and *p* cannot be small. Intervals are 95 %. A few differently
+trained small models are no scaling law. The paper's own checkpoints: **not measured**.
 """
 EXPECTED = """
 ## What we expected

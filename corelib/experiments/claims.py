@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
+
 from corelib import atlas, embedded
 from corelib.experiments import causal
 from corelib.experiments.ablation import Ablation
@@ -19,7 +21,7 @@ from corelib.ranking import compare
 from corelib.tasks import DOMAINS
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most
-BEYOND = 0.05  # how often a layer-matched draw may do as much harm
+BEYOND = 0.95  # the quantile of the layer-matched losses that a loss must exceed
 PERCENT = 0.05  # of the heads: the CoRe heads
 
 
@@ -166,12 +168,15 @@ def _causal(model: str, domain: str, found: Ablation) -> Finding:
 
 
 def _beyond(model: str, domain: str, found: Ablation) -> Finding:
-    often, way = found.percentile["layer_matched"]["accuracy"], found.base["accuracy"] - found.chance
-    draws = found.null["layer_matched"]["accuracy"]
-    mean = found.base["accuracy"] - sum(draws) / len(draws)
-    effect = f"{_percent(found.conditions['core']['loss']['accuracy'], way)} of the way to chance"
-    control = f"layer-matched {round(100 * mean / way)} %, {_likely(often)}"
-    return Finding(model, (domain,), effect, control, often <= BEYOND)
+    """Is the loss beyond the 95th percentile of the layer-matched losses? The p beside it counts the tested set among
+    the draws: where only k sets exist, all are tried, and it cannot fall below 1 / (1 + k)."""
+    base, draws = found.base["accuracy"], found.null["layer_matched"]["accuracy"]
+    losses, way = base - np.array(draws), base - found.chance
+    core, often = found.conditions["core"]["loss"]["accuracy"], found.percentile["layer_matched"]["accuracy"]
+    least = "" if often > 1 / (1 + len(draws)) or len(draws) > 1 / (1 - BEYOND) else f" (the least that {len(draws)} sets allow)"
+    control = f"layer-matched {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
+    beyond = core["value"] > np.quantile(losses, BEYOND)
+    return Finding(model, (domain,), f"{_percent(core, way)} of the way to chance", control, bool(beyond))
 
 
 def _earlier(model: str, domain: str, found: Ablation, limit: float) -> Finding:
