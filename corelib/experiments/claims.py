@@ -173,7 +173,8 @@ def _beyond(model: str, domain: str, found: Ablation) -> Finding:
     base, draws = found.base["accuracy"], found.null["layer_matched"]["accuracy"]
     losses, way = base - np.array(draws), base - found.chance
     core, often = found.conditions["core"]["loss"]["accuracy"], found.percentile["layer_matched"]["accuracy"]
-    least = "" if often > 1 / (1 + len(draws)) or len(draws) > 1 / (1 - BEYOND) else f" (the least that {len(draws)} sets allow)"
+    scarce = len(draws) < 1 / (1 - BEYOND) and often <= 1 / (1 + len(draws))
+    least = f" (the least that {len(draws)} sets allow)" if scarce else ""
     control = f"layer-matched {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
     beyond = core["value"] > np.quantile(losses, BEYOND)
     return Finding(model, (domain,), f"{_percent(core, way)} of the way to chance", control, bool(beyond))
