@@ -49,6 +49,10 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
     assert ran[2:] == ["video"]  # it was not a result
     list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running, again=True))
     assert len(ran) == 5
+    only = list(causal.build(vlm, names=["scenes-on-needle"], folder=tmp_path))
+    assert [path.stem for path in only] == ["scenes-on-needle"]
+    with pytest.raises(UnknownName, match="scenes-on-needle"):
+        list(causal.build(vlm, kinds=["ablations"], names=["scenes-on-needles"], folder=tmp_path))
     with pytest.raises(UnknownName, match="kind of result"):
         causal.results("ablation", "mini-s")
 

@@ -47,6 +47,10 @@ def build(
     domain: Annotated[
         list[str] | None, typer.Option(help="Of the cells: scenes, documents, video or needle. Left out: all.")
     ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Of ablations, effects and paths: scenes, scenes-on-needle, … Give it again; left out: all."),
+    ] = None,
     samples: Annotated[int, typer.Option(help="How many pictures a cell.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of a cell's samples.")] = 0,
     again: Annotated[
@@ -76,8 +80,9 @@ def build(
                     vlm, one, folder=(folder or atlas.HOME) / "cells", samples=samples, seed=seed, progress=progress
                 )
             err.print(f"{path}", highlight=False)
+        others = [one for one in kinds if one != "cells"]
         for path in causal.build(
-            vlm, kinds=[one for one in kinds if one != "cells"], again=again, folder=folder or atlas.HOME,
-            running=lambda job, name=vlm.name: bar(f"{name} · {job.kind} · {job.name}"),
+            vlm, kinds=others, names=name if others else None, again=again, folder=folder or atlas.HOME,
+            running=lambda job, model=vlm.name: bar(f"{model} · {job.kind} · {job.name}"),
         ):  # fmt: skip
             err.print(f"{path}", highlight=False)

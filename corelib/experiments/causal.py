@@ -147,14 +147,20 @@ def build(
     vlm: VLM,
     *,
     kinds: Sequence[str] = tuple(KINDS),
+    names: Sequence[str] | None = None,
     again: bool = False,
     folder: Path = FOLDER,
     running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(lambda done, total: None),
 ) -> Iterator[Path]:
-    """Measure what is not there yet (or all of it `again`); goes on where a stopped run was. `running` shows a job's
-    progress while it is measured."""
-    for job in jobs(vlm, folder):
-        if check_known("kind of result", job.kind, KINDS) not in kinds:
+    """Measure what is not there yet (or all of it `again`), or only the results of these `names`; goes on where a
+    stopped run was. `running` shows a job's progress while it is measured."""
+    for one in kinds:
+        check_known("kind of result", one, KINDS)
+    wanted = [job for job in jobs(vlm, folder) if job.kind in kinds]
+    for one in names or ():
+        check_known(f"result among {', '.join(kinds)}", one, dict.fromkeys(job.name for job in wanted))
+    for job in wanted:
+        if names is not None and job.name not in names:
             continue
         target = folder / job.kind / vlm.name / f"{job.name}.json"
         if again or not _is_there(job, target, vlm):
