@@ -39,7 +39,7 @@ def test_the_card_says_what_its_numbers_say(name):
     folder = embedded.home(name)
     card = read_card(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
-    assert card["recipe"] == Recipe.load(folder / "recipe.toml").as_dict()
+    assert Recipe(**card["recipe"]) == Recipe.load(folder / "recipe.toml")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
