@@ -13,6 +13,7 @@ The numbers are those of `vlm.answer`, but for rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -37,7 +38,13 @@ def rereading(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
         return partial(whole, vlm, encoded)
     first = int(encoded.after_image.any(0).nonzero()[0])  # before it, no row of any sample is to change
     arguments = [_from(one, first, encoded.tokens.shape[1]) for one in kept.arguments]
-    return partial(_again, kept, first, arguments)
+    past = [
+        tuple(value[:, :first].transpose(1, 2).contiguous() for value in both)
+        for both in zip(kept.keys, kept.values, strict=True)
+    ]
+    entered = kept.entered[:, first:].clone()
+    kept = replace(kept, entered=entered, stream=[], keys=[], values=[], outputs=[])  # the rest is not needed any more
+    return partial(_again, kept, first, past, arguments)
 
 
 def whole(vlm: VLM, encoded: Encoded) -> Verdict:
@@ -47,12 +54,11 @@ def whole(vlm: VLM, encoded: Encoded) -> Verdict:
 
 
 @torch.no_grad()
-def _again(kept: Trace, first: int, arguments: list[dict]) -> Verdict:
+def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]], arguments: list[dict]) -> Verdict:
     cache, last = DynamicCache(), len(kept.layers) - 1
-    stream = kept.entered[:, first:]
+    stream = kept.entered
     for number, layer in enumerate(kept.layers):
-        seen = (value[number][:, :first].transpose(1, 2) for value in (kept.keys, kept.values))
-        cache.update(*seen, number)
+        cache.update(*past[number], number)
         options = {**arguments[number], "past_key_values": cache}
         stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
         if number < last:

@@ -65,7 +65,9 @@ class Trace:
 def trace(vlm: VLM, encoded: Encoded) -> Trace:
     """Run the model once, and keep what `resume` needs."""
     layers, norm = _decoder(vlm.model)
-    entering, leaving, attended, arguments, keys, values, outputs = ([] for _ in range(7))
+    stream, added, arguments, keys, values, outputs = ([] for _ in range(6))
+    entered = entering = None  # what comes into the first layer, and into the one at work
+    leaving = left = None  # what goes out of that one, and out of the first
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
         keys.append(call.key.transpose(1, 2))
@@ -74,14 +76,21 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
         return outputs[-1]
 
     def enters(module, given, options):
-        entering.append(given[0] if given else options["hidden_states"])
+        nonlocal entered, entering
+        entering = given[0] if given else options["hidden_states"]
+        if leaving is None:
+            entered = entering
+        else:
+            added.append(None if torch.equal(entering, leaving) else entering - leaving)
 
     def attends(module, given, options, out):
         arguments.append({key: value for key, value in options.items() if key != "hidden_states"})
-        attended.append(out[0])
+        stream.append(entering + out[0])
 
     def leaves(module, given, out):
-        leaving.append(out[0] if isinstance(out, tuple) else out)
+        nonlocal leaving, left
+        leaving = out[0] if isinstance(out, tuple) else out
+        left = leaving if left is None else left
 
     handles = [layer.register_forward_pre_hook(enters, with_kwargs=True) for layer in layers]
     handles += [layer.self_attn.register_forward_hook(attends, with_kwargs=True) for layer in layers]
@@ -93,16 +102,14 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
     finally:
         for handle in handles:
             handle.remove()
-    stream = [before + part for before, part in zip(entering[:-1], attended, strict=True)]
-    if not torch.allclose(feed_forward(layers[0], stream[0]), leaving[0], atol=1e-5, rtol=1e-4):
+    if not torch.allclose(feed_forward(layers[0], stream[0]), left, atol=1e-5, rtol=1e-4):
         raise UnsupportedArchitecture(
             f"{type(layers[0]).__name__} does more than add attention and a feed-forward part"
         )
-    added = [None if torch.equal(now, out) else now - out for now, out in zip(entering[1:], leaving, strict=True)]
     rows, real = row_index(encoded.rows("answer"))
     targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
     sequence = torch.arange(len(rows), device=rows.device)
-    kept = (entering[0], stream, added, keys, values, outputs, arguments)
+    kept = (entered, stream, added, keys, values, outputs, arguments)
     return Trace(vlm, layers, norm, *kept, sequence, rows, real, targets)
 
 
