@@ -20,7 +20,7 @@ from torch import Tensor
 
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.resume import Trace
+from corelib.resume import Trace, throughout
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions
 
@@ -54,7 +54,11 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
         """[sample, position, …] → [sequence, position, …]."""
         return value[source, place] if value.shape[0] > 1 else value[0, counted]
 
-    arguments = [{key: _fold(value, gather, samples, length) for key, value in one.items()} for one in kept.arguments]
+    def fold(value: Tensor) -> Tensor:  # what has a row for every position
+        own = value.ndim > 1 and value.shape[0] in (1, samples) and value.shape[1] == length
+        return gather(value) if own else value
+
+    arguments = [{key: throughout(value, fold) for key, value in one.items()} for one in kept.arguments]
     masks: dict[int, Tensor] = {}  # layers of one kind share a mask
     for one, old in zip(arguments, kept.arguments, strict=True):
         mask = old["attention_mask"]
@@ -118,12 +122,3 @@ def _mask(
     alone = torch.eye(length, dtype=torch.bool).expand(count, -1, -1)  # padding sees itself: no row is empty
     seen = (seen & together & real) | (alone & (block < 0)[:, :, None])
     return seen[:, None].to("cpu" if mask is None else mask.device)
-
-
-def _fold(value: object, gather, samples: int, length: int) -> object:
-    """What else the attention is given, where it has a row for every position."""
-    if isinstance(value, tuple | list):
-        return type(value)(_fold(one, gather, samples, length) for one in value)
-    if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] in (1, samples) and value.shape[1] == length:
-        return gather(value)
-    return value

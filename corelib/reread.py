@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from corelib.encoded import Encoded
 from corelib.errors import UnsupportedArchitecture
-from corelib.resume import Trace, conclude, feed_forward, trace
+from corelib.resume import Trace, conclude, feed_forward, throughout, trace
 from corelib.vlm import VLM
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
@@ -37,14 +37,16 @@ def rereading(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
     except UnsupportedArchitecture:
         return partial(whole, vlm, encoded)
     first = int(encoded.after_image.any(0).nonzero()[0])  # before it, no row of any sample is to change
-    arguments = [_from(one, first, encoded.tokens.shape[1]) for one in kept.arguments]
     past = [
         tuple(value[:, :first].transpose(1, 2).contiguous() for value in both)
         for both in zip(kept.keys, kept.values, strict=True)
     ]
-    entered = kept.entered[:, first:].clone()
-    kept = replace(kept, entered=entered, stream=[], keys=[], values=[], outputs=[])  # the rest is not needed any more
-    return partial(_again, kept, first, past, arguments)
+    later = {
+        "entered": kept.entered[:, first:].clone(),
+        "arguments": [_later(one, first, kept.entered) for one in kept.arguments],
+    }
+    kept = replace(kept, **later, stream=[], keys=[], values=[], outputs=[])  # the rest is not needed any more
+    return partial(_again, kept, first, past)
 
 
 def whole(vlm: VLM, encoded: Encoded) -> Verdict:
@@ -54,12 +56,12 @@ def whole(vlm: VLM, encoded: Encoded) -> Verdict:
 
 
 @torch.no_grad()
-def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]], arguments: list[dict]) -> Verdict:
+def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]]) -> Verdict:
     cache, last = DynamicCache(), len(kept.layers) - 1
     stream = kept.entered
     for number, layer in enumerate(kept.layers):
         cache.update(*past[number], number)
-        options = {**arguments[number], "past_key_values": cache}
+        options = {**kept.arguments[number], "past_key_values": cache}
         stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
         if number < last:
             stream = feed_forward(layer, stream)
@@ -69,16 +71,14 @@ def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]], arguments
     return correct[0], logprob[0]
 
 
-def _from(arguments: dict, first: int, length: int) -> dict:
-    """What else a layer's attention is given, for the rows from `first` on."""
-    mask = arguments["attention_mask"]
+def _later(arguments: dict, first: int, entered: Float[Tensor, "batch position width"]) -> dict:
+    """What a layer's attention is given, for the rows from `first` on."""
+    length, mask = entered.shape[1], arguments["attention_mask"]
     if mask is None:  # plain causal: with a cache, it must be said
-        mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril().to(arguments["position_embeddings"][0].device)
-    others = {key: _rows(value, first, length) for key, value in arguments.items() if key != "attention_mask"}
+        mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=entered.device).tril()
+
+    def later(value: Tensor) -> Tensor:
+        return value[:, first:] if value.ndim > 1 and value.shape[1] == length else value
+
+    others = {key: throughout(value, later) for key, value in arguments.items() if key != "attention_mask"}
     return {**others, "attention_mask": mask[:, :, first:]}
-
-
-def _rows(value: object, first: int, length: int) -> object:
-    if isinstance(value, tuple | list):
-        return type(value)(_rows(one, first, length) for one in value)
-    return value[:, first:] if isinstance(value, Tensor) and value.ndim > 1 and value.shape[1] == length else value

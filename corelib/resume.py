@@ -14,7 +14,7 @@ for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,13 +142,18 @@ def _from(
     if start <= last:
         stream = stream - _written(kept, start, sets)
     everyone = [one for one in sets for _ in range(sequences)]
+
+    def repeated(value: Tensor) -> Tensor:  # what has a row for each sequence gets one for each copy
+        own = value.ndim and value.shape[0] == sequences > 1
+        return value.repeat(count, *(1 for _ in value.shape[1:])) if own else value
+
     with ablate(kept.vlm.model, everyone):
         for number in range(start, last):
             stream = feed_forward(kept.layers[number], stream)
             if kept.added[number] is not None:
                 stream = stream + kept.added[number].repeat(count, 1, 1)
             layer = kept.layers[number + 1]
-            options = {key: _repeat(value, sequences, count) for key, value in kept.arguments[number + 1].items()}
+            options = {key: throughout(value, repeated) for key, value in kept.arguments[number + 1].items()}
             stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
     stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
     return conclude(kept, stream)
@@ -182,13 +187,11 @@ def feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
     return stream + layer.mlp(layer.post_attention_layernorm(stream))
 
 
-def _repeat(value: object, sequences: int, count: int) -> object:
-    """An argument of the attention for `count` copies of the batch."""
+def throughout(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    """What an attention is given, with every tensor in it changed."""
     if isinstance(value, tuple | list):
-        return type(value)(_repeat(one, sequences, count) for one in value)
-    if isinstance(value, Tensor) and value.ndim and value.shape[0] == sequences > 1:
-        return value.repeat(count, *(1 for _ in value.shape[1:]))
-    return value
+        return type(value)(throughout(one, change) for one in value)
+    return change(value) if isinstance(value, Tensor) else value
 
 
 def _decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:

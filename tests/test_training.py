@@ -354,6 +354,8 @@ def test_recipes_are_checked(tmp_path):
         Recipe.load(path)
     with pytest.raises(BadInput, match="steps must be 1 or more"):
         Recipe(steps=0)
+    with pytest.raises(BadInput, match="fast is for mini models"):
+        Recipe(size="bridge", fast=True)
     with pytest.raises(BadInput, match="batch_scale must be above 0"):
         Recipe(batch_scale=0)
     with pytest.raises(UnknownName, match="size"):

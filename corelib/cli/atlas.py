@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from corelib.cli.show import bar, err, out
-from corelib.errors import check_known
+from corelib.errors import BadInput, check_known
 
 app = typer.Typer(help="The head atlas: scores of all heads of every embedded model in every domain.")
 
@@ -73,16 +73,22 @@ def build(
     kinds = [check_known("kind of result", one, ("cells", *causal.KINDS)) for one in kind or ("cells",)]
     domains = [check_known("domain", one, RETRIEVING) for one in domain or RETRIEVING]
     vlms = [load(one) for one in model or embedded.names()]
-    for vlm in vlms:
+    others = [one for one in kinds if one != "cells"]
+    if name and not others:
+        raise BadInput("--name chooses among ablations, effects and paths: say which by --kind")
+    runs = [  # names are checked here, before anything is measured
+        causal.build(
+            vlm, kinds=others, names=name, again=again, folder=folder or atlas.HOME,
+            running=lambda job, model=vlm.name: bar(f"{model} · {job.kind} · {job.name}"),
+        )
+        for vlm in vlms
+    ]  # fmt: skip
+    for vlm, run in zip(vlms, runs, strict=True):
         for one in domains if "cells" in kinds else ():
             with bar(f"{vlm.name} · {one}") as progress:
                 path = measure_cell(
                     vlm, one, folder=(folder or atlas.HOME) / "cells", samples=samples, seed=seed, progress=progress
                 )
             err.print(f"{path}", highlight=False)
-        others = [one for one in kinds if one != "cells"]
-        for path in causal.build(
-            vlm, kinds=others, names=name if others else None, again=again, folder=folder or atlas.HOME,
-            running=lambda job, model=vlm.name: bar(f"{model} · {job.kind} · {job.name}"),
-        ):  # fmt: skip
+        for path in run:
             err.print(f"{path}", highlight=False)

@@ -159,9 +159,12 @@ def build(
     wanted = [job for job in jobs(vlm, folder) if job.kind in kinds]
     for one in names or ():
         check_known(f"result among {', '.join(kinds)}", one, dict.fromkeys(job.name for job in wanted))
-    for job in wanted:
-        if names is not None and job.name not in names:
-            continue
+    chosen = [job for job in wanted if names is None or job.name in names]
+    return _measured(vlm, chosen, again, folder, running)
+
+
+def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, running: Callable) -> Iterator[Path]:
+    for job in chosen:
         target = folder / job.kind / vlm.name / f"{job.name}.json"
         if again or not _is_there(job, target, vlm):
             target.parent.mkdir(parents=True, exist_ok=True)

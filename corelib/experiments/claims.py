@@ -181,13 +181,13 @@ def _beyond(model: str, domain: str, found: Ablation) -> Finding:
 
 
 def _earlier(model: str, domain: str, found: Ablation, limit: float) -> Finding:
-    one, d50, ratio = found.dose["d50"]["core"], found.dose["d50"]["layer_matched"], found.dose["ratio"]
-    reached = all(part["value"] is not None for part in (one, d50))
-    shown = "not reached" if ratio["value"] is None else f"{ratio['value']:.2f}"
+    core, matched, ratio = found.dose["d50"]["core"], found.dose["d50"]["layer_matched"], found.dose["ratio"]
+    effect = "ratio not reached"
+    if ratio["value"] is not None:
+        effect = f"ratio {'' if matched['value'] is not None else 'at most '}{ratio['value']:.2f}"
     if ratio["high"] is not None:
-        shown += f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-    effect = f"ratio {shown if reached or ratio['value'] is None else f'at most {shown}'}"
-    control = f"D50: CoRe order {_dose(one)}, layer-matched {_dose(d50)}"
+        effect += f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    control = f"D50: CoRe order {_dose(core)}, layer-matched {_dose(matched)}"
     return Finding(model, (domain,), effect, control, ratio["high"] is not None and ratio["high"] < limit)
 
 

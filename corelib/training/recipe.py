@@ -39,6 +39,8 @@ class Recipe:
         for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
+        if self.fast and self.room == "bridge":
+            raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
 
