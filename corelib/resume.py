@@ -114,14 +114,17 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
 
 
 @torch.no_grad()
-def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int = 256) -> Outcomes:
+def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int | None = None) -> Outcomes:
     """How the traced samples are answered with the outputs of each set of heads at zero; the empty set is the plain
-    model. About `batch` sequences run at once."""
+    model. About `batch` sequences run at once: by default few on a CPU, where they should fit its cache, and many
+    elsewhere."""
     if not sets:
         raise BadInput("no set of heads: give at least one (the empty set is the plain model)")
     for one in sets:
         one.check(kept.vlm.layers, kept.vlm.heads)
     samples = len(kept.rows)
+    if batch is None:
+        batch = 32 if kept.entered.device.type == "cpu" else 256
     at_once = max(1, batch // len(kept.stream[0]))
     starts = [min((head.layer for head in one), default=len(kept.layers)) for one in sets]
     correct, logprob = torch.zeros(len(sets), samples, dtype=torch.bool), torch.zeros(len(sets), samples)

@@ -33,7 +33,8 @@ from corelib.vlm import VLM
 
 FOLDER = atlas.HOME
 KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths}
-LARGE = 11  # models of more layers compute in bfloat16, on fewer samples and draws
+SMALL = 6  # models of more layers have their secondary analyses on fewer samples and draws,
+LARGE = 11  # and those of more than this compute in bfloat16, and have fewer in the primary analysis too
 MODES = ("mean", "resample", "blind")
 NORMS = METRICS["output norm"].key
 
@@ -77,26 +78,27 @@ def _read(kind: str, model: str, name: str):
 
 def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
-    few = vlm.layers > LARGE
-    samples, draws = (256, 100) if few else (512, 200)
+    samples, draws = (256, 100) if vlm.layers > LARGE else (512, 200)
+    alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
-        yield Job("ablations", domain, _ablating(vlm, domain, domain, draws=draws, samples=samples, doses=DOSES))
+        few = {**alone, "dose_draws": 10} if vlm.layers > LARGE and domain != "scenes" else {}  # one domain has all
+        options = {"draws": draws, "samples": samples, "doses": DOSES, **few}
+        yield Job("ablations", domain, _ablating(vlm, domain, domain, **options))
     for domain in DOMAINS:
-        yield Job("paths", domain, _tracing(vlm, domain, samples // 4 if few else samples))
+        yield Job("paths", domain, _tracing(vlm, domain, samples // 4 if vlm.layers > LARGE else samples))
+    samples, draws = (256, 100) if vlm.layers > SMALL else (512, 200)
     for ranked in RETRIEVING:
         for tested in RETRIEVING:
             if ranked != tested or ranked == "needle":
                 name = ranked if ranked == tested else f"{ranked}-on-{tested}"
-                options = {"draws": draws, "samples": samples, "nulls": ("layer_matched",)}
-                yield Job("ablations", name, _ablating(vlm, ranked, tested, norms=False, **options))
+                yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
     for domain in DOMAINS:
         for mode in MODES:
-            options = {"mode": mode, "draws": 10 if few else 50, "samples": samples // 2, "nulls": ("layer_matched",)}
-            yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, norms=False, **options))
+            options = {"mode": mode, "draws": 20, "samples": samples // 2, **alone}
+            yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
     for split in ("validate", "test"):
         for domain in DOMAINS:
-            sets = 405 if few else 200
-            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, sets, samples // 2, folder))
+            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, samples // 2, folder))
 
 
 def asked(vlm: VLM, domain: str) -> Task:
@@ -128,7 +130,7 @@ def _tracing(vlm: VLM, domain: str, samples: int):
     return lambda **more: trace_paths(vlm, asked(vlm, domain), samples=samples, **more)
 
 
-def _sweeping(vlm: VLM, domain: str, split: str, sets: int, samples: int, folder: Path):
+def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
     """On `test`, what was found on `validate` predicts too: how well could any score do?"""
 
     def measure(**more) -> Effects:
@@ -137,7 +139,7 @@ def _sweeping(vlm: VLM, domain: str, split: str, sets: int, samples: int, folder
         if split == "test":
             before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
             scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
-        options = {"split": split, "sets": sets, "samples": samples, "batch": _batch(vlm)}
+        options = {"split": split, "samples": samples, "batch": _batch(vlm)}
         return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
 
     return measure
