@@ -155,6 +155,11 @@ def running(model: nn.Module, program: Program) -> Iterator[None]:
                 _active.pop(module, None)
 
 
+def innermost(module: nn.Module, program: Program) -> bool:
+    """Is there no program between this one and the model's own attention?"""
+    return _active.get(module, ())[-1:] == (program,)
+
+
 def explicit_mask(
     call: AttentionCall, rows: Int[Tensor, "batch row"] | None = None
 ) -> Bool[Tensor, "batch mask_head row key"]:

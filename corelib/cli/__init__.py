@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli import ablate, ask, atlas, profile, rank, train
+from corelib.cli import ablate, ask, atlas, bench, profile, rank, train
 from corelib.cli.show import err
 from corelib.errors import BadInput, CorelibError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask.ask, profile.profile, rank.rank, ablate.ablate, train.train):
+for command in (ask.ask, profile.profile, rank.rank, ablate.ablate, bench.bench, train.train):
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")
 

@@ -96,9 +96,10 @@ def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
         for mode in MODES:
             options = {"mode": mode, "draws": 20, "samples": samples // 2, **alone}
             yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
+    samples = samples // 4 if vlm.layers > LARGE else samples // 2
     for split in ("validate", "test"):
         for domain in DOMAINS:
-            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, samples // 2, folder))
+            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, samples, folder))
 
 
 def asked(vlm: VLM, domain: str) -> Task:

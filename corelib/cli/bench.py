@@ -1,0 +1,124 @@
+"""`corelib bench`: what hybrid attention gains on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corelib.cli.options import percent
+from corelib.cli.show import bar, out
+from corelib.errors import BadInput
+
+
+def bench(
+    lengths: Annotated[str, typer.Option(help="Sequence lengths in tokens; 4k is 4,096.")] = "2k,4k,8k",
+    model: Annotated[str | None, typer.Option(help="A model with its trained weights; needs --scores.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="The head-scores file whose best heads stay dense (`corelib profile`).")
+    ] = None,
+    geometry: Annotated[
+        str, typer.Option(help="Or the published size of a real model, with random weights: qwen3-vl-2b, …")
+    ] = "qwen3-vl-2b",
+    layers: Annotated[int | None, typer.Option(help="Only so many decoder layers of that size.")] = None,
+    dense: Annotated[str, typer.Option(help="The share of heads that stay dense.")] = "5%",
+    window: Annotated[int, typer.Option(help="Keys that all other heads see, up to their own.")] = 512,
+    sinks: Annotated[int, typer.Option(help="Keys at the beginning that all heads see.")] = 64,
+    first: Annotated[bool, typer.Option("--first", help="Also time to the first token, pictures included.")] = False,
+    repeats: Annotated[int, typer.Option(help="Runs of each way, in turn, after a warm-up.")] = 3,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Which heads are dense, where no scores say it.")] = 0,
+    out_: Annotated[Path | None, typer.Option("--out", help="The bench file to write (JSON).")] = None,
+) -> None:
+    """Time dense attention against hybrid attention: few heads dense, all others sinks and a window.
+
+    A geometry needs no weights: latency does not depend on them. The dense heads are then drawn at random, and the file
+    says that the weights are. Beside each speed-up stands the one that counting keys would promise.
+    """
+    import torch
+
+    from corelib.errors import check_known
+    from corelib.experiments.speed import free_memory, measure_speed
+    from corelib.families.sizes import SIZES, build, pictures, weight_bytes
+    from corelib.heads import HeadScores, HeadSet, cut
+    from corelib.results import check_writable
+    from corelib.sparse import Window
+
+    share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
+    kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))
+    if device != "cpu" and not torch.cuda.is_available():
+        raise BadInput(f"--device {device}: torch finds no accelerator here; leave it out for the CPU")
+    if out_ is not None:
+        check_writable(out_)
+    if (model is None) != (scores is None):
+        raise BadInput("--model and --scores belong together: the scores say which heads of the model stay dense")
+    see = None
+    if model is not None:
+        from corelib.vlm import load
+
+        vlm, ranking = load(model), HeadScores.load(scores)
+        if ranking.model["sha256"] != vlm.sha256:
+            raise BadInput(f"{scores} holds scores of {ranking.model['name']}, not of {vlm.name}: profile this model")
+        whole, heads = vlm.model.to(device, kind), ranking.top(share)
+        facts = {**vlm.facts, "weights": "trained", "measured layers": vlm.layers}
+    else:
+        size = SIZES[check_known("geometry", geometry, SIZES)]
+        free, needed = free_memory(torch.device(device)), weight_bytes(geometry, layers, kind)
+        if free is not None and needed > free:
+            raise BadInput(
+                f"{geometry} needs {needed / 2**30:.1f} GiB for its weights, {free / 2**30:.1f} are free: take fewer "
+                f"--layers (it has {size.layers})"
+            )
+        whole = build(geometry, layers=layers, dtype=kind, device=device)
+        measured, count = layers or size.layers, size.text["num_attention_heads"]
+        every, total = list(HeadSet.all(measured, count)), measured * count
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: cut(share, total)]
+        heads = HeadSet(every[int(place)] for place in drawn)
+        facts = {
+            "name": geometry, "weights": "random", "source": size.source, "layers": size.layers,
+            "measured layers": measured, "heads": count, "kv_heads": size.text["num_key_value_heads"],
+        }  # fmt: skip
+        if first:
+            see = lambda tokens: pictures(geometry, tokens, dtype=kind, device=device)  # noqa: E731
+    facts |= {"dtype": dtype, "seed": seed}
+    with bar(facts["name"]) as progress, torch.no_grad():
+        found = measure_speed(whole, heads, shape, many, facts=facts, pictures=see, repeats=repeats, progress=progress)
+    if out_ is not None:
+        found.save(out_)
+    _show(found)
+
+
+def _lengths(text: str) -> list[int]:
+    """`2k,4k` → [2048, 4096]."""
+    found = [re.fullmatch(r"(\d+)(k?)", part.strip()) for part in text.split(",")]
+    if not all(found) or any(int(one[1]) == 0 for one in found):
+        raise BadInput(f"--lengths {text}: give numbers of tokens with commas between them, such as 2k,4k or 1500")
+    return [int(one[1]) * (1024 if one[2] else 1) for one in found]
+
+
+def _show(found) -> None:
+    from rich.table import Table
+
+    facts = found.model
+    title = (
+        f"{facts['name']}, {facts['weights']} weights, {facts['measured layers']} of {facts['layers']} layers, "
+        f"{facts['dtype']}: {len(found.dense)} heads dense, the others {found.window['width']} keys and "
+        f"{found.window['sinks']} sinks"
+    )
+    table = Table(
+        "tokens", "what", "dense", "hybrid", "speed-up", "by counting keys", title=title, title_justify="left"
+    )
+    for row in found.lengths:
+        for name in ("attention", "prefill", "first", "decode"):
+            if name in row:
+                one = row[name]
+                promised = f"{one['ideal']:.2f}×" if "ideal" in one else ""
+                times = [f"{one[way]['seconds']:.3f} s" for way in ("dense", "hybrid")]
+                table.add_row(str(row["tokens"]), name, *times, f"{one['speedup']:.2f}×", promised)
+        memory = [row["cache"][f"{way} bytes"] for way in ("dense", "hybrid")]
+        sizes = [f"{each / 2**20:.1f} MiB" for each in memory]
+        table.add_row(str(row["tokens"]), "cache", *sizes, f"{memory[0] / memory[1]:.2f}×", "")
+    out.print(table)

@@ -1,0 +1,249 @@
+"""What hybrid attention gains, in seconds and bytes, on the processor at hand.
+
+Four durations, dense against hybrid in turn, medians of several runs after a warm-up:
+
+    attention   the attention function alone, all layers together
+    prefill     the language model reads a sequence, and says what comes next
+    first       the same with the vision tower: the time to the first token, where there are pictures
+    decode      one more token, with a cache
+
+Beside each speed-up stands what it would be if a key cost the same everywhere, `ideal`. With f the attention's share of
+the dense duration, p the share of dense heads, and w the keys that a windowed row sees of the n that a dense one sees,
+both on average:
+
+    ideal = 1 / ((1 − f) + f · (p + (1 − p) · w / n))
+
+Dense is transformers' own `sdpa` path. Nothing falls back to it: a hybrid that is slower is reported as slower.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from corelib.attention import AttentionCall, Inner, attention_modules, running
+from corelib.errors import BadInput
+from corelib.heads import HeadSet
+from corelib.results import Result, machine, software
+from corelib.sparse import Window, sparsify
+
+WAYS = ("dense", "hybrid")
+STEPS = 8  # tokens that are decoded
+
+
+@dataclass(frozen=True)
+class Speed(Result):
+    """Durations by length of the sequence."""
+
+    schema: ClassVar[str] = "corelib/bench/1"
+
+    model: dict  # name, weights (trained or random), layers (measured, and in all), heads, kv_heads, dtype
+    dense: list[str]  # the heads that attend to everything
+    window: dict  # width, sinks
+    repeats: int
+    lengths: list[dict]  # tokens; each duration → dense, hybrid: seconds, least, most; speedup, ideal; memory; cache
+    machine: dict
+    software: dict
+    seconds: float
+
+
+def measure_speed(
+    model: PreTrainedModel,
+    dense: HeadSet,
+    window: Window,
+    lengths: Sequence[int],
+    *,
+    facts: Mapping[str, object],
+    pictures: Callable[[int], dict[str, Tensor]] | None = None,
+    repeats: int = 3,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Speed:
+    """Time a model at each of the `lengths`, in tokens. `pictures(tokens)` makes inputs with pictures, for the time to
+    the first token. Lengths that will not fit in memory are refused before anything is allocated."""
+    began = time.perf_counter()
+    modules = attention_modules(model)
+    dense.check(len(modules), modules[0].config.num_attention_heads)
+    if not lengths or min(lengths) <= window.sinks or repeats < 1:
+        raise BadInput(
+            f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
+            "or more"
+        )
+    free = free_memory(model.device)
+    for length in lengths:
+        needed = working_bytes(model, length)
+        if free is not None and needed > free:
+            raise BadInput(
+                f"{length} tokens need about {needed / 2**30:.1f} GiB beside the weights, {free / 2**30:.1f} are free: "
+                "take fewer tokens or fewer layers"
+            )
+    found = []
+    for number, length in enumerate(lengths):
+        progress(number, len(lengths))
+        found.append(_at(model, dense, window, length, pictures, repeats))
+    progress(len(lengths), len(lengths))
+    return Speed(
+        model=dict(facts),
+        dense=dense.to_json(),
+        window={"width": window.width, "sinks": window.sinks},
+        repeats=repeats,
+        lengths=found,
+        machine={**machine(), "threads": torch.get_num_threads(), "device": _device(model)},
+        software=software(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def ideal(share: float, dense: float, window: Window, rows: int) -> float:
+    """The speed-up of something of which `share` is attention, if a key cost the same in every head.
+
+    >>> round(ideal(1.0, 0.0, Window(4, sinks=0), 7), 2)  # a row sees 4 of 7 keys on average, and 22 of 28 in all
+    1.27
+    """
+    left = dense + (1 - dense) * window.mean_seen(rows) / ((rows + 1) / 2)
+    return 1 / ((1 - share) + share * left)
+
+
+def _at(
+    model: PreTrainedModel, dense: HeadSet, window: Window, length: int, pictures: Callable | None, repeats: int
+) -> dict:
+    config = model.config.get_text_config()
+    embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
+    count = len(attention_modules(model)) * config.num_attention_heads
+    share = len(dense) / count
+
+    def ways() -> dict[str, AbstractContextManager]:
+        return {"dense": nullcontext(), "hybrid": sparsify(model, dense, window)}
+
+    def read() -> None:
+        hidden = model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        model.get_output_embeddings()(hidden[:, -1])
+
+    times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in ("attention", "prefill")}
+    for turn in range(repeats + 1):
+        for way, using in ways().items():
+            with using:
+                whole = _timed(read, model)
+            with stopwatch(model) as watch, ways()[way]:
+                read()
+            if turn:  # the first round warms up
+                times["prefill"][way].append(whole)
+                times["attention"][way].append(watch())
+    row = {"tokens": length} | {name: _compared(both) for name, both in times.items()}
+    spent = {name: row[name]["dense"]["seconds"] for name in times}
+    row["attention"]["ideal"] = ideal(1.0, share, window, length)
+    row["prefill"]["ideal"] = ideal(spent["attention"] / spent["prefill"], share, window, length)
+    if pictures is not None:
+        row["first"] = _first(model, pictures(length), ways, spent["attention"], share, window, repeats)
+    return row | _decoding(model, dense, window, embedded, repeats)
+
+
+def _first(model, inputs, ways, attention: float, share: float, window: Window, repeats: int) -> dict:
+    both: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(repeats + 1):
+        for way, using in ways().items():
+            with using:
+                spent = _timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model)
+            if turn:
+                both[way].append(spent)
+    found, tokens = _compared(both), inputs["input_ids"].shape[1]
+    part = min(1.0, attention / found["dense"]["seconds"])
+    return {"tokens": tokens, **found, "ideal": ideal(part, share, window, tokens)}
+
+
+def _decoding(model, dense: HeadSet, window: Window, embedded: Tensor, repeats: int) -> dict:
+    """Time and memory of a cache: with all keys, and with those that are read."""
+    both: dict[str, list[float]] = {way: [] for way in WAYS}
+    memory = {}
+    for way in WAYS:
+        with sparsify(model, dense, window) if way == "hybrid" else nullcontext() as sparse:
+            cache = DynamicCache() if sparse is None else sparse.cache()
+            model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+            for turn in range(1 + repeats * STEPS):
+                spent = _timed(partial(_step, model, embedded[:, -1:], cache), model)
+                if turn:
+                    both[way].append(spent)
+            layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
+            memory[way] = cache.nbytes if sparse else sum(one.nbytes for pair in layers for one in pair)
+    return {"decode": _compared(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
+
+
+def _step(model, token: Tensor, cache) -> None:
+    hidden = model.model.language_model(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
+    model.get_output_embeddings()(hidden)
+
+
+def _compared(both: Mapping[str, Sequence[float]]) -> dict:
+    """Seconds of both ways, their spread, and the ratio of the medians."""
+    table = {
+        way: {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
+        for way, times in both.items()
+    }
+    return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
+
+
+@contextmanager
+def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
+    """How long the attention function takes, all layers together: a function to be called afterwards."""
+    total = 0.0
+
+    def program(call: AttentionCall, inner: Inner) -> Tensor:
+        nonlocal total
+        _wait(call.query.device)
+        start = time.perf_counter()
+        out = inner(call)
+        _wait(call.query.device)
+        total += time.perf_counter() - start
+        return out
+
+    with running(model, program):
+        yield lambda: total
+
+
+def _timed(action: Callable[[], object], model: PreTrainedModel) -> float:
+    _wait(model.device)
+    start = time.perf_counter()
+    action()
+    _wait(model.device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def working_bytes(model: PreTrainedModel, length: int) -> int:
+    """About what a pass over so many tokens takes beside the weights: the cache, and one layer's work.
+
+    Keys and values of all layers, twice one layer's queries and outputs, its feed-forward part, and the stream.
+    """
+    config = model.config.get_text_config()
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
+    work = 4 * config.num_attention_heads * dim + 3 * config.intermediate_size + 6 * config.hidden_size
+    return length * (cache + work) * model.dtype.itemsize
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _device(model: PreTrainedModel) -> str:
+    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)

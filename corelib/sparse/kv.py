@@ -1,0 +1,154 @@
+"""A cache that forgets: key/value heads that no dense head reads keep only the sinks and the window.
+
+    with sparsify(vlm.model, dense, Window(512, sinks=64)) as sparse:
+        cache = sparse.cache()
+        vlm.model.generate(**inputs, past_key_values=cache)
+    cache.nbytes
+
+Query heads that share a key/value head share its memory: one dense head keeps all of it. `whole_groups` makes the other
+choice, in which heads are dense together with those they share memory with.
+
+While the prompt is read, a layer hands out all its keys and values; once its attention is done, the far ones are
+dropped, so that no more than one layer of them is ever held. From then on a layer hands out the keys of the heads that
+remember everything, and keeps those of the others for `sparsify` to ask for: other attention cannot use this cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
+
+from corelib.errors import BadInput
+from corelib.heads import HeadSet
+from corelib.sparse.window import Window
+
+
+def whole_groups(dense: HeadSet, group: int) -> HeadSet:
+    """The dense heads and all that share a key/value head with one of them, `group` heads to each.
+
+    >>> str(whole_groups(HeadSet("L0H1 L2H5"), group=2))
+    'L0H0 L0H1 L2H4 L2H5'
+    """
+    if group < 1:
+        raise BadInput(f"{group} query heads to a key/value head: give 1 or more")
+    return HeadSet((head.layer, head.index // group * group + place) for head in dense for place in range(group))
+
+
+@dataclass(frozen=True)
+class Near:
+    """What the forgetful heads of a layer hold: sinks, then the last keys of the sequence without a gap."""
+
+    key: Float[Tensor, "batch kv_head key dim"]
+    value: Float[Tensor, "batch kv_head key dim"]
+    places: Int[Tensor, "batch key"]  # where each key stood in the sequence
+    once: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
+
+
+class ForgetfulLayer(CacheLayerMixin):
+    """One layer: `far` key/value heads remember everything, the others what `window` needs."""
+
+    is_sliding = False
+
+    def __init__(self, far: list[int], window: Window, handed: Callable[[ForgetfulLayer], None]) -> None:
+        super().__init__()
+        self.far, self.window, self._handed = far, window, handed
+        self.length = 0
+        self.near: Near | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Have far keys been dropped, so that what `update` returns are those of the far-sighted heads only?"""
+        return self.near is not None
+
+    @property
+    def nbytes(self) -> int:
+        held = [self.keys, self.values] if self.is_initialized else []
+        held += [self.near.key, self.near.value] if self.near else []
+        return sum(one.nbytes for one in held)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """The keys and values of all heads, or, once settled, of the far-sighted ones."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        heads, new = key_states.shape[1], key_states.shape[2]
+        own = range(heads)
+        if self.near is not None:
+            own = self.far
+            other = [head for head in range(heads) if head not in self.far]
+            at = torch.arange(self.length, self.length + new, device=self.device).expand(len(self.near.places), -1)
+            self.near = Near(
+                torch.cat([self.near.key, key_states[:, other]], 2),
+                torch.cat([self.near.value, value_states[:, other]], 2),
+                torch.cat([self.near.places, at], 1),
+                torch.cat([self.near.once, torch.ones_like(at, dtype=torch.bool)], 1),
+            )
+            key_states, value_states = key_states[:, own], value_states[:, own]
+        self.keys = torch.cat([self.keys, key_states], 2)
+        self.values = torch.cat([self.values, value_states], 2)
+        self.length += new
+        self._handed(self)
+        return self.keys, self.values
+
+    def forget(self, begins: Int[Tensor, " #batch"]) -> None:
+        """Drop what no later row will see; sequences begin at `begins`, behind their padding."""
+        width, sinks = self.window.width - 1, self.window.sinks  # a later row sees itself, too
+        if self.near is None:
+            if self.length <= sinks + width:
+                return
+            other = [head for head in range(self.keys.shape[1]) if head not in self.far]
+            whole = self.keys[:, other], self.values[:, other]
+            first = begins[:, None] + torch.arange(sinks, device=self.device)
+            last = torch.arange(self.length - width, self.length, device=self.device).expand(len(first), -1)
+            places = torch.cat([first, last], 1)
+            once = torch.cat([torch.ones_like(first, dtype=torch.bool), last >= begins[:, None] + sinks], 1)
+            index = places.expand(len(whole[0]), -1)[:, None, :, None]
+            kept = (states.gather(2, index.expand(-1, len(other), -1, states.shape[-1])) for states in whole)
+            self.near = Near(*kept, places, once)
+            self.keys, self.values = (states[:, self.far].clone() for states in (self.keys, self.values))
+            return
+        stay = [*range(sinks), *range(self.near.places.shape[1] - width, self.near.places.shape[1])]
+        if len(stay) < self.near.places.shape[1]:
+            held = self.near
+            self.near = Near(held.key[:, :, stay], held.value[:, :, stay], held.places[:, stay], held.once[:, stay])
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def reset(self) -> None:
+        self.keys = self.values = self.near = None
+        self.is_initialized, self.length = False, 0
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        raise BadInput("this cache does not follow beams: generate with num_beams=1")
+
+
+class ForgetfulCache(Cache):
+    """A cache for one model under `sparsify`; `sparse.cache()` makes it."""
+
+    def __init__(self, far: list[list[int]], window: Window, handed: Callable[[int, ForgetfulLayer], None]) -> None:
+        def tell(layer: int) -> Callable[[ForgetfulLayer], None]:
+            return lambda mine: handed(layer, mine)
+
+        super().__init__(layers=[ForgetfulLayer(mine, window, tell(number)) for number, mine in enumerate(far)])
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of all keys and values that are held, in bytes."""
+        return sum(layer.nbytes for layer in self.layers)

@@ -1,0 +1,186 @@
+"""The third program of the one attention function: each head reads everything, or what its window shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
+from corelib.errors import BadInput, check_known
+from corelib.heads import HeadSet
+from corelib.sparse.flex import hybrid_attention
+from corelib.sparse.fold import window_attention
+from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer
+from corelib.sparse.window import Window
+
+BACKENDS = ("auto", "fold", "flex")
+MANY = 128  # rows from which on FlexAttention is worth its launch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Query heads of a layer that have equally many companions on their key/value heads."""
+
+    heads: list[int]
+    kv_heads: list[int]
+
+
+def parts(heads: Sequence[int], group: int) -> list[Part]:
+    """Heads in parts that can run as grouped attention, `group` query heads sharing a key/value head.
+
+    >>> parts([0, 1, 3], group=2)
+    [Part(heads=[3], kv_heads=[1]), Part(heads=[0, 1], kv_heads=[0])]
+    """
+    shared: dict[int, list[int]] = {}
+    for head in sorted(heads):
+        shared.setdefault(head // group, []).append(head)
+    sizes = sorted({len(mine) for mine in shared.values()})
+    return [
+        Part(
+            [head for mine in shared.values() if len(mine) == size for head in mine],
+            [kv_head for kv_head, mine in shared.items() if len(mine) == size],
+        )
+        for size in sizes
+    ]
+
+
+class Sparse:
+    """What `sparsify` gives: the program, and caches for it."""
+
+    def __init__(self, model: nn.Module, dense: HeadSet, window: Window, backend: str = "auto") -> None:
+        self.backend = check_known("backend", backend, BACKENDS)
+        modules = attention_modules(model)
+        config = modules[0].config
+        self.layers, self.heads, self.kv_heads = len(modules), config.num_attention_heads, config.num_key_value_heads
+        self.group = self.heads // self.kv_heads
+        self.dense, self.window = dense.check(self.layers, self.heads), window
+        self._far = self.dense.by_layer()
+        self.running = False
+        self._handed: dict[int, ForgetfulLayer] = {}  # by a cache, just before the layer's attention
+
+    def cache(self) -> ForgetfulCache:
+        """A new cache in which heads that nobody dense reads forget what is far."""
+        far = [sorted({head // self.group for head in self._far.get(layer, ())}) for layer in range(self.layers)]
+        return ForgetfulCache(far, self.window, self._take)
+
+    def _take(self, layer: int, mine: ForgetfulLayer) -> None:
+        if not self.running:
+            raise BadInput(
+                "this cache has forgotten keys that other attention reads: use it inside its `with sparsify`"
+            )
+        self._handed[layer] = mine
+
+    def __call__(self, call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
+        """The program."""
+        if not innermost(call.module, self):
+            raise BadInput("sparsify computes the attention itself: open record, ablate or blind outside of it")
+        held, far = self._handed.pop(call.layer, None), self._far.get(call.layer, ())
+        if len(far) == self.heads:
+            return inner(call)
+        mask = None if call.mask is None else explicit_mask(call)
+        begins = torch.zeros(1, dtype=torch.long, device=call.query.device)
+        if mask is not None:
+            begins = mask[:, :, -1].any(1).int().argmax(-1)  # the last row sees the first token of its sequence
+        options = {"scaling": call.scaling, "offset": call.offset, "first": begins if begins.any() else None}
+        if held is not None and held.settled:
+            out = self._from_what_is_left(call, mask, held, far, options)
+        elif self._flexible(call):
+            out = hybrid_attention(call.query, call.key, call.value, far, self.window, mask=mask, **options)
+        else:  # dense heads are windowed first, too: a few more rows cost less than sorting them out
+            out = window_attention(call.query, call.key, call.value, self.window, mask=mask, **options)
+            self._see_everything(out, call, mask, far, None)
+        if held is not None:
+            held.forget(begins)
+        return out
+
+    def _flexible(self, call: AttentionCall) -> bool:
+        if self.backend == "auto":
+            return call.query.is_cuda and call.query.shape[2] >= MANY
+        return self.backend == "flex"
+
+    def _see_everything(
+        self, out: Tensor, call: AttentionCall, mask: Tensor | None, far: Sequence[int], remembered: list[int] | None
+    ) -> None:
+        for part in parts(far, self.group):
+            found = _everything(*_given(part, call, mask, remembered), call)
+            for place, head in enumerate(part.heads):
+                out[:, :, head] = found[:, :, place]
+
+    def _from_what_is_left(
+        self,
+        call: AttentionCall,
+        mask: Bool[Tensor, "batch mask_head row key"] | None,
+        held: ForgetfulLayer,
+        far: Sequence[int],
+        options: dict,
+    ) -> Float[Tensor, "batch row head dim"]:
+        """Window attention where some key/value heads have forgotten: over sinks and window as if they were the whole
+        sequence, for what lay between is not seen."""
+        out = call.query.new_empty(*call.query.shape[::2], call.heads, call.value.shape[-1])
+        whole = [head for head in range(call.heads) if head // self.group in held.far]
+        for part in parts(whole, self.group):
+            query, key, value, seen = _given(part, call, mask, held.far)
+            out[:, :, part.heads] = window_attention(query, key, value, self.window, mask=seen, **options)
+        self._see_everything(out, call, mask, far, held.far)
+        forgot = [head for head in range(call.heads) if head not in whole]
+        if not forgot:
+            return out
+        left, seen = held.near, None
+        if mask is not None or not left.once.all():
+            seen = left.once[:, None, None]
+            if mask is not None:
+                mine = mask if mask.shape[1] == 1 else mask[:, forgot]
+                seen = seen & mine.gather(-1, left.places[:, None, None].expand(len(mine), *mine.shape[1:3], -1))
+        where = {"scaling": call.scaling, "offset": left.key.shape[2] - call.query.shape[2], "mask": seen}
+        out[:, :, forgot] = window_attention(call.query[:, forgot], left.key, left.value, self.window, **where)
+        return out
+
+
+@contextmanager
+def sparsify(model: nn.Module, dense: HeadSet, window: Window, *, backend: str = "auto") -> Iterator[Sparse]:
+    """The `dense` heads attend to everything, all others to what `window` shows, in prefill and in decoding.
+
+    Nothing is approximated: the result is that of masked attention. Nothing falls back: a short sequence takes the
+    same way, and may take longer than the model's own attention. Open `record` and `ablate` outside of it; what
+    `record` reads there is what a head *would* look at, its window aside.
+
+    `backend` is `fold` (plain torch) or `flex` (FlexAttention, for GPUs); `auto` takes flex on a GPU when many rows are
+    read, and fold everywhere else.
+
+    With an ordinary cache all keys are kept. `sparse.cache()` makes one that forgets those that nobody will read.
+    """
+    sparse = Sparse(model, dense, window, backend)
+    with running(model, sparse):
+        sparse.running = True
+        try:
+            yield sparse
+        finally:
+            sparse.running = False
+
+
+def _given(part: Part, call: AttentionCall, mask: Tensor | None, remembered: list[int] | None):
+    """What a part's heads are given: query, key, value and mask; `remembered` are the key/value heads that are left."""
+    seen = mask if mask is None or mask.shape[1] == 1 else mask[:, part.heads]
+    if len(part.heads) == call.heads:
+        return call.query, call.key, call.value, seen
+    at = part.kv_heads if remembered is None else [remembered.index(one) for one in part.kv_heads]
+    return call.query[:, part.heads], call.key[:, at], call.value[:, at], seen
+
+
+def _everything(query, key, value, mask, call: AttentionCall) -> Float[Tensor, "batch row head dim"]:
+    """Plain causal attention of some heads."""
+    rows = query.shape[2]
+    causal = mask is None and rows > 1
+    if causal:  # what lies behind the rows is an empty static cache
+        key, value = key[:, :, :rows], value[:, :, :rows]
+    group = query.shape[1] // key.shape[1]
+    if group > 1:
+        key, value = (states.repeat_interleave(group, 1) for states in (key, value))
+    out = scaled_dot_product_attention(query, key, value, mask, scale=call.scaling, is_causal=causal)
+    return out.transpose(1, 2)

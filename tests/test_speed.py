@@ -1,0 +1,147 @@
+"""Times of hybrid attention: what is measured, what is promised, and what is refused before it begins."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from test_cli import run
+from tiny import HEADS, tiny_model
+
+from corelib.cli import app
+from corelib.errors import BadInput, CorelibError, UnknownName
+from corelib.experiments import speed
+from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch, working_bytes
+from corelib.families import sizes
+from corelib.heads import HeadSet
+from corelib.sparse import Window
+
+TINY = {"hidden_size": 32, "intermediate_size": 32}
+
+
+def shrunk(size: sizes.Size) -> sizes.Size:
+    """The same pictures and the same parts, but narrow, and one layer each."""
+    text = {**size.text, **TINY, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"head_dim": 16, "vocab_size": 64}
+    if "rope_parameters" in text:
+        text["rope_parameters"] = {**text["rope_parameters"], "mrope_section": [4, 2, 2]}
+    vision = {**size.vision, **TINY, "num_hidden_layers": 1, "num_attention_heads": 2}
+    if size.family == "qwen3_vl":
+        vision |= {"depth": 1, "num_heads": 2, "out_hidden_size": 32, "deepstack_visual_indexes": [0]}
+    return replace(size, text=text, vision=vision)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(sizes, "SIZES", {name: shrunk(size) for name, size in sizes.SIZES.items()})
+
+
+def test_published_sizes():
+    """Parameters of the language part and the tower, counted by hand for one layer of Qwen3-VL-2B."""
+    whole, one, two = (sizes.weight_bytes("qwen3-vl-2b", layers) for layers in (None, 1, 2))
+    attention = 2048 * 128 * (16 + 8 + 8 + 16) + 2 * 128
+    layer = attention + 3 * 2048 * 6144 + 2 * 2048
+    assert two - one == 2 * layer and whole - one == 27 * 2 * layer
+    assert sizes.weight_bytes("qwen3-vl-2b", 1, torch.float32) == 2 * one
+    assert sizes.SIZES["qwen3-vl-32b"].layers == 64
+    with pytest.raises(BadInput, match="this model has 28"):
+        sizes.build("qwen3-vl-2b", layers=29)
+    with pytest.raises(UnknownName, match="did you mean 'qwen3-vl-2b'"):
+        sizes.build("qwen3-vl-2")
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl-2b", "qwen3-vl-8b", "internvl3.5-8b", "llava-onevision-7b"])
+@torch.no_grad()
+def test_pictures_are_as_many_tokens_as_is_said(small, name):
+    """transformers refuses a prompt whose visual tokens do not match the pictures."""
+    model = sizes.build(name, dtype=torch.float32)
+    assert not any(parameter.isnan().any() for parameter in model.parameters())
+    each = sizes.EACH[sizes.SIZES[name].family]
+    for tokens, count in ((1, 1), (2 * each + 3, 2)):
+        inputs = sizes.pictures(name, tokens, dtype=torch.float32)
+        assert int((inputs["input_ids"] == sizes.IMAGE).sum()) == count * each
+    found = model(**sizes.pictures(name, each, dtype=torch.float32), logits_to_keep=1).logits
+    assert found.shape == (1, 1, 64) and found.isfinite().all()
+
+
+@torch.no_grad()
+def test_what_is_measured(tmp_path, small):
+    model = sizes.build("qwen3-vl-2b", dtype=torch.float32)
+    options = {"facts": {"name": "tiny"}, "repeats": 2}
+    found = measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options)
+    assert Speed.load(found.save(tmp_path / "bench.json")) == found
+    assert [row["tokens"] for row in found.lengths] == [40, 64]
+    for row in found.lengths:
+        assert "first" not in row
+        for name in ("attention", "prefill", "decode"):
+            one = row[name]
+            assert one["speedup"] == one["dense"]["seconds"] / one["hybrid"]["seconds"]
+            assert all(one[way]["least"] <= one[way]["seconds"] <= one[way]["most"] for way in speed.WAYS)
+        assert row["attention"]["dense"]["seconds"] < row["prefill"]["dense"]["seconds"]
+        each, steps = 2 * 16 * 4, 1 + 2 * speed.STEPS  # a key and a value of 16 floats
+        assert row["cache"]["dense bytes"] == 2 * 2 * (row["tokens"] + steps) * each
+        assert row["cache"]["hybrid bytes"] == (row["tokens"] + steps + 3 * (4 + 7)) * each
+    see = lambda tokens: sizes.pictures("qwen3-vl-2b", tokens, dtype=torch.float32)  # noqa: E731
+    first = measure_speed(model, HeadSet(), Window(8, 4), [40], pictures=see, **options).lengths[0]["first"]
+    assert first["tokens"] == 4 + 1026 + 16 and first["ideal"] >= 1
+
+
+def test_the_promise():
+    window = Window(100, sinks=0)
+    assert ideal(0.0, 0.5, window, 1000) == 1
+    assert ideal(1.0, 1.0, window, 1000) == 1
+    left = (sum(range(1, 101)) + 900 * 100) / sum(range(1, 1001))
+    assert ideal(1.0, 0.0, window, 1000) == pytest.approx(1 / left)
+    assert ideal(0.5, 0.1, window, 1000) == pytest.approx(1 / (0.5 + 0.5 * (0.1 + 0.9 * left)))
+
+
+def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
+    ticks = iter(range(100))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
+    model = tiny_model("smolvlm")
+    with stopwatch(model) as watch:
+        model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert watch() == 2  # two layers, a tick each
+    assert next(ticks) == 4
+
+
+def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
+    model, options = tiny_model("smolvlm"), {"facts": {}}
+    for lengths, repeats in (([], 1), ([3], 1), ([30], 0)):
+        with pytest.raises(BadInput, match="give lengths beyond the 4 sinks"):
+            measure_speed(model, HeadSet(), Window(8), lengths, repeats=repeats, **options)
+    with pytest.raises(BadInput, match=f"heads 0–{HEADS - 1}"):
+        measure_speed(model, HeadSet("L0H9"), Window(8), [30], **options)
+    monkeypatch.setattr(speed, "free_memory", lambda device: working_bytes(model, 50))
+    monkeypatch.setattr(speed, "_at", lambda *given: pytest.fail("it began"))
+    with pytest.raises(BadInput, match="51 tokens need about"):
+        measure_speed(model, HeadSet(), Window(8), [20, 51], **options)
+
+    for arguments, message in (
+        (["--lengths", "1m"], "numbers of tokens"),
+        (["--window", 0], "width is 0"),
+        (["--geometry", "qwen3-vl-3b"], "did you mean"),
+        (["--layers", 99], "this model has 28"),
+        (["--dense", "0%"], "--dense 0%"),
+        (["--model", "mini-s"], "belong together"),
+        (["--out", tmp_path / "none" / "bench.json"], "does not exist"),
+    ):
+        with pytest.raises(CorelibError, match=message):
+            app(["bench", *map(str, arguments)], standalone_mode=False)
+    assert not list(tmp_path.iterdir())
+    done = run("bench", "--window", 0)
+    assert done.returncode == 2 and done.stderr == "corelib: width is 0: give a whole number of tokens, 1 or more\n"
+
+
+def test_the_command_on_trained_weights(tmp_path):
+    assert run("profile", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
+    scores = ["--model", "mini-s", "--scores", tmp_path / "scores.json", "--dtype", "float32"]
+    done = run(
+        "bench", *scores, "--lengths", "96,128", "--window", 16, "--sinks", 4, "--repeats", 1, "--out", tmp_path / "b"
+    )
+    assert done.returncode == 0 and "by counting keys" in done.stdout, done.stderr
+    found = json.loads((tmp_path / "b").read_text())
+    assert found["schema"] == "corelib/bench/1" and found["model"]["weights"] == "trained"
+    assert len(found["dense"]) == 3 and found["machine"]["threads"] == 1
