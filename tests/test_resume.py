@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,18 @@ def test_it_is_a_whole_pass_under_ablate(vlm, domain):
     assert (found.logprob[1] - found.logprob[0]).abs().max() > 1e-3
     again = resume(trace(vlm, encoded), SETS, batch=1000)
     torch.testing.assert_close(again.logprob, found.logprob, atol=1e-5, rtol=1e-5)
+
+
+def test_in_double_precision_only_the_last_rounding_is_left(vlm):
+    """What whole passes and restarted ones differ by in float32 is rounding, and nothing else: with twice the digits it
+    is gone, down to the logits' own float32."""
+    precise = replace(vlm, model=deepcopy(vlm.model).double())
+    encoded = precise.encode([one for k in range(6) for one in task("scenes").about("select", 0, k, 2)])
+    every = [HeadSet([head]) for head in HeadSet.all(vlm.layers, vlm.heads)]
+    found = resume(share_prefix(trace(precise, encoded), encoded), every)
+    for number, heads in enumerate(every):
+        with ablate(precise.model, heads):
+            torch.testing.assert_close(found.logprob[number], precise.answer(encoded).logprob, atol=1e-6, rtol=1e-6)
 
 
 def test_one_sample_alone(vlm):
