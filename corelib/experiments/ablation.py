@@ -92,7 +92,7 @@ def ablate_top(
     began = time.perf_counter()
     if draws < 1 or dose_draws < 1:
         raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
-    _check(vlm, scores, split, seed, same_samples)
+    check_scores(vlm, scores, split, seed, same_samples)
     order, size = scores.order(), (vlm.layers, vlm.heads)
     core = scores.top(fraction)
     named = {"core": core, "next": controls.next_ranked(order, fraction), "lowest": controls.lowest(order, fraction)}
@@ -149,7 +149,8 @@ def ablate_top(
     )
 
 
-def _check(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bool) -> None:
+def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bool = False) -> None:
+    """Refuse scores of another model, and a test on the samples that ranked the heads."""
     theirs, ranked = scores.model, scores.task
     if theirs["sha256"] != vlm.sha256:
         raise BadInput(

@@ -1,0 +1,217 @@
+"""How much accuracy is kept when only few heads see far, and all others a window?
+
+    found = keep_few_dense(load("bridge"), task("scenes"), scores, width=16)
+    found.core[3]["loss"]               # with the top 5 % dense: accuracy lost against all dense, paired
+
+Every condition answers the same samples. Only those count whose evidence lies outside the window of every row behind
+the pictures: for the others a window is no loss. Baselines, at each dose of dense heads:
+
+    layer_matched   as many other heads of each layer dense
+    random          as many other heads dense
+    group           the key/value choice: heads that share memory with a dense one are dense, too
+    uniform         no head dense, one window for all, as wide as makes the same number of keys a row
+    oracle          every head sees as many keys as that, those it likes best: needs the attention it would save
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from corelib import controls
+from corelib.attention import AttentionCall, Inner, explicit_mask, running
+from corelib.encoded import Encoded
+from corelib.errors import BadInput
+from corelib.experiments.ablation import check_scores
+from corelib.experiments.answering import precision
+from corelib.experiments.dosing import Curves
+from corelib.heads import HeadScores, HeadSet
+from corelib.results import Result, software
+from corelib.sparse import Window, sparsify
+from corelib.sparse.kv import whole_groups
+from corelib.stats import bootstrap_interval
+from corelib.store import collect, in_order
+from corelib.tasks import Task
+from corelib.vlm import VLM
+
+DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
+
+
+@dataclass(frozen=True)
+class Hybrid(Result):
+    """Accuracy by the share of heads that stay dense."""
+
+    schema: ClassVar[str] = "corelib/hybrid/1"
+
+    model: dict  # as in head scores
+    task: dict  # domain, split, seed, samples; counted: those whose evidence is out of reach
+    ranking: dict  # of the head scores: task, metric
+    window: dict  # width, sinks; tokens: the mean length of a sequence
+    level: float  # of all intervals
+    base: dict  # all dense: accuracy, low, high
+    none: dict  # no head dense: accuracy, low, high, loss
+    doses: list[float]
+    core: list[dict]  # at each dose: heads; keys a row sees on average; accuracy, low, high, loss
+    group: list[dict]  # the same, for whole groups; kept: the share of key/value heads that remember everything
+    uniform: list[dict]  # width; the same
+    oracle: list[dict]  # keys; the same
+    layer_matched: list[list[float | None]]  # [draw][dose]: accuracy; None where there is no disjoint control
+    random: list[list[float | None]]
+    software: dict
+    seconds: float
+
+
+def keep_few_dense(
+    vlm: VLM,
+    work: Task,
+    scores: HeadScores,
+    *,
+    width: int,
+    doses: Sequence[float] = DENSE,
+    draws: int = 10,
+    split: str = "test",
+    seed: int = 0,
+    samples: int = 512,
+    batch: int = 16,
+    level: float = 0.95,
+    store: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Hybrid:
+    """Answer under hybrid attention: the first heads of a ranking dense, all others sinks and a window of `width`.
+
+    The sinks are everything before the first picture, at least 4 tokens.
+    """
+    began = time.perf_counter()
+    check_scores(vlm, scores, split, seed)
+    if samples < 2 or draws < 1 or batch < 1:
+        raise BadInput(f"samples={samples}, draws={draws}, batch={batch}: give 2 samples or more, the others 1 or more")
+    size = (vlm.layers, vlm.heads)
+    curves = Curves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
+    blindly = [
+        controls.random_sets(one, *size, draws=draws, seed=seed) if 2 * len(one) <= size[0] * size[1] else None
+        for one in curves.core
+    ]
+    probe = vlm.encode([work.sample(split, seed, index) for index in range(min(samples, 16))])
+    window, length = Window(width, _sinks(probe)), round(probe.real.sum(1).double().mean().item())
+    grouped = [whole_groups(one, vlm.heads // vlm.kv_heads) for one in curves.core]
+    keys = [_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
+    widths = [_width(one, window.sinks, length) for one in keys]
+    most = [_most(one, length) for one in keys]
+    sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
+    sets += [one for drawn in blindly for one in drawn or ()]
+    sets = list(dict.fromkeys(one for one in sets if one is not None))
+    ways: list[Callable[[], AbstractContextManager]] = [nullcontext]
+    ways += [partial(sparsify, vlm.model, one, window) for one in sets]
+    ways += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
+    ways += [partial(favourites, vlm.model, one) for one in most]
+    fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work), "split": split, "seed": seed}
+    fingerprint |= {"window": [window.width, window.sinks], "widths": widths, "most": most}
+    fingerprint |= {"sets": [one.to_json() for one in sets]}
+
+    def answer(indices: list[int]) -> dict[str, Tensor]:
+        encoded = vlm.encode([work.sample(split, seed, index) for index in indices])
+        found = []
+        for way in ways:
+            with way():
+                found.append(vlm.answer(encoded).correct)
+        return {"correct": torch.stack(found, 1), "counted": out_of_reach(encoded, window)}
+
+    found = collect(answer, samples, in_order(batch), fingerprint, store, progress)
+    right = found["correct"][found["counted"]].double().numpy().T  # [way, sample]
+    if right.shape[1] < 2:
+        raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
+    interval = partial(bootstrap_interval, level=level, seed=seed)
+    place = {one: 1 + number for number, one in enumerate(sets)}
+    first = 1 + len(sets)
+
+    def condition(at: int, **more) -> dict:
+        low, high = interval(right[at])
+        worse = interval(right[0] - right[at])
+        loss = {"value": float((right[0] - right[at]).mean()), "low": float(worse[0]), "high": float(worse[1])}
+        return {**more, "accuracy": float(right[at].mean()), "low": float(low), "high": float(high), "loss": loss}
+
+    def mean(one: HeadSet | None) -> float | None:
+        return None if one is None else float(right[place[one]].mean())
+
+    base = condition(0)
+    base.pop("loss")
+    kept = [len({(head.layer, head.index * vlm.kv_heads // vlm.heads) for head in one}) for one in curves.core]
+    shares = [count / (vlm.layers * vlm.kv_heads) for count in kept]
+    return Hybrid(
+        model=vlm.facts,
+        task={**work.facts, "split": split, "seed": seed, "samples": samples, "counted": right.shape[1]},
+        ranking={"task": scores.task, "metric": scores.metric},
+        window={"width": window.width, "sinks": window.sinks, "tokens": length},
+        level=level,
+        base=base,
+        none=condition(place[HeadSet()]),
+        doses=list(doses),
+        core=[
+            condition(place[one], heads=one.to_json(), keys=seen) for one, seen in zip(curves.core, keys, strict=True)
+        ],
+        group=[condition(place[one], heads=len(one), kept=share) for one, share in zip(grouped, shares, strict=True)],
+        uniform=[condition(first + k, width=one) for k, one in enumerate(widths)],
+        oracle=[condition(first + len(widths) + k, keys=one) for k, one in enumerate(most)],
+        layer_matched=[[mean(one) for one in curve] for curve in curves.matched],
+        random=[[mean(drawn[draw]) if drawn else None for drawn in blindly] for draw in range(draws)],
+        software={**software(), "precision": precision()},
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:
+    """Which samples have all their evidence beyond the window of every row behind the pictures, and no sink in it."""
+    places = torch.arange(encoded.tokens.shape[1], device=encoded.tokens.device)
+    begins = encoded.real.int().argmax(1)
+    first = encoded.after_image.int().argmax(1)
+    last = torch.where(encoded.evidence, places, -1).amax(1)
+    sink = (encoded.evidence & (places < begins[:, None] + window.sinks)).any(1)
+    return ((last >= 0) & (last <= first - window.width) & ~sink).cpu()
+
+
+@contextmanager
+def favourites(model: nn.Module, count: int):
+    """The oracle: every row of every head sees only its `count` keys of highest attention."""
+    if count < 1:
+        raise BadInput(f"{count} keys: give 1 or more")
+
+    def program(call: AttentionCall, inner: Inner) -> Tensor:
+        mask = explicit_mask(call)
+        group = call.heads // call.kv_heads
+        logits = call.query.float() @ call.key.float().repeat_interleave(group, 1).mT
+        logits = logits.masked_fill(~mask, -torch.inf)
+        least = logits.topk(min(count, logits.shape[-1]), -1).values[..., -1:]
+        return inner(replace(call, mask=mask & (logits >= least)))
+
+    with running(model, program):
+        yield
+
+
+def _sinks(encoded: Encoded) -> int:
+    """How many tokens stand before the first picture, at least 4."""
+    before = encoded.source.int().argmax(1) - encoded.real.int().argmax(1)
+    return max(4, int(before.max()))
+
+
+def _keys(dense: float, window: Window, length: int) -> float:
+    """How many keys a row sees on average, over all heads."""
+    return dense * (length + 1) / 2 + (1 - dense) * window.mean_seen(length)
+
+
+def _width(keys: float, sinks: int, length: int) -> int:
+    """The window with which all heads see about so many keys."""
+    return min(range(1, length + 1), key=lambda width: abs(Window(width, sinks).mean_seen(length) - keys))
+
+
+def _most(keys: float, length: int) -> int:
+    """How many keys a row may see at most, so that it sees about `keys` on average."""
+    return min(range(1, length + 1), key=lambda count: abs(Window(count, 0).mean_seen(length) - keys))

@@ -1,0 +1,92 @@
+"""Few heads dense: which samples count, what the baselines are given, and that the result is what the parts say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import tiny_inputs, tiny_model
+
+from corelib import atlas
+from corelib.errors import BadInput
+from corelib.experiments.hybrid import Hybrid, favourites, keep_few_dense, out_of_reach
+from corelib.record import record
+from corelib.sparse import Window, sparsify
+from corelib.tasks import task
+
+
+@pytest.fixture(scope="module")
+def found(vlm):
+    scores = atlas.cell("mini-s", "scenes").scores()
+    options = {"width": 8, "doses": (0.05, 0.20, 0.60), "draws": 2, "samples": 24, "batch": 12}
+    return keep_few_dense(vlm, task("scenes"), scores, **options)
+
+
+def test_it_is_what_the_parts_say(vlm, found, tmp_path):
+    assert Hybrid.load(found.save(tmp_path / "hybrid.json")) == found
+    encoded = vlm.encode(task("scenes").samples("test", 0, 24))
+    window = Window(8, found.window["sinks"])
+    counted = out_of_reach(encoded, window)
+    assert found.task["counted"] == int(counted.sum()) < 24
+    top = atlas.cell("mini-s", "scenes").scores().top(0.20)
+    with sparsify(vlm.model, top, window):
+        right = vlm.answer(encoded).correct[counted].double()
+    assert found.core[1]["accuracy"] == pytest.approx(right.mean().item())
+    assert found.core[1]["heads"] == top.to_json()
+    assert found.core[1]["loss"]["value"] == pytest.approx(found.base["accuracy"] - found.core[1]["accuracy"])
+    assert found.none["accuracy"] < 0.4 < found.core[2]["accuracy"]
+    assert found.layer_matched[0][0] is not None and found.layer_matched[0][2] is None  # not enough others
+    assert found.random[1][2] is None
+    assert [part["kept"] for part in found.group] == sorted(part["kept"] for part in found.group)
+
+
+def test_baselines_have_the_same_budget(found):
+    sinks, length = found.window["sinks"], found.window["tokens"]
+    for part, uniform, oracle in zip(found.core, found.uniform, found.oracle, strict=True):
+        assert Window(uniform["width"], sinks).mean_seen(length) == pytest.approx(part["keys"], abs=0.5)
+        assert Window(oracle["keys"], 0).mean_seen(length) == pytest.approx(part["keys"], abs=0.5)
+    share = len(found.core[0]["heads"]) / 48
+    by_hand = share * (length + 1) / 2 + (1 - share) * sum(min(p + 1, 8 + sinks) for p in range(length)) / length
+    assert found.core[0]["keys"] == pytest.approx(by_hand, rel=0.05)  # a dose of 5 % is 3 of 48 heads
+
+
+def test_which_samples_count(vlm):
+    encoded = vlm.encode(task("scenes").samples("test", 0, 8))
+    for width in (1, 8, 20):
+        for row, counts in enumerate(out_of_reach(encoded, Window(width, 1)).tolist()):
+            first = encoded.after_image[row].nonzero()[0].item()
+            last = encoded.evidence[row].nonzero()[-1].item()
+            assert counts == (last not in range(first - width + 1, first + 1)), (row, width)
+    assert not out_of_reach(encoded, Window(1, 100)).any()  # the evidence is a sink
+
+
+@torch.no_grad()
+def test_the_oracle_sees_its_favourites():
+    model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
+    real = inputs["attention_mask"].bool()
+    plain = model(**inputs).logits
+    with favourites(model, 100):
+        torch.testing.assert_close(model(**inputs).logits, plain)
+    rows = torch.zeros_like(real)
+    rows[:, -1] = True
+    with record(model, rows) as tape:
+        model(**inputs)
+    best = tape.attention[0][:, :, 0].topk(3, -1).indices  # [batch, head, 3]
+    with favourites(model, 3), record(model, rows) as tape:
+        model(**inputs)
+    left = tape.attention[0][:, :, 0]
+    assert ((left > 0).sum(-1) == 3).all() and (left.gather(-1, best) > 0).all()
+
+
+def test_bad_input_is_refused(vlm):
+    scores, work = atlas.cell("mini-s", "scenes").scores(), task("scenes")
+    with pytest.raises(BadInput, match="ranked on these samples"):
+        keep_few_dense(vlm, work, scores, width=8, split="select")
+    with pytest.raises(BadInput, match="the scores are of mini-m"):
+        keep_few_dense(vlm, work, atlas.cell("mini-m", "scenes").scores(), width=8)
+    for options in ({"samples": 1}, {"draws": 0}, {"batch": 0}, {"width": 0}):
+        with pytest.raises(BadInput):
+            keep_few_dense(vlm, work, scores, **{"width": 8, **options})
+    with pytest.raises(BadInput, match="reaches the evidence"):
+        keep_few_dense(vlm, work, scores, width=60, doses=(0.05,), draws=1, samples=4)
+    with pytest.raises(BadInput, match="0 keys"), favourites(vlm.model, 0):
+        pass
