@@ -92,11 +92,11 @@ def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
             if ranked != tested or ranked == "needle":
                 name = ranked if ranked == tested else f"{ranked}-on-{tested}"
                 yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
+    samples = samples // 4 if vlm.layers > LARGE else samples // 2
     for domain in DOMAINS:
         for mode in MODES:
-            options = {"mode": mode, "draws": 20, "samples": samples // 2, **alone}
+            options = {"mode": mode, "draws": 20, "samples": samples, **alone}
             yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
-    samples = samples // 4 if vlm.layers > LARGE else samples // 2
     for split in ("validate", "test"):
         for domain in DOMAINS:
             yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, samples, folder))
