@@ -356,6 +356,11 @@ def test_recipes_are_checked(tmp_path):
         Recipe(steps=0)
     with pytest.raises(BadInput, match="fast is for mini models"):
         Recipe(size="bridge", fast=True)
+    for size, other in (("bridge", "mini-s"), ("mini-s", "bridge")):
+        with pytest.raises(BadInput, match="only a mini model goes on"):
+            Recipe(size=size, begins_with=other)
+    with pytest.raises(UnknownName, match="curriculum"):
+        Trainer(replace(TINY, curriculum="log"), tmp_path / "run")
     with pytest.raises(BadInput, match="batch_scale must be above 0"):
         Recipe(batch_scale=0)
     with pytest.raises(UnknownName, match="size"):
@@ -388,6 +393,22 @@ def test_two_processes_do_the_work_of_one(tmp_path):
         assert trainer.team is None
         logs.append([entry["documents"]["loss"] for entry in read_log(tmp_path / str(processes))])
     assert logs[0] == pytest.approx(logs[1], abs=1e-3)
+
+
+def test_a_run_may_go_on_from_an_embedded_model(vlm, tmp_path):
+    """Its weights are those of the model; its tower stays; and its sequences grow."""
+    recipe = replace(Recipe.load("mini-s-long"), processes=1, steps=1, evaluate_samples=2, batch_scale=0.25)
+    trainer = Trainer(recipe, tmp_path / "run")
+    theirs = dict(vlm.model.named_parameters())
+    assert all(torch.equal(mine, theirs[name]) for name, mine in trainer.trained.items())
+    entry = trainer.advance()
+    assert {"documents", "scenes", "video", "needle"} <= entry.keys()
+    moved = {name for name, mine in trainer.trained.items() if not torch.equal(mine, theirs[name])}
+    assert moved and all(".language_model." in name for name in moved)
+    top = {name: ladder[-1].difficulty for name, ladder in trainer.curriculum.ladders.items()}
+    for name in ("documents", "scenes"):
+        sample = task(name, **top[name]).sample("select", 0, 0)
+        assert 4000 <= int(vlm.encode([sample]).visual.sum()) <= 4200
 
 
 def test_a_fast_recipe_computes_the_same_gradient_in_mixed_precision():

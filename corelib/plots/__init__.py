@@ -6,7 +6,7 @@ pages. No global state of pyplot is touched.
 """
 
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
-from corelib.plots.causal import dose_chart, effect_scatter, null_chart, path_chart, prediction_chart
+from corelib.plots.causal import cliff_chart, dose_chart, effect_scatter, null_chart, path_chart, prediction_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.maps import head_map, row_map
@@ -25,6 +25,7 @@ __all__ = [
     "PAPER",
     "accuracy_chart",
     "agreement_map",
+    "cliff_chart",
     "depth_chart",
     "division_chart",
     "dose_chart",

@@ -18,6 +18,8 @@ from corelib.plots.style import (
     LINE,
     MUTED,
     SOFT,
+    SPARE,
+    TASK_COLOURS,
     as_table,
     colour_bar,
     sheet,
@@ -112,6 +114,51 @@ def dose_chart(
     axes[0, 0].set_ylabel(label)
     drawn = {name: line for panel in axes[0] for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=3)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def cliff_chart(
+    panels: Mapping[str, Mapping[str, object]],
+    *,
+    marks: Mapping[str, Mapping[str, float | None]] | None = None,
+    cut: float = 0.05,
+    label: str = "RAM",
+    heading: str = "",
+) -> Figure:
+    """A score from the best head down, by the share of heads: `panels[title][name]` is a table [layer][head]. Shaded is
+    the top `cut`; a ring stands at the share `marks[title][name]` (such as D50), if there is one."""
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure, axes = sheet(3.2 * columns, 2.7 * rows + 0.9, rows=rows, columns=columns, sharex=True, sharey=True)
+    for panel in axes.flat[len(panels) :]:
+        panel.set_visible(False)
+    most = max(as_table(table).max() for curves in panels.values() for table in curves.values())
+    for panel, (name, curves) in zip(axes.flat, panels.items(), strict=False):
+        for number, (what, table) in enumerate(curves.items()):
+            colour = TASK_COLOURS.get(what, SPARE[number % len(SPARE)])
+            values = np.sort(as_table(table).ravel())[::-1]
+            shares = np.arange(1, len(values) + 1) / len(values)
+            panel.plot(shares, values, "o-", color=colour, linewidth=1.6, markersize=3, label=what)
+            ring = (marks or {}).get(name, {}).get(what)
+            if ring is not None:
+                height = np.interp(ring, shares, values)
+                style = {"facecolor": "none", "edgecolor": colour, "linewidth": 2, "zorder": 5}
+                panel.scatter(ring, height, s=130, **style)
+        panel.axvspan(1e-3, cut, color=EVIDENCE, alpha=0.09, linewidth=0)
+        panel.set(title=name, xscale="log", xlim=(3e-3, 1.1), ylim=(0, 1.05 * most))
+        ticks = [0.01, 0.05, 0.2, 1.0]
+        panel.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
+        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        panel.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+        panel.tick_params(axis="x", labelbottom=True)
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    for panel in axes[:, 0]:
+        panel.set_ylabel(label)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels))
     title(figure, heading)
     return figure
 

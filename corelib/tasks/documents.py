@@ -46,7 +46,7 @@ class Documents(Task):
         return {"field": 1.0}
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
-        self._require(1 <= self.pages <= 9, f"pages must be 1…9, got {self.pages}")
+        self._require(1 <= self.pages <= 99, f"pages must be 1…99, got {self.pages}")
         self._require(1 <= self.fields <= len(LABELS), f"fields must be 1…{len(LABELS)}, got {self.fields}")
         self._require(1 <= self.digits <= 5, f"digits must be 1…5, got {self.digits}")
         images, entries = [], []

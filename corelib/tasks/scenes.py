@@ -2,6 +2,7 @@
 
     digit on red square ?          → the digit on it (evidence: the red square)
     digit left of red square ?     → the digit on its left neighbour (evidence: the neighbour; anchor: the square)
+    digit on red square on page 3 ?  → the same, of several pictures
 
 The colours and shapes of one scene come from a small sub-palette, so at the default difficulty every object
 shares its colour or its shape with five others. Neither word alone finds it.
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from corelib.errors import check_known
 from corelib.tasks.assets import background
@@ -24,7 +26,8 @@ RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes(Task):
-    """Difficulty: `objects`, `relational`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter`.
+    """Difficulty: `objects`, `relational`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter`, and
+    how many `pictures` there are.
 
     >>> Scenes().sample("test", seed=0, index=0).question
     'digit on cyan triangle ?'
@@ -39,6 +42,7 @@ class Scenes(Task):
     relations: tuple[str, ...] = tuple(RELATIONS)  # the kinds of neighbour that are asked for
     clutter: float = 0.5  # 0: plain background, 1: the bare photograph
     jitter: int = 2
+    pictures: int = 1  # of several, the question names one
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -51,7 +55,16 @@ class Scenes(Task):
             check_known("relation", name, RELATIONS)
         self._require(0 <= self.relational <= 1, f"relational must lie in [0, 1], got {self.relational}")
         self._require(0 <= self.clutter <= 1, f"clutter must lie in [0, 1], got {self.clutter}")
-        where = rng.permutation(cells)[: self.objects]
+        self._require(1 <= self.pictures <= 200, f"pictures must be 1…200, got {self.pictures}")
+        drawn = [self._one(rng, split, number) for number in range(self.pictures)]
+        canvases, questions, lists = zip(*drawn, strict=True)
+        shown = int(rng.integers(self.pictures)) if self.pictures > 1 else 0
+        what = f"list page {shown + 1} :" if self.pictures > 1 else "list :"
+        return Picture(canvases, tuple(one for each in questions for one in each), (what, lists[shown]))
+
+    def _one(self, rng: np.random.Generator, split: str, number: int) -> tuple[Image.Image, list[Question], str]:
+        """One picture: itself, what can be asked about it, and the list of what is there."""
+        where = rng.permutation(self.rows * self.columns)[: self.objects]
         things = [
             Thing(colour, shape, int(rng.integers(10)), int(cell) // self.columns, int(cell) % self.columns)
             for (colour, shape), cell in zip(palette(rng, self.objects), where, strict=True)
@@ -59,14 +72,16 @@ class Scenes(Task):
         plain = rng.random() < 0.25
         canvas = background(rng, split, (self.columns * CELL, self.rows * CELL), 0.0 if plain else self.clutter)
         boxes = {
-            thing: paint(canvas, thing, rng, split, jitter=self.jitter, augment=split == "train") for thing in things
+            thing: replace(paint(canvas, thing, rng, split, jitter=self.jitter, augment=split == "train"), image=number)
+            for thing in things
         }
+        end = f"on page {number + 1} ?" if self.pictures > 1 else "?"
         at = {(thing.row, thing.column): thing for thing in things}
         questions = []
         for thing in things:
             rivals = tuple(boxes[other] for other in things if other.resembles(thing))
             questions.append(
-                Question("attribute", f"digit on {thing.words} ?", str(thing.digit), (boxes[thing],), rivals)
+                Question("attribute", f"digit on {thing.words} {end}", str(thing.digit), (boxes[thing],), rivals)
             )
         for anchor in things:
             neighbours = {
@@ -82,7 +97,7 @@ class Scenes(Task):
                 questions.append(
                     Question(
                         "relation",
-                        f"digit {name} {anchor.words} ?",
+                        f"digit {name} {anchor.words} {end}",
                         str(target.digit),
                         (boxes[target],),
                         tuple(boxes[t] for t in rivals),
@@ -90,8 +105,7 @@ class Scenes(Task):
                     )
                 )
         in_order = sorted(things, key=lambda t: (t.row, t.column))
-        caption = ("list :", " ".join(f"{t.words} {t.digit}" for t in in_order))
-        return Picture((canvas,), tuple(questions), caption)
+        return canvas, questions, " ".join(f"{t.words} {t.digit}" for t in in_order)
 
 
 SINGLE_OBJECT = replace(Scenes(), objects=1)  # what reading one digit costs: the ceiling of the domain

@@ -26,6 +26,9 @@ through its adapters, learns to find one thing among few. It reads each question
 every fourth step. Pages always have eight fields: on a smaller canvas SmolVLM puts patches at other places of its table
 of positions, and this tower cannot read there. Sides come one after the other: of two at once, one was learned.
 *Reading*: all tasks together, the text tasks among them, so that it stays a language model.
+
+**Long**: a finished mini model goes on with more and more pages, and pictures, in one sequence, up to about 4,000
+visual tokens. Its tower stays as it is.
 """
 
 from __future__ import annotations
@@ -167,4 +170,28 @@ _NEEDLES = {"needle": READING.ladders["needle"][-1:]}
 KEEPING = replace(READING, ladders=READING.ladders | _NEEDLES, steps=None, pace=0.25, keeps=8)
 BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING, KEEPING)
 
-CURRICULA = {"mini": MINI, "bridge": BRIDGE}
+
+def _album(pictures: int, drawn: int, questions: int) -> Rung:
+    return Rung(difficulty={"pictures": pictures}, pictures=drawn, questions=questions)
+
+
+LONG = (
+    Stage(
+        {
+            "documents": (
+                *(_pages(pages, 8, 4, 16) for pages in (4, 8, 12)),
+                *(_pages(pages, 8, 2, 24) for pages in (20, 32, 52, 84)),
+            ),
+            "scenes": (
+                *(_album(pictures, 4, 16) for pictures in (2, 6, 12)),
+                *(_album(pictures, 2, 24) for pictures in (24, 42, 70, 114)),
+            ),
+            "video": (_clip(6, 4, 10),),
+            "needle": (_list(10, pictures=4),),
+        },
+        learns="language",
+        pace=0.5,
+    ),
+)
+
+CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG}

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from corelib import embedded
 from corelib.bridge import adapter, language
 from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
@@ -87,9 +88,11 @@ class Pupil(ABC):
 class Mini(Pupil):
     """A mini model: tower and language model are trained from nothing."""
 
-    def __init__(self, size: str, seed: int, fast: bool = False) -> None:
+    def __init__(self, size: str, seed: int, fast: bool = False, begins_with: str = "") -> None:
         self.size, self.seed, self.fast = size, seed, fast
         self.model = build(SIZES[size], seed)
+        if begins_with:
+            self.model.load_state_dict(mini_store.load(embedded.home(begins_with))[0].state_dict())
         self.family = Qwen3VL(self.model.config, MiniProcessor(build_tokenizer()))
         if fast:
             self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"
@@ -197,5 +200,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager:
 
 
 def enrol(recipe: Recipe) -> Pupil:
-    """The untrained model of a recipe."""
-    return Bridge(recipe.seed) if recipe.room == "bridge" else Mini(recipe.size, recipe.seed, recipe.fast)
+    """The model of a recipe, as it is before the first step."""
+    if recipe.room == "bridge":
+        return Bridge(recipe.seed)
+    return Mini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with)

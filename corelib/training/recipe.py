@@ -19,6 +19,8 @@ class Recipe:
 
     size: str = "mini-s"
     seed: int = 0
+    curriculum: str = ""  # of `curricula.py`; empty: the one that its room begins with
+    begins_with: str = ""  # an embedded mini model whose weights the run goes on from; empty: untrained
     processes: int = 2  # that share a batch, each on one thread
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
@@ -41,6 +43,8 @@ class Recipe:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
         if self.fast and self.room == "bridge":
             raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
+        if self.begins_with and (self.room == "bridge" or room(self.begins_with) == "bridge"):
+            raise BadInput(f"recipe: begins_with {self.begins_with!r}: only a mini model goes on from a mini model")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
 
@@ -48,6 +52,11 @@ class Recipe:
     def room(self) -> str:
         """What is trained: a `mini` model, or the `bridge`."""
         return room(self.size)
+
+    @property
+    def lessons(self) -> str:
+        """The name of its curriculum."""
+        return self.curriculum or self.room
 
     def rate(self, step: int, began: int = 0) -> float:
         """The learning rate at `step`; the warm-up starts at step `began`.

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.embedded import half
-from corelib.errors import BadResults
+from corelib.errors import BadResults, check_known
 from corelib.experiments.validity import accuracy
 from corelib.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
@@ -35,13 +35,14 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
+        check_known("curriculum", recipe.lessons, CURRICULA)
         self.pupil = enrol(recipe)
         self.model = self.pupil.model.to(device)
         self.trained = dict(self.pupil.trained())
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
-        self.curriculum = Curriculum(recipe.promote_at, stages=CURRICULA[recipe.room])
+        self.curriculum = Curriculum(recipe.promote_at, stages=CURRICULA[recipe.lessons])
         self.step, self.seconds = 0, 0.0
         self.began = 0  # the step at which the language model was new
         self.team: Team | None = None
@@ -170,7 +171,7 @@ class Trainer:
                 }
         self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
         position = {key: state[key] for key in ("stage", "rung", "running", "taken")}
-        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.room], **position)
+        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.lessons], **position)
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines
             kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]
