@@ -49,6 +49,7 @@ class Claim:
     chapter: str  # the notebook that shows it
     kind: str  # of the results that it is judged by, a file a model and domain: corelib/atlas/KIND/MODEL/DOMAIN.json
     findings: tuple[Finding, ...]
+    about: tuple[str, ...] = ()  # the models that it speaks of; empty: all
 
     @property
     def verdict(self) -> str:
@@ -127,6 +128,7 @@ def expectations(models: Iterable[str] | None = None) -> list[Claim]:
             "07_causal_ablation",
             "ablations",
             tuple(_earlier(*one, found, limit=1 / 3) for one, found in doses if one[0] == "bridge"),
+            about=("bridge",),
         ),
     ]
 
