@@ -15,6 +15,7 @@ from corelib.experiments.looking import Look
 from corelib.heads import HeadScores, HeadSet
 from corelib.plots.style import ink_on
 from corelib.regions import Grid, tokens_of_box
+from corelib.sparse import Window
 from corelib.tasks import Box, task
 
 RNG = np.random.default_rng(0)
@@ -244,3 +245,45 @@ def test_causal_figures_write_what_they_are_given():
     effect = {"value": table - 0.3, "low": table - 0.4, "high": table - 0.2}
     panels = plots.effect_scatter(table, {"alone": effect, "in company": effect}, named=1).axes
     assert [text.get_text() for text in panels[0].texts] == ["L0H1"] and panels[1].get_title(loc="left") == "in company"
+
+
+def test_a_cliff_chart_orders_heads_and_rings_a_share():
+    table = np.array([[0.1, 0.9], [0.5, 0.0]])
+    curves = {"m": {"scenes": table, "video": table}, "n": {"scenes": table}}
+    first, second = plots.cliff_chart(curves, marks={"m": {"scenes": 0.5, "video": None}}).axes
+    np.testing.assert_allclose(first.lines[0].get_xydata(), [[0.25, 0.9], [0.5, 0.5], [0.75, 0.1], [1.0, 0.0]])
+    rings = [part for part in first.collections if len(part.get_offsets())]
+    np.testing.assert_allclose(rings[0].get_offsets(), [[0.5, 0.5]])
+    assert len(rings) == 1 and not any(len(part.get_offsets()) for part in second.collections)
+
+
+def test_acceleration_figures_write_what_they_are_given():
+    one, all_ = plots.window_chart({"near": Window(2, 1), "far": None}, rows=4, block=2).axes
+    assert one.images[0].get_array().tolist() == [[2, 1, 0, 0], [2, 2, 0, 0], [2, 2, 2, 1], [2, 1, 2, 2]]
+    assert all_.images[0].get_array().tolist() == [[2, 1, 0, 0], [2, 2, 0, 0], [2, 2, 2, 1], [2, 2, 2, 2]]
+
+    def level(value):
+        return {"accuracy": value, "low": value - 0.1, "high": value + 0.1}
+
+    kinds = {name: [level(0.5), level(0.9)] for name in ("core", "group", "uniform", "oracle")}
+    draws = {"layer-matched": [[0.1, None], [0.3, None]], "random": [[0.1, 0.2]]}
+    found = {"doses": [0.05, 0.5], "base": level(0.95), "none": level(0.0), "draws": draws, **kinds}
+    (panel,) = plots.hybrid_chart({"scenes": found}).axes
+    lines = {line.get_label(): line for line in panel.lines}
+    np.testing.assert_allclose(lines["layer-matched heads dense"].get_xydata(), [[0.05, 0.2]])
+    np.testing.assert_allclose(lines["CoRe heads dense"].get_ydata(), [0.5, 0.9])
+
+    def took(dense, hybrid, **more):
+        way = {"dense": dense, "hybrid": hybrid}
+        return {
+            **{name: {"seconds": value, "least": value, "most": value} for name, value in way.items()},
+            "speedup": dense / hybrid,
+            **more,
+        }
+
+    rows = [{"tokens": n, "attention": took(4, 2, ideal=3), "prefill": took(4, 3, ideal=2)} for n in (512, 2048)]
+    (panel,) = plots.speed_chart({"a layer": rows}).axes
+    lines = {line.get_label(): line for line in panel.lines}
+    np.testing.assert_allclose(lines["attention"].get_ydata(), [2, 2])
+    np.testing.assert_allclose(lines["prefill, by counting"].get_ydata(), [2, 2])
+    assert "first token" not in lines and [text.get_text() for text in panel.get_xticklabels()] == ["512", "2k"]

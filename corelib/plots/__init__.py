@@ -5,6 +5,7 @@ green is an anchor, grey is everything else. Figures stand on opaque paper, so t
 pages. No global state of pyplot is touched.
 """
 
+from corelib.plots.acceleration import hybrid_chart, speed_chart, window_chart
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
 from corelib.plots.causal import cliff_chart, dose_chart, effect_scatter, null_chart, path_chart, prediction_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
@@ -41,6 +42,7 @@ __all__ = [
     "formation_map",
     "head_map",
     "head_scatter",
+    "hybrid_chart",
     "layer_chart",
     "lorenz_chart",
     "null_chart",
@@ -50,4 +52,6 @@ __all__ = [
     "ranked_curve",
     "row_map",
     "share_chart",
+    "speed_chart",
+    "window_chart",
 ]
