@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from corelib import atlas
 from corelib.errors import BadInput, BadResults
 from corelib.experiments.answering import outcomes
-from corelib.experiments.effects import DOSES, Effects, _beyond, _company, measure_effects
+from corelib.experiments.effects import DOSES, Effects, beyond_company, measure_effects, random_company
 from corelib.heads import HeadSet
 from corelib.tasks import task
 
@@ -56,16 +56,16 @@ def test_agreement_is_spearmans(found, tables):
 
 def test_an_effect_in_company_is_what_a_head_adds():
     every = list(HeadSet.all(2, 10))
-    company = _company(every, 40, seed=0)
+    company = random_company(every, 40, seed=0)
     assert len(company) == 40 and all(len(one) == 2 for one in company)
     counts = [sum(head in one for one in company) for head in every]
     assert set(counts) == {4}  # every head as often as any other
     worth = np.random.default_rng(0).random(20)
     loss = np.array([sum(worth[every.index(head)] for head in one) for one in company])
-    effect = _beyond(every, company) @ loss
+    effect = beyond_company(every, company) @ loss
     assert np.corrcoef(effect, worth)[0, 1] > 0.8
     single = np.array([[1.0 if every[3] in one else 0.0 for one in company]])
-    assert (single @ _beyond(every, company).T)[0, 3] == pytest.approx(1.0)
+    assert (single @ beyond_company(every, company).T)[0, 3] == pytest.approx(1.0)
 
 
 def test_files_and_bad_input(vlm, found, tables, tmp_path):

@@ -84,7 +84,7 @@ def measure_effects(
             )
     if not tables or sets < 2:
         raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
-    company = _company(every, sets, seed)
+    company = random_company(every, sets, seed)
     counts = [cut(dose, len(every)) for dose in DOSES]
     tops = {name: [HeadSet(_order(every, table)[:count]) for count in counts] for name, table in tables.items()}
     removed = [HeadSet(), *(HeadSet([head]) for head in every), *company]
@@ -98,7 +98,7 @@ def measure_effects(
     interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
     effects = {
         "alone": lost["logprob"][:, [place[HeadSet([head])] for head in every]],
-        "company": lost["logprob"][:, [place[one] for one in company]] @ _beyond(every, company).T,
+        "company": lost["logprob"][:, [place[one] for one in company]] @ beyond_company(every, company).T,
     }
     ranks = np.array([rankdata(table) for table in tables.values()])  # [score, head]
     return Effects(
@@ -120,7 +120,7 @@ def _order(every: Sequence[Head], table: Float[np.ndarray, "layer head"]) -> lis
     return sorted(every, key=lambda head: (-table[head.layer, head.index], head))
 
 
-def _company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
+def random_company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
     """Random sets in which all heads occur about equally often: rounds through all of them, in a new order each."""
     rng, size = np.random.default_rng(seed), cut(COMPANY, len(every))
     found: list[HeadSet] = []
@@ -130,7 +130,7 @@ def _company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
     return found[:sets]
 
 
-def _beyond(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[np.ndarray, "head set"]:
+def beyond_company(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[np.ndarray, "head set"]:
     """Weights that make of the sets' losses each head's effect: mean with it − mean without it."""
     member = np.array([[head in one for one in company] for head in every], dtype=float)
     with_it, without = member.sum(1, keepdims=True), (1 - member).sum(1, keepdims=True)
