@@ -2,7 +2,8 @@
 
     ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
     ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -blind
-    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task
+    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
+                                              is to be fetched
     effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
     paths/mini-s/scenes.json                  which looks the answer travels by
 
@@ -92,6 +93,9 @@ def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
             if ranked != tested or ranked == "needle":
                 name = ranked if ranked == tested else f"{ranked}-on-{tested}"
                 yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
+    for ranked in RETRIEVING:
+        options = {"draws": 50, "samples": 128, "questions": 1, **alone}  # a sum is a text of its own
+        yield Job("ablations", f"{ranked}-on-arithmetic", _ablating(vlm, ranked, "arithmetic", **options))
     samples = samples // 4 if vlm.layers > LARGE else samples // 2
     for domain in DOMAINS:
         for mode in MODES:
