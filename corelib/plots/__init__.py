@@ -7,9 +7,10 @@ pages. No global state of pyplot is touched.
 
 from corelib.plots.acceleration import hybrid_chart, speed_chart, window_chart
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
-from corelib.plots.causal import cliff_chart, dose_chart, effect_scatter, null_chart, path_chart, prediction_chart
+from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
+from corelib.plots.effects import effect_scatter, prediction_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
 from corelib.plots.sparsity import lorenz_chart

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, PAPER, SOFT, sheet, styled, title
+from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, PAPER, SOFT, share_axis, sheet, styled, title
 from corelib.sparse.window import Window
 
 BASELINES = {  # its colour, its line, its name
@@ -67,10 +67,8 @@ def hybrid_chart(panels: Mapping[str, Mapping[str, object]], *, heading: str = "
             panel.plot(doses, value, marker="o", color=colour, linestyle=style, linewidth=2, markersize=4.5, label=text)
         for level, style, text in ((found["base"], (0, (5, 3)), "all dense"), (found["none"], (0, (1, 1.5)), "none")):
             panel.axhline(level["accuracy"], color=SOFT, linewidth=1, linestyle=style, label=text)
-        panel.set(title=name, xscale="log", ylim=(0, 1.03), xlabel="heads that stay dense")
-        panel.set_xticks(doses, [f"{dose:.0%}" for dose in doses], fontsize=9)
-        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-        panel.tick_params(axis="x", which="minor", length=0)
+        panel.set(title=name, ylim=(0, 1.03))
+        share_axis(panel, doses, "heads that stay dense", size=9)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("accuracy")

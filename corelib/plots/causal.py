@@ -1,18 +1,15 @@
-"""What is lost without heads: against other heads, by dose, by path, and by the score that chose them."""
+"""What is lost without heads: against other heads, by dose, by rank, and by path."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from corelib.plots.style import (
     ANCHOR,
     ATTENTION,
-    DEPTH,
     EVIDENCE,
     INK,
     LINE,
@@ -21,7 +18,7 @@ from corelib.plots.style import (
     SPARE,
     TASK_COLOURS,
     as_table,
-    colour_bar,
+    share_axis,
     sheet,
     styled,
     title,
@@ -105,10 +102,8 @@ def dose_chart(
             )
         for (which, level), style in zip(found["levels"].items(), ((0, (5, 3)), (0, (1, 1.5))), strict=False):
             panel.axhline(level, color=SOFT, linewidth=1, linestyle=style, label=which)
-        panel.set(title=name, xscale="log", ylim=(0, 1.03), xlabel=across)
-        panel.set_xticks(doses, [f"{dose:.0%}" for dose in doses], fontsize=9)
-        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-        panel.tick_params(axis="x", which="minor", length=0)
+        panel.set(title=name, ylim=(0, 1.03))
+        share_axis(panel, doses, across, size=9)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel(label)
@@ -147,11 +142,8 @@ def cliff_chart(
                 style = {"facecolor": "none", "edgecolor": colour, "linewidth": 2, "zorder": 5}
                 panel.scatter(ring, height, s=130, **style)
         panel.axvspan(1e-3, cut, color=EVIDENCE, alpha=0.09, linewidth=0)
-        panel.set(title=name, xscale="log", xlim=(3e-3, 1.1), ylim=(0, 1.05 * most))
-        ticks = [0.01, 0.05, 0.2, 1.0]
-        panel.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
-        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-        panel.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+        share_axis(panel, [0.01, 0.05, 0.2, 1.0])
+        panel.set(title=name, xlim=(3e-3, 1.1), ylim=(0, 1.05 * most))
         panel.tick_params(axis="x", labelbottom=True)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
@@ -185,71 +177,5 @@ def path_chart(
     axes[0, 0].set_ylabel("nats lost")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
-    title(figure, heading)
-    return figure
-
-
-@styled
-def prediction_chart(
-    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
-    *,
-    marked: Sequence[str] = (),
-    heading: str = "",
-) -> Figure:
-    """How well each score predicts, one panel a measure: `panels[measure][score]` holds `value`, and perhaps `low` and
-    `high`. Scores stand in the order of the first panel, the best on top; `marked` ones are orange."""
-    first = next(iter(panels.values()))
-    names = sorted(first, key=lambda name: -first[name]["value"])
-    figure, axes = sheet(9.0, 0.3 * len(names) + 1.4 + (0.35 if heading else 0), columns=len(panels), sharey=True)
-    for panel, (measure, found) in zip(axes[0], panels.items(), strict=True):
-        for y, name in enumerate(names):
-            part, colour = found[name], EVIDENCE if name in marked else ATTENTION
-            if "low" in part:
-                panel.plot([part["low"], part["high"]], [y, y], color=colour, linewidth=4, alpha=0.3)
-            panel.scatter(part["value"], y, s=40, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
-        panel.axvline(0, color=SOFT, linewidth=0.9)
-        panel.set(title=measure, ylim=(len(names) - 0.4, -0.6))
-        panel.grid(color=LINE, linewidth=0.7)
-        panel.tick_params(axis="y", length=0)
-        panel.set_axisbelow(True)
-    axes[0, 0].set_yticks(range(len(names)), names)
-    title(figure, heading)
-    return figure
-
-
-@styled
-def effect_scatter(
-    score: object,
-    effects: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-    *,
-    label: str = "RAM",
-    named: int = 4,
-    heading: str = "",
-) -> Figure:
-    """Every head by its score and by what is lost without it, one panel a kind of effect (`value`, `low`, `high`, each
-    [layer][head]). The shade tells the layer; the `named` heads with the largest effect or score carry their names."""
-    across = as_table(score)
-    layer, scale = np.repeat(np.arange(len(across)), across.shape[1]), Normalize(0, len(across) - 1)
-    figure, axes = sheet(4.5 * len(effects) + 0.6, 4.4 + (0.35 if heading else 0), columns=len(effects))
-    for panel, (name, found) in zip(axes[0], effects.items(), strict=True):
-        up, low, high = (as_table(found[end]) for end in ("value", "low", "high"))
-        panel.vlines(across, low, high, color=MUTED, linewidth=1.2, alpha=0.5)
-        panel.scatter(across, up, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
-        best = {int(k) for table in (across, up) for k in np.argsort(-table.ravel(), kind="stable")[:named]}
-        for place in best:
-            where = divmod(place, across.shape[1])
-            right = across[where] > 0.75 * across.max()
-            panel.annotate(
-                "L{}H{}".format(*where), (across[where], up[where]), (-6 if right else 6, 4),
-                textcoords="offset points", ha="right" if right else "left", fontsize=9.5, color=INK,
-            )  # fmt: skip
-        panel.axhline(0, color=LINE, linewidth=1, zorder=0)
-        panel.set_yscale("symlog", linthresh=0.1, linscale=0.6)
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.set(title=name, xlabel=label)
-        panel.grid(color=LINE, linewidth=0.7)
-        panel.set_axisbelow(True)
-    axes[0, 0].set_ylabel("nats lost without the head")
-    colour_bar(figure, list(axes[0]), scale, DEPTH, "layer", shrink=0.9, aspect=26)
     title(figure, heading)
     return figure

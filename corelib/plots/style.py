@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 PAPER = "#fbf8f1"  # opaque, so that a figure reads the same on a light and on a dark page
 INK, SOFT, MUTED, LINE = "#1d2733", "#4a5668", "#6f7a8c", "#d9d4c7"
@@ -100,6 +101,14 @@ def bare(axes: Axes) -> Axes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
+
+
+def share_axis(axes: Axes, ticks: Sequence[float], label: str = "", size: float = 11) -> None:
+    """Shares of all heads from left to right, on a logarithmic scale, in per cent."""
+    axes.set(xscale="log", xlabel=label)
+    axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=size)
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.tick_params(axis="x", which="minor", length=0)
 
 
 def colour_bar(figure: Figure, axes: object, scale: Normalize, colours: Colormap, label: str, **options) -> Colorbar:
