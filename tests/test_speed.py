@@ -12,8 +12,9 @@ from tiny import HEADS, tiny_model
 
 from corelib.cli import app
 from corelib.errors import BadInput, CorelibError, UnknownName
-from corelib.experiments import speed
-from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch, working_bytes
+from corelib.experiments import memory, speed
+from corelib.experiments.memory import working_bytes
+from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch
 from corelib.families import sizes
 from corelib.heads import HeadSet
 from corelib.sparse import Window
@@ -114,9 +115,9 @@ def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
             measure_speed(model, HeadSet(), Window(8), lengths, repeats=repeats, **options)
     with pytest.raises(BadInput, match=f"heads 0–{HEADS - 1}"):
         measure_speed(model, HeadSet("L0H9"), Window(8), [30], **options)
-    monkeypatch.setattr(speed, "free_memory", lambda device: working_bytes(model, 50))
+    monkeypatch.setattr(memory, "free_memory", lambda device: working_bytes(model, 50))
     monkeypatch.setattr(speed, "_at", lambda *given: pytest.fail("it began"))
-    with pytest.raises(BadInput, match="51 tokens need about"):
+    with pytest.raises(BadInput, match=r"51 tokens \(beside the weights\) need about"):
         measure_speed(model, HeadSet(), Window(8), [20, 51], **options)
 
     for arguments, message in (

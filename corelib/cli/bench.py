@@ -41,51 +41,30 @@ def bench(
     import torch
 
     from corelib.errors import check_known
-    from corelib.experiments.speed import free_memory, measure_speed
-    from corelib.families.sizes import SIZES, build, pictures, weight_bytes
-    from corelib.heads import HeadScores, HeadSet, cut
+    from corelib.experiments.speed import measure_speed
+    from corelib.experiments.subjects import published, trained
+    from corelib.heads import HeadScores
     from corelib.results import check_writable
     from corelib.sparse import Window
+    from corelib.vlm import load
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))
     if device != "cpu" and not torch.cuda.is_available():
         raise BadInput(f"--device {device}: torch finds no accelerator here; leave it out for the CPU")
-    if out_ is not None:
-        check_writable(out_)
     if (model is None) != (scores is None):
         raise BadInput("--model and --scores belong together: the scores say which heads of the model stay dense")
-    see = None
-    if model is not None:
-        from corelib.vlm import load
-
-        vlm, ranking = load(model), HeadScores.load(scores)
-        if ranking.model["sha256"] != vlm.sha256:
-            raise BadInput(f"{scores} holds scores of {ranking.model['name']}, not of {vlm.name}: profile this model")
-        whole, heads = vlm.model.to(device, kind), ranking.top(share)
-        facts = {**vlm.facts, "weights": "trained", "measured layers": vlm.layers}
+    if out_ is not None:
+        check_writable(out_)
+    if model is None:
+        subject = published(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
-        size = SIZES[check_known("geometry", geometry, SIZES)]
-        free, needed = free_memory(torch.device(device)), weight_bytes(geometry, layers, kind)
-        if free is not None and needed > free:
-            raise BadInput(
-                f"{geometry} needs {needed / 2**30:.1f} GiB for its weights, {free / 2**30:.1f} are free: take fewer "
-                f"--layers (it has {size.layers})"
-            )
-        whole = build(geometry, layers=layers, dtype=kind, device=device)
-        measured, count = layers or size.layers, size.text["num_attention_heads"]
-        every, total = list(HeadSet.all(measured, count)), measured * count
-        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: cut(share, total)]
-        heads = HeadSet(every[int(place)] for place in drawn)
-        facts = {
-            "name": geometry, "weights": "random", "source": size.source, "layers": size.layers,
-            "measured layers": measured, "heads": count, "kv_heads": size.text["num_key_value_heads"],
-        }  # fmt: skip
-        if first:
-            see = lambda tokens: pictures(geometry, tokens, dtype=kind, device=device)  # noqa: E731
-    facts |= {"dtype": dtype, "seed": seed}
-    with bar(facts["name"]) as progress, torch.no_grad():
-        found = measure_speed(whole, heads, shape, many, facts=facts, pictures=see, repeats=repeats, progress=progress)
+        subject = trained(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
+    with bar(subject.facts["name"]) as progress, torch.no_grad():
+        found = measure_speed(
+            subject.model, subject.dense, shape, many, facts={**subject.facts, "dtype": dtype, "seed": seed},
+            pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
+        )  # fmt: skip
     if out_ is not None:
         found.save(out_)
     _show(found)

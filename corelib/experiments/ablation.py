@@ -24,7 +24,7 @@ from torch import Tensor
 
 from corelib import controls
 from corelib.errors import BadInput, check_known
-from corelib.experiments.answering import clusters, outcomes, precision
+from corelib.experiments.answering import check_scores, clusters, outcomes, precision
 from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, sufficiency
 from corelib.experiments.validity import swap
 from corelib.heads import HeadScores, HeadSet
@@ -147,21 +147,6 @@ def ablate_top(
         software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
-
-
-def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bool = False) -> None:
-    """Refuse scores of another model, and a test on the samples that ranked the heads."""
-    theirs, ranked = scores.model, scores.task
-    if theirs["sha256"] != vlm.sha256:
-        raise BadInput(
-            f"the scores are of {theirs['name']} ({theirs['sha256'][:8]}), the model is {vlm.name} ({vlm.sha256[:8]}): "
-            "profile this model first"
-        )
-    if (ranked["split"], ranked["seed"]) == (split, seed) and not same_samples:
-        raise BadInput(
-            f"the heads were ranked on these samples ({split}, seed {seed}): test on another split, or say that you "
-            "mean it (same_samples=True, --same-samples)"
-        )
 
 
 def _proportion(marks: Bool[Tensor, " sample"], interval: Callable) -> dict[str, float]:

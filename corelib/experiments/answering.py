@@ -17,7 +17,7 @@ import torch
 
 from corelib.encoded import KINDS, Encoded
 from corelib.errors import BadInput, UnsupportedArchitecture, check_known
-from corelib.heads import HeadSet
+from corelib.heads import HeadScores, HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
@@ -81,6 +81,26 @@ def outcomes(
 
     found = collect(answer, samples, lambda todo: _batches(todo, questions, batch), fingerprint, store, progress)
     return Outcomes(found["correct"].T, found["logprob"].T)
+
+
+def check_model(vlm: VLM, scores: HeadScores) -> None:
+    """Refuse scores of another model."""
+    theirs = scores.model
+    if theirs["sha256"] != vlm.sha256:
+        raise BadInput(
+            f"the scores are of {theirs['name']} ({theirs['sha256'][:8]}), the model is {vlm.name} ({vlm.sha256[:8]}): "
+            "profile this model first"
+        )
+
+
+def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bool = False) -> None:
+    """Refuse scores of another model, and a test on the samples that ranked the heads."""
+    check_model(vlm, scores)
+    if (scores.task["split"], scores.task["seed"]) == (split, seed) and not same_samples:
+        raise BadInput(
+            f"the heads were ranked on these samples ({split}, seed {seed}): test on another split, or say that you "
+            "mean it (same_samples=True, --same-samples)"
+        )
 
 
 def precision() -> str:

@@ -31,13 +31,12 @@ from corelib import controls
 from corelib.attention import AttentionCall, Inner, explicit_mask, running
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.experiments.ablation import check_scores
-from corelib.experiments.answering import precision
+from corelib.experiments.answering import check_scores, precision
 from corelib.experiments.dosing import Curves
 from corelib.heads import HeadScores, HeadSet
 from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
-from corelib.sparse.kv import whole_groups
+from corelib.sparse.kv import remembered, whole_groups
 from corelib.stats import bootstrap_interval
 from corelib.store import collect, in_order
 from corelib.tasks import Task
@@ -144,8 +143,7 @@ def keep_few_dense(
 
     base = condition(0)
     base.pop("loss")
-    kept = [len({(head.layer, head.index * vlm.kv_heads // vlm.heads) for head in one}) for one in curves.core]
-    shares = [count / (vlm.layers * vlm.kv_heads) for count in kept]
+    shares = [len(remembered(one, vlm.heads // vlm.kv_heads)) / (vlm.layers * vlm.kv_heads) for one in curves.core]
     return Hybrid(
         model=vlm.facts,
         task={**work.facts, "split": split, "seed": seed, "samples": samples, "counted": right.shape[1]},

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -33,6 +32,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention import AttentionCall, Inner, attention_modules, running
 from corelib.errors import BadInput
+from corelib.experiments.memory import check_fits, working_bytes
 from corelib.heads import HeadSet
 from corelib.results import Result, machine, software
 from corelib.sparse import Window, sparsify
@@ -78,14 +78,9 @@ def measure_speed(
             f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
             "or more"
         )
-    free = free_memory(model.device)
     for length in lengths:
         needed = working_bytes(model, length)
-        if free is not None and needed > free:
-            raise BadInput(
-                f"{length} tokens need about {needed / 2**30:.1f} GiB beside the weights, {free / 2**30:.1f} are free: "
-                "take fewer tokens or fewer layers"
-            )
+        check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
     found = []
     for number, length in enumerate(lengths):
         progress(number, len(lengths))
@@ -220,29 +215,6 @@ def _timed(action: Callable[[], object], model: PreTrainedModel) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def working_bytes(model: PreTrainedModel, length: int) -> int:
-    """About what a pass over so many tokens takes beside the weights: the cache, and one layer's work.
-
-    Keys and values of all layers, twice one layer's queries and outputs, its feed-forward part, and the stream.
-    """
-    config = model.config.get_text_config()
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
-    work = 4 * config.num_attention_heads * dim + 3 * config.intermediate_size + 6 * config.hidden_size
-    return length * (cache + work) * model.dtype.itemsize
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
 def _device(model: PreTrainedModel) -> str:

@@ -29,15 +29,24 @@ from corelib.heads import HeadSet
 from corelib.sparse.window import Window
 
 
+def remembered(dense: HeadSet, group: int) -> set[tuple[int, int]]:
+    """The key/value heads, as (layer, head), that some dense head reads: those that must remember everything.
+
+    >>> sorted(remembered(HeadSet("L0H1 L2H4 L2H5"), group=2))
+    [(0, 0), (2, 2)]
+    """
+    if group < 1:
+        raise BadInput(f"{group} query heads to a key/value head: give 1 or more")
+    return {(head.layer, head.index // group) for head in dense}
+
+
 def whole_groups(dense: HeadSet, group: int) -> HeadSet:
     """The dense heads and all that share a key/value head with one of them, `group` heads to each.
 
     >>> str(whole_groups(HeadSet("L0H1 L2H5"), group=2))
     'L0H0 L0H1 L2H4 L2H5'
     """
-    if group < 1:
-        raise BadInput(f"{group} query heads to a key/value head: give 1 or more")
-    return HeadSet((head.layer, head.index // group * group + place) for head in dense for place in range(group))
+    return HeadSet((layer, head * group + place) for layer, head in remembered(dense, group) for place in range(group))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from corelib.errors import BadInput, check_known
 from corelib.heads import HeadSet
 from corelib.sparse.flex import hybrid_attention
 from corelib.sparse.fold import window_attention
-from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer
+from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer, remembered
 from corelib.sparse.window import Window
 
 BACKENDS = ("auto", "fold", "flex")
@@ -66,7 +66,8 @@ class Sparse:
 
     def cache(self) -> ForgetfulCache:
         """A new cache in which heads that nobody dense reads forget what is far."""
-        far = [sorted({head // self.group for head in self._far.get(layer, ())}) for layer in range(self.layers)]
+        kept = remembered(self.dense, self.group)
+        far = [[head for head in range(self.kv_heads) if (layer, head) in kept] for layer in range(self.layers)]
         return ForgetfulCache(far, self.window, self._take)
 
     def _take(self, layer: int, mine: ForgetfulLayer) -> None:

@@ -1,0 +1,42 @@
+"""Will it fit? Refuse what is too large before it is allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from corelib.errors import BadInput
+
+
+def check_fits(what: str, needed: int, device: torch.device, instead: str) -> None:
+    """Refuse `what` if it needs more bytes than are free; `instead` says what to do."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise BadInput(
+            f"{what} need about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free on {device}: {instead}"
+        )
+
+
+def working_bytes(model: PreTrainedModel, length: int) -> int:
+    """About what a pass over so many tokens takes beside the weights: the cache, and one layer's work.
+
+    Keys and values of all layers, twice one layer's queries and outputs, its feed-forward part, and the stream.
+    """
+    config = model.config.get_text_config()
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
+    work = 4 * config.num_attention_heads * dim + 3 * config.intermediate_size + 6 * config.hidden_size
+    return length * (cache + work) * model.dtype.itemsize
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

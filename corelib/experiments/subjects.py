@@ -1,0 +1,61 @@
+"""What is timed: a trained model with the best heads of a ranking, or a published size with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from corelib.errors import check_known
+from corelib.experiments.answering import check_model
+from corelib.experiments.memory import check_fits
+from corelib.families.sizes import SIZES, build, pictures, weight_bytes
+from corelib.heads import HeadScores, HeadSet, cut
+from corelib.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, its dense heads, and what a results file says about it."""
+
+    model: PreTrainedModel
+    dense: HeadSet
+    facts: dict
+    pictures: Callable[[int], dict[str, Tensor]] | None = None  # inputs of about so many visual tokens
+
+
+def trained(vlm: VLM, scores: HeadScores, share: float, *, dtype: torch.dtype, device: str) -> Subject:
+    """A model with its weights; the first heads of the ranking are dense."""
+    check_model(vlm, scores)
+    facts = {**vlm.facts, "weights": "trained", "measured layers": vlm.layers}
+    return Subject(vlm.model.to(device, dtype), scores.top(share), facts)
+
+
+def published(
+    name: str, share: float, *, layers: int | None = None, dtype: torch.dtype, device: str, seed: int = 0
+) -> Subject:
+    """The size of a real model, or its first `layers` decoder layers, with random weights; heads drawn at random are
+    dense. Refused if it does not fit in memory."""
+    size = SIZES[check_known("geometry", name, SIZES)]
+    needed = weight_bytes(name, layers, dtype)
+    check_fits(f"the weights of {name}", needed, torch.device(device), f"take fewer layers (it has {size.layers})")
+    model = build(name, layers=layers, dtype=dtype, device=device)
+    measured, heads = layers or size.layers, size.text["num_attention_heads"]
+    every = list(HeadSet.all(measured, heads))
+    drawn = np.random.default_rng(seed).permutation(len(every))[: cut(share, len(every))]
+    facts = {
+        "name": name,
+        "weights": "random",
+        "source": size.source,
+        "layers": size.layers,
+        "measured layers": measured,
+        "heads": heads,
+        "kv_heads": size.text["num_key_value_heads"],
+    }
+    dense = HeadSet(every[place] for place in drawn)
+    return Subject(model, dense, facts, partial(pictures, name, dtype=dtype, device=device))
