@@ -26,6 +26,7 @@ from corelib import atlas
 from corelib.dose import DOSES
 from corelib.errors import BadResults, check_known
 from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.dosing import DOSE_DRAWS
 from corelib.experiments.effects import Effects, measure_effects
 from corelib.experiments.paths import Paths, trace_paths
 from corelib.metrics.catalogue import METRICS
@@ -34,12 +35,36 @@ from corelib.vlm import VLM
 
 FOLDER = atlas.HOME
 KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths}
-SMALL = 6  # models of more layers have their secondary analyses on fewer samples and draws,
-LARGE = 11  # and those of more than this compute in bfloat16, and have fewer in the primary analysis too
 MODES = ("mean", "resample", "blind")
 NORMS = METRICS["output norm"].key
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a model is measured: the larger it is, the less of it there is time for."""
+
+    samples: int  # of the primary analysis,
+    draws: int  # and its layer-matched sets
+    elsewhere: tuple[int, int]  # the same, where heads are removed in another task
+    traced: int  # samples of the paths
+    few: int  # samples of other ways to remove heads, and of the effects of all heads
+    controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
+    batch: int = 64
+    half: bool = False  # computes in bfloat16
+
+
+EXTENTS = {  # by the most layers a model may have
+    6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256),
+    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128),
+    999: Extent(256, 100, elsewhere=(256, 100), traced=64, few=64, controls=("scenes",), batch=16, half=True),
+}
+
+
+def extent(vlm: VLM) -> Extent:
+    """How much of this model is measured."""
+    return next(one for most, one in EXTENTS.items() if vlm.layers <= most)
 
 
 @dataclass(frozen=True)
@@ -79,41 +104,35 @@ def _read(kind: str, model: str, name: str):
 
 def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
-    samples, draws = (256, 100) if vlm.layers > LARGE else (512, 200)
+    size = extent(vlm)
     alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
-        few = {**alone, "dose_draws": 10} if vlm.layers > LARGE and domain != "scenes" else {}  # one domain has all
-        options = {"draws": draws, "samples": samples, "doses": DOSES, **few}
+        controls = {} if domain in size.controls else {**alone, "dose_draws": DOSE_DRAWS // 2}
+        options = {"draws": size.draws, "samples": size.samples, "doses": DOSES, **controls}
         yield Job("ablations", domain, _ablating(vlm, domain, domain, **options))
     for domain in DOMAINS:
-        yield Job("paths", domain, _tracing(vlm, domain, samples // 4 if vlm.layers > LARGE else samples))
-    samples, draws = (256, 100) if vlm.layers > SMALL else (512, 200)
+        yield Job("paths", domain, _tracing(vlm, domain, size.traced))
+    samples, draws = size.elsewhere
     for ranked in RETRIEVING:
         for tested in RETRIEVING:
             if ranked != tested or ranked == "needle":
                 name = ranked if ranked == tested else f"{ranked}-on-{tested}"
                 yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
-    for ranked in RETRIEVING:
         options = {"draws": 50, "samples": 128, "questions": 1, **alone}  # a sum is a text of its own
         yield Job("ablations", f"{ranked}-on-arithmetic", _ablating(vlm, ranked, "arithmetic", **options))
-    samples = samples // 4 if vlm.layers > LARGE else samples // 2
     for domain in DOMAINS:
         for mode in MODES:
-            options = {"mode": mode, "draws": 20, "samples": samples, **alone}
+            options = {"mode": mode, "draws": 20, "samples": size.few, **alone}
             yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
     for split in ("validate", "test"):
         for domain in DOMAINS:
-            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, samples, folder))
+            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, size.few, folder))
 
 
 def asked(vlm: VLM, domain: str) -> Task:
     """The task that tests heads in a domain. Of clips the bridge is asked for digits alone: its tower states what is
     beside each thing, so that the frame can be told without the evidence (chapter 6)."""
     return task(domain, timed=0.0) if domain == "video" and vlm.name == "bridge" else task(domain)
-
-
-def _batch(vlm: VLM) -> int:
-    return 16 if vlm.layers > LARGE else 64
 
 
 def _scores(vlm: VLM, domain: str):
@@ -125,7 +144,7 @@ def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **optio
     def measure(**more) -> Ablation:
         table = atlas.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
         return ablate_top(
-            vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=_batch(vlm), **options, **more
+            vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=extent(vlm).batch, **options, **more
         )
 
     return measure
@@ -144,7 +163,7 @@ def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
         if split == "test":
             before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
             scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
-        options = {"split": split, "samples": samples, "batch": _batch(vlm)}
+        options = {"split": split, "samples": samples, "batch": extent(vlm).batch}
         return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
 
     return measure
@@ -176,7 +195,7 @@ def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, runnin
         if again or not _is_there(job, target, vlm):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{job.name}.partial")
-            with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > LARGE), running(job) as progress:
+            with torch.autocast("cpu", torch.bfloat16, enabled=extent(vlm).half), running(job) as progress:
                 job.measure(store=partial, progress=progress).save(target)
             shutil.rmtree(partial)
         yield target
