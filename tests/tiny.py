@@ -91,7 +91,8 @@ def _llava_onevision() -> PreTrainedModel:
 def _smolvlm() -> PreTrainedModel:
     vision = {**VISION, "image_size": 16, "patch_size": 4}
     text = {**TEXT, "model_type": "llama"}
-    config = SmolVLMConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, scale_factor=2)
+    ids = {"image_token_id": IMAGE, "pad_token_id": PAD}  # older versions pad with an id of their own
+    config = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, **ids)
     return SmolVLMForConditionalGeneration(config)
 
 

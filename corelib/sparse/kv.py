@@ -91,9 +91,7 @@ class ForgetfulLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         heads, new = key_states.shape[1], key_states.shape[2]
-        own = range(heads)
         if self.near is not None:
-            own = self.far
             other = [head for head in range(heads) if head not in self.far]
             at = torch.arange(self.length, self.length + new, device=self.device).expand(len(self.near.places), -1)
             self.near = Near(
@@ -102,7 +100,7 @@ class ForgetfulLayer(CacheLayerMixin):
                 torch.cat([self.near.places, at], 1),
                 torch.cat([self.near.once, torch.ones_like(at, dtype=torch.bool)], 1),
             )
-            key_states, value_states = key_states[:, own], value_states[:, own]
+            key_states, value_states = key_states[:, self.far], value_states[:, self.far]
         self.keys = torch.cat([self.keys, key_states], 2)
         self.values = torch.cat([self.values, value_states], 2)
         self.length += new
