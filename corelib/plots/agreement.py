@@ -10,11 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.heads import HeadScores
+from corelib.heads import Head, HeadScores
+from corelib.plots.naming import name_points
 from corelib.plots.style import (
     DEPTH,
     EVIDENCE,
-    INK,
     LINE,
     MUTED,
     PAPER,
@@ -54,20 +54,16 @@ def head_scatter(
     layer = np.repeat(np.arange(x.shape[0]), x.shape[1])
     scale = Normalize(0, x.shape[0] - 1)
     panel.scatter(x, y, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
-    taken: list[np.ndarray] = []
-    some = {*both, *across.order()[:named], *up.order()[:named]}
-    for head in sorted(some, key=lambda head: -x[head.layer, head.index]):  # from the right, where there is room
-        place = x[head.layer, head.index], y[head.layer, head.index]
-        away = {"textcoords": "offset points", **_beside(place, taken)}
-        panel.annotate(str(head), place, fontsize=9.5, color=INK, zorder=5, **away)
-        if head in both:
-            panel.scatter(*place, s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
+    for head in both:
+        panel.scatter(*_at(head, x, y), s=95, facecolor="none", edgecolor=EVIDENCE, linewidth=1.8, zorder=4)
     dashed = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
     panel.axvline(lines[0], **dashed)
     panel.axhline(lines[1], **dashed)
     panel.axvspan(lines[0], 1, color=EVIDENCE, alpha=0.05, linewidth=0)
     panel.axhspan(lines[1], 1, color=EVIDENCE, alpha=0.05, linewidth=0)
     panel.set(xscale="log", yscale="log", xlim=(LEAST * 0.8, 1), ylim=(LEAST * 0.8, 1))
+    some = sorted({*both, *across.order()[:named], *up.order()[:named]})
+    name_points(panel, [(*_at(head, x, y), str(head)) for head in some])
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -79,18 +75,9 @@ def head_scatter(
     return figure
 
 
-CORNERS = (("left", 3), ("right", 3), ("left", -11), ("right", -11))  # of a dot, where its name may stand
-NAME = np.array([0.4, 0.13])  # room for a name, in decades
-
-
-def _beside(place: tuple[float, float], taken: list[np.ndarray]) -> dict:
-    """Where a dot's name stands so that it covers no name before it; `taken` is added to."""
-    for side, up in CORNERS:
-        middle = np.log10(place) + np.array([0.3 if side == "left" else -0.3, up / 50])
-        if all((np.abs(middle - other) > NAME).any() for other in taken):
-            break
-    taken.append(middle)
-    return {"xytext": (7 if side == "left" else -7, up), "ha": side}
+def _at(head: Head, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Where the dot of a head stands."""
+    return x[head.layer, head.index], y[head.layer, head.index]
 
 
 @styled

@@ -9,11 +9,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from corelib.plots.naming import name_points
 from corelib.plots.style import (
     ATTENTION,
     DEPTH,
     EVIDENCE,
-    INK,
     LINE,
     MUTED,
     SOFT,
@@ -71,16 +71,12 @@ def effect_scatter(
         up, low, high = (as_table(found[end]) for end in ("value", "low", "high"))
         panel.vlines(across, low, high, color=MUTED, linewidth=1.2, alpha=0.5)
         panel.scatter(across, up, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
-        best = {int(k) for table in (across, up) for k in np.argsort(-table.ravel(), kind="stable")[:named]}
-        for place in best:
-            where = divmod(place, across.shape[1])
-            right = across[where] > 0.75 * across.max()
-            panel.annotate(
-                "L{}H{}".format(*where), (across[where], up[where]), (-6 if right else 6, 4),
-                textcoords="offset points", ha="right" if right else "left", fontsize=9.5, color=INK,
-            )  # fmt: skip
         panel.axhline(0, color=LINE, linewidth=1, zorder=0)
         panel.set_yscale("symlog", linthresh=0.1, linscale=0.6)
+        panel.margins(0.08)
+        best = {int(k) for table in (across, up) for k in np.argsort(-table.ravel(), kind="stable")[:named]}
+        spots = [divmod(place, across.shape[1]) for place in sorted(best)]
+        name_points(panel, [(across[at], up[at], "L{}H{}".format(*at)) for at in spots])
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.set(title=name, xlabel=label)
         panel.grid(color=LINE, linewidth=0.7)

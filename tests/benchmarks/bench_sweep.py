@@ -1,11 +1,11 @@
 """What a sweep over single heads costs: going on from a layer, the prefix shared, against whole passes; each at its own
 best batch size.
 
-    python tests/benchmarks/bench_sweep.py [model …]
+    python tests/benchmarks/bench_sweep.py [model[:heads] …]
 
-About fifty heads from all layers, on 32 samples of scenes, four questions about each
+About fifty heads from all layers, or as many as are asked for, on 32 samples of scenes, four questions about each
 picture and one; both ways in one process, on samples that are encoded already. Not part of the test suite: a timing is
-no test. A model that is not there yet is built untrained: `mini-m` takes as long whatever its weights are.
+no test. `bridge:12` takes a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -16,21 +16,11 @@ import time
 import torch
 
 from corelib import HeadSet, load, task
-from corelib.embedded import names
 from corelib.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.resume import resume, trace
-from corelib.training.pupils import Mini
-from corelib.vlm import VLM
 
 HEADS, SAMPLES, BATCHES, SEQUENCES = 48, 32, (8, 16, 32), (16, 32, 64, 128, 256)
-
-
-def model(name: str) -> VLM:
-    if name in names():
-        return load(name)
-    untrained = Mini(name, 0)
-    return VLM(f"{name} (untrained)", untrained.model.eval(), untrained.family)
 
 
 def best(ways) -> tuple[float, object, torch.Tensor]:
@@ -43,13 +33,13 @@ def best(ways) -> tuple[float, object, torch.Tensor]:
     return min(found, key=lambda one: one[0])
 
 
-def compare(name: str, questions: int) -> None:
-    vlm, work = model(name), task("scenes")
+def compare(name: str, heads: int, questions: int) -> None:
+    vlm, work = load(name), task("scenes")
     samples = [sample for k in range(SAMPLES // questions) for sample in work.about("select", 0, k, questions)]
-    sets = [HeadSet([head]) for head in list(HeadSet.all(vlm.layers, vlm.heads))[:: vlm.layers * vlm.heads // HEADS]]
+    sets = [HeadSet([head]) for head in list(HeadSet.all(vlm.layers, vlm.heads))[:: vlm.layers * vlm.heads // heads]]
     encoded = {size: [vlm.encode(samples[k : k + size]) for k in range(0, SAMPLES, size)] for size in BATCHES}
 
-    def whole(size):
+    def whole(size, sets=sets):
         found = []
         for heads in sets:
             with ablate(vlm.model, heads):
@@ -61,7 +51,8 @@ def compare(name: str, questions: int) -> None:
         return torch.cat([resume(one, sets, batch=sequences).logprob for one in traces], 1)
 
     vlm.answer(encoded[16][0])  # warm
-    slow, size, one = best({size: lambda size=size: whole(size) for size in BATCHES})
+    size = best({size: lambda size=size: whole(size, sets[:2]) for size in BATCHES})[1]
+    slow, _, one = best({size: lambda: whole(size)})
     fast, sequences, two = best({count: lambda count=count: resumed(count) for count in SEQUENCES})
     print(
         f"{vlm.name}, {questions} a picture: {len(sets)} heads, whole passes {slow:.1f} s (batch {size}), resumed "
@@ -72,6 +63,7 @@ def compare(name: str, questions: int) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("mini-s", "mini-m", "bridge"):
-        for questions in (1, 4):
-            compare(name, questions)
+    for asked in sys.argv[1:] or ("mini-s", "mini-m", "bridge:12"):
+        name, _, heads = asked.partition(":")
+        for questions in (4, 1):
+            compare(name, int(heads or HEADS), questions)
