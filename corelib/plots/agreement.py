@@ -15,6 +15,7 @@ from corelib.plots.naming import name_points
 from corelib.plots.style import (
     DEPTH,
     EVIDENCE,
+    INK,
     LINE,
     MUTED,
     PAPER,
