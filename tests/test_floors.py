@@ -24,6 +24,7 @@ FLOORS = {
     "resume": 2,
     "prefix": 2,
     "reread": 2,
+    "together": 2,
     "sparse": 2,
     "kv": 2,
     "attention": 2,

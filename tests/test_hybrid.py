@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_inputs, tiny_model
 
-from corelib import atlas
+from corelib import HeadSet, atlas
 from corelib.errors import BadInput
 from corelib.experiments.hybrid import Hybrid, favourites, keep_few_dense, out_of_reach
 from corelib.record import record
@@ -47,6 +47,21 @@ def test_baselines_have_the_same_budget(found):
     share = len(found.core[0]["heads"]) / 48
     by_hand = share * (length + 1) / 2 + (1 - share) * sum(min(p + 1, 8 + sinks) for p in range(length)) / length
     assert found.core[0]["keys"] == pytest.approx(by_hand, rel=0.05)  # a dose of 5 % is 3 of 48 heads
+
+
+def test_several_questions_about_each_picture(vlm):
+    work, scores = task("documents", pages=3), atlas.cell("mini-s", "documents").scores()
+    options = {"width": 8, "doses": (0.20,), "draws": 1, "samples": 12, "questions": 4}
+    found = keep_few_dense(vlm, work, scores, **options)
+    encoded = vlm.encode([sample for index in range(3) for sample in work.about("test", 0, index, 4)])
+    window = Window(8, found.window["sinks"])
+    counted = out_of_reach(encoded, window)
+    assert found.task["counted"] == int(counted.sum())
+    for heads, said in ((HeadSet(), found.none), (scores.top(0.20), found.core[0])):
+        with sparsify(vlm.model, heads, window):
+            assert said["accuracy"] == pytest.approx(vlm.answer(encoded).correct[counted].double().mean().item())
+    with pytest.raises(BadInput, match="multiple of the questions"):
+        keep_few_dense(vlm, work, scores, **{**options, "samples": 13})
 
 
 def test_which_samples_count(vlm):

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -31,17 +32,20 @@ from corelib import controls
 from corelib.attention import AttentionCall, Inner, explicit_mask, running
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.experiments.answering import check_scores, precision
+from corelib.experiments.answering import asked, check_scores, clusters, precision
 from corelib.experiments.dosing import Curves
 from corelib.heads import HeadScores, HeadSet
+from corelib.reread import whole
 from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
 from corelib.stats import bootstrap_interval
 from corelib.store import collect, in_order
 from corelib.tasks import Task
+from corelib.together import together
 from corelib.vlm import VLM
 
+ROWS = 512  # of the oracle, at once
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 
 
@@ -52,7 +56,7 @@ class Hybrid(Result):
     schema: ClassVar[str] = "corelib/hybrid/1"
 
     model: dict  # as in head scores
-    task: dict  # domain, split, seed, samples; counted: those whose evidence is out of reach
+    task: dict  # domain, split, seed, samples, questions of each picture; counted: those whose evidence is out of reach
     ranking: dict  # of the head scores: task, metric
     window: dict  # width, sinks; tokens: the mean length of a sequence
     level: float  # of all intervals
@@ -80,6 +84,7 @@ def keep_few_dense(
     split: str = "test",
     seed: int = 0,
     samples: int = 512,
+    questions: int = 1,
     batch: int = 16,
     level: float = 0.95,
     store: str | Path | None = None,
@@ -87,19 +92,21 @@ def keep_few_dense(
 ) -> Hybrid:
     """Answer under hybrid attention: the first heads of a ranking dense, all others sinks and a window of `width`.
 
-    The sinks are everything before the first picture, at least 4 tokens.
+    The sinks are everything before the first picture, at least 4 tokens. With several `questions` about each picture
+    (or row of pictures), these are read once a condition, and intervals resample pictures.
     """
     began = time.perf_counter()
     check_scores(vlm, scores, split, seed)
-    if samples < 2 or draws < 1 or batch < 1:
-        raise BadInput(f"samples={samples}, draws={draws}, batch={batch}: give 2 samples or more, the others 1 or more")
+    if samples < 2 or draws < 1 or batch < 1 or questions < 1 or samples % questions:
+        given = f"samples={samples}, questions={questions}, draws={draws}, batch={batch}"
+        raise BadInput(f"{given}: give 2 samples or more, a multiple of the questions, and the others 1 or more")
     size = (vlm.layers, vlm.heads)
     curves = Curves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
     blindly = [
         controls.random_sets(one, *size, draws=draws, seed=seed) if 2 * len(one) <= size[0] * size[1] else None
         for one in curves.core
     ]
-    probe = vlm.encode([work.sample(split, seed, index) for index in range(min(samples, 16))])
+    probe = vlm.encode([work.sample(split, seed, index) for index in range(min(samples // questions, 16))])
     window, length = Window(width, _sinks(probe)), round(probe.real.sum(1).double().mean().item())
     grouped = [whole_groups(one, vlm.heads // vlm.kv_heads) for one in curves.core]
     keys = [_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
@@ -113,22 +120,24 @@ def keep_few_dense(
     ways += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
     ways += [partial(favourites, vlm.model, one) for one in most]
     fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work), "split": split, "seed": seed}
-    fingerprint |= {"window": [window.width, window.sinks], "widths": widths, "most": most}
+    fingerprint |= {"questions": questions, "window": [window.width, window.sinks], "widths": widths, "most": most}
     fingerprint |= {"sets": [one.to_json() for one in sets]}
 
     def answer(indices: list[int]) -> dict[str, Tensor]:
-        encoded = vlm.encode([work.sample(split, seed, index) for index in indices])
+        encoded = vlm.encode(asked(work, split, seed, indices, questions))
+        ask = partial(whole, vlm, encoded) if questions == 1 else together(vlm, encoded)
         found = []
         for way in ways:
             with way():
-                found.append(vlm.answer(encoded).correct)
+                found.append(ask()[0])
         return {"correct": torch.stack(found, 1), "counted": out_of_reach(encoded, window)}
 
-    found = collect(answer, samples, in_order(batch), fingerprint, store, progress)
+    found = collect(answer, samples, in_order(batch if questions == 1 else questions), fingerprint, store, progress)
     right = found["correct"][found["counted"]].double().numpy().T  # [way, sample]
-    if right.shape[1] < 2:
+    picture = np.array(clusters(samples, questions))[found["counted"].numpy()]
+    if len(set(picture)) < 2:
         raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
-    interval = partial(bootstrap_interval, level=level, seed=seed)
+    interval = partial(bootstrap_interval, clusters=picture, level=level, seed=seed)
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
 
@@ -146,7 +155,14 @@ def keep_few_dense(
     shares = [len(remembered(one, vlm.heads // vlm.kv_heads)) / (vlm.layers * vlm.kv_heads) for one in curves.core]
     return Hybrid(
         model=vlm.facts,
-        task={**work.facts, "split": split, "seed": seed, "samples": samples, "counted": right.shape[1]},
+        task={
+            **work.facts,
+            "split": split,
+            "seed": seed,
+            "samples": samples,
+            "questions": questions,
+            "counted": right.shape[1],
+        },
         ranking={"task": scores.task, "metric": scores.metric},
         window={"width": window.width, "sinks": window.sinks, "tokens": length},
         level=level,
@@ -183,12 +199,14 @@ def favourites(model: nn.Module, count: int):
         raise BadInput(f"{count} keys: give 1 or more")
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
-        mask = explicit_mask(call)
-        group = call.heads // call.kv_heads
-        logits = call.query.float() @ call.key.float().repeat_interleave(group, 1).mT
-        logits = logits.masked_fill(~mask, -torch.inf)
-        least = logits.topk(min(count, logits.shape[-1]), -1).values[..., -1:]
-        return inner(replace(call, mask=mask & (logits >= least)))
+        seen, key = explicit_mask(call), call.key.float().repeat_interleave(call.heads // call.kv_heads, 1)
+        mask = seen.repeat(1, call.heads // seen.shape[1], 1, 1)
+        for start in range(0, mask.shape[2], ROWS):
+            part = slice(start, start + ROWS)
+            logits = (call.query[:, :, part].float() @ key.mT).masked_fill_(~mask[:, :, part], -torch.inf)
+            least = logits.topk(min(count, logits.shape[-1]), -1, sorted=False).values.amin(-1, keepdim=True)
+            mask[:, :, part] &= logits >= least
+        return inner(replace(call, mask=mask))
 
     with running(model, program):
         yield

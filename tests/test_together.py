@@ -1,0 +1,59 @@
+"""Many questions behind the same pictures: the answers of whole passes, one look at the pictures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corelib import HeadSet, load
+from corelib.errors import BadInput
+from corelib.intervene import ablate
+from corelib.sparse import Window, sparsify
+from corelib.tasks import task
+from corelib.together import looking_once, together
+
+
+@pytest.fixture(scope="module", params=["mini-s", pytest.param("bridge", marks=pytest.mark.slow)])
+def some(request):
+    return load(request.param)
+
+
+@pytest.mark.parametrize(
+    ("domain", "difficulty"), [("documents", {"pages": 3}), ("scenes", {"relational": 0.5}), ("video", {})]
+)
+def test_it_is_what_whole_passes_say(some, domain, difficulty):
+    encoded = some.encode(task(domain, **difficulty).about("test", 0, 1, 6))
+    assert len(set(encoded.lengths.sum(1).tolist())) > 1 or domain != "video"  # questions of different lengths
+    answer = together(some, encoded)
+    heads = HeadSet("L1H0 L3H2")
+    for program in (
+        lambda: ablate(some.model, HeadSet()),
+        lambda: ablate(some.model, heads),
+        lambda: sparsify(some.model, heads, Window(12, 4)),
+    ):
+        with program():
+            correct, logprob = answer()
+            plain = some.answer(encoded)
+        assert torch.equal(correct, plain.correct)
+        torch.testing.assert_close(logprob, plain.logprob, atol=1e-4, rtol=1e-4)
+
+
+def test_pictures_are_looked_at_once(vlm):
+    encoded, looks = vlm.encode(task("scenes").about("test", 0, 0, 3)), []
+    tower = vlm.model.model.visual
+    handle = tower.register_forward_pre_hook(lambda *given: looks.append(1))
+    try:
+        answer = together(vlm, encoded)
+        first, again = answer(), answer()
+    finally:
+        handle.remove()
+    assert len(looks) == 1 and torch.equal(first[1], again[1])
+    with looking_once(vlm.model, {}):
+        assert "get_image_features" in vars(vlm.model.model)
+    assert "get_image_features" not in vars(vlm.model.model)
+
+
+def test_several_pictures_are_refused(vlm):
+    encoded = vlm.encode(task("scenes").samples("test", 0, 2))
+    with pytest.raises(BadInput, match="several pictures"):
+        together(vlm, encoded)
