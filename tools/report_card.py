@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from corelib.embedded import names
+from corelib.experiments.causal import measured
 from corelib.experiments.claims import Claim, Finding, claims, expectations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ Written down before the ablations were run; no claim of the paper's."""
 def verdict(claim: Claim) -> str:
     """The verdict, and in which models, where some are still missing."""
     mine = list(dict.fromkeys(one.model for one in claim.findings))
-    if not mine or set(mine) >= set(claim.about or names()):
+    if not mine or set(mine) >= set(claim.about or measured()):
         return claim.verdict
     return f"{claim.verdict}; measured only in {', '.join(f'`{name}`' for name in mine)} so far"
 

@@ -40,8 +40,8 @@ def build(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="cells: all scores of all heads; ablations, effects, paths: what is lost without them. Give it again "
-            "for more; left out: cells."
+            help="cells: all scores of all heads; ablations, effects, paths: what is lost without them; hybrids: "
+            "what is kept if few heads see everything. Give it again for more; left out: cells."
         ),
     ] = None,
     domain: Annotated[
@@ -49,12 +49,12 @@ def build(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="Of ablations, effects and paths: scenes, scenes-on-needle, … Give it again; left out: all."),
+        typer.Option(help="Of all kinds but cells: scenes, scenes-on-needle, … Give it again; left out: all."),
     ] = None,
     samples: Annotated[int, typer.Option(help="How many pictures a cell.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of a cell's samples.")] = 0,
     again: Annotated[
-        bool, typer.Option("--again", help="Measure ablations, effects and paths anew that are there already.")
+        bool, typer.Option("--again", help="Measure anew what is there already; cells always are.")
     ] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
@@ -62,7 +62,7 @@ def build(
 ) -> None:
     """Measure what the book shows of embedded models, and write it; a run that was stopped goes on where it was.
 
-    Cells take minutes; ablations, effects and paths take an hour for a mini model, more for the bridge.
+    Cells take minutes; the other kinds together take an hour for a mini model, more for the bridge.
     """
     from corelib import atlas, embedded
     from corelib.experiments import causal
@@ -75,7 +75,7 @@ def build(
     vlms = [load(one) for one in model or embedded.names()]
     others = [one for one in kinds if one != "cells"]
     if name and not others:
-        raise BadInput("--name chooses among ablations, effects and paths: say which by --kind")
+        raise BadInput("--name chooses among other kinds than cells: say which by --kind")
     runs = [  # names are checked here, before anything is measured
         causal.build(
             vlm, kinds=others, names=name, again=again, folder=folder or atlas.HOME,

@@ -6,6 +6,8 @@
                                               is to be fetched
     effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
     paths/mini-s/scenes.json                  which looks the answer travels by
+    hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
+    hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
 
     ablation("mini-s", "scenes").conditions["core"]["loss"]
 
@@ -22,21 +24,24 @@ from pathlib import Path
 
 import torch
 
-from corelib import atlas
+from corelib import atlas, embedded
 from corelib.dose import DOSES
 from corelib.errors import BadResults, check_known
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.dosing import DOSE_DRAWS
 from corelib.experiments.effects import Effects, measure_effects
+from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.paths import Paths, trace_paths
+from corelib.experiments.profiling import profile
 from corelib.metrics.catalogue import METRICS
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 from corelib.vlm import VLM
 
 FOLDER = atlas.HOME
-KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths}
+KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid}
 MODES = ("mean", "resample", "blind")
 NORMS = METRICS["output norm"].key
+LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 
 Progress = Callable[[int, int], None]
 
@@ -50,15 +55,20 @@ class Extent:
     elsewhere: tuple[int, int]  # the same, where heads are removed in another task
     traced: int  # samples of the paths
     few: int  # samples of other ways to remove heads, and of the effects of all heads
+    window: int  # keys that heads see which are not dense
+    hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
     batch: int = 64
     half: bool = False  # computes in bfloat16
 
 
 EXTENTS = {  # by the most layers a model may have
-    6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256),
-    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128),
-    999: Extent(256, 100, elsewhere=(256, 100), traced=64, few=64, controls=("scenes",), batch=16, half=True),
+    6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256, window=8, hybrid=(512, 10)),
+    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128, window=8, hybrid=(256, 5)),
+    999: Extent(
+        256, 100, elsewhere=(256, 100), traced=64, few=64, window=16, hybrid=(96, 3),
+        controls=("scenes",), batch=16, half=True,
+    ),
 }
 
 
@@ -73,7 +83,7 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., Ablation | Effects | Paths]  # of `store` and `progress`
+    measure: Callable[..., Ablation | Effects | Paths | Hybrid]  # of `store` and `progress`
 
 
 def ablation(model: str, name: str) -> Ablation:
@@ -91,6 +101,11 @@ def paths(model: str, name: str) -> Paths:
     return _read("paths", model, name)
 
 
+def hybrid(model: str, domain: str) -> Hybrid:
+    """A committed result with few heads dense."""
+    return _read("hybrids", model, domain)
+
+
 def results(kind: str, model: str) -> tuple[str, ...]:
     """The names of a model's committed results of one kind."""
     check_known("kind of result", kind, KINDS)
@@ -105,6 +120,10 @@ def _read(kind: str, model: str, name: str):
 def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
     size = extent(vlm)
+    if is_long(vlm.name):
+        for domain in LONG:
+            yield Job("hybrids", domain, _narrowing_long(vlm, domain))
+        return
     alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
         controls = {} if domain in size.controls else {**alone, "dose_draws": DOSE_DRAWS // 2}
@@ -127,6 +146,18 @@ def jobs(vlm: VLM, folder: Path = FOLDER) -> Iterator[Job]:
     for split in ("validate", "test"):
         for domain in DOMAINS:
             yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, size.few, folder))
+    for domain in DOMAINS:
+        yield Job("hybrids", domain, _narrowing(vlm, domain))
+
+
+def is_long(name: str) -> bool:
+    """Was this model trained to read thousands of visual tokens? Then it is there for nothing else."""
+    return name.endswith("-long")
+
+
+def measured() -> tuple[str, ...]:
+    """The embedded models of which everything is measured."""
+    return tuple(name for name in embedded.names() if not is_long(name))
 
 
 def asked(vlm: VLM, domain: str) -> Task:
@@ -167,6 +198,20 @@ def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
         return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
 
     return measure
+
+
+def _narrowing(vlm: VLM, domain: str):
+    size = extent(vlm)
+    samples, draws = size.hybrid
+    options = {"width": size.window, "samples": samples, "draws": draws, "batch": size.batch}
+    return lambda **more: keep_few_dense(vlm, asked(vlm, domain), _scores(vlm, domain), **options, **more)
+
+
+def _narrowing_long(vlm: VLM, domain: str):
+    """Ranked on few samples as long as those of the test: each is one pass over thousands of tokens."""
+    work = task(domain, **LONG[domain])
+    options = {"width": 256, "doses": (0.02, 0.05, 0.10, 0.20), "samples": 512, "questions": 16, "draws": 3}
+    return lambda **more: keep_few_dense(vlm, work, profile(vlm, work, samples=48, batch=1), **options, **more)
 
 
 def build(

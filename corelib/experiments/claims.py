@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
-from corelib import atlas, embedded
+from corelib import atlas
 from corelib.experiments import causal
 from corelib.experiments.ablation import Ablation
 from corelib.ranking import compare
@@ -134,7 +134,9 @@ def expectations(models: Iterable[str] | None = None) -> list[Claim]:
 
 
 def _names(models: Iterable[str] | None) -> tuple[str, ...]:
-    return tuple(sorted(embedded.names(), key=lambda name: (name == "bridge", name)) if models is None else models)
+    if models is None:
+        models = sorted(causal.measured(), key=lambda name: (name == "bridge", name))
+    return tuple(models)
 
 
 def _ablated(names: Iterable[str]) -> list[tuple[str, str, Ablation]]:
