@@ -287,3 +287,15 @@ def test_acceleration_figures_write_what_they_are_given():
     np.testing.assert_allclose(lines["attention"].get_ydata(), [2, 2])
     np.testing.assert_allclose(lines["prefill, by counting"].get_ydata(), [2, 2])
     assert "first token" not in lines and [text.get_text() for text in panel.get_xticklabels()] == ["512", "2k"]
+
+
+def test_a_cost_chart_shows_what_did_not_fit():
+    plain, more = {"seconds": 1.0, "bytes": 2**30}, {"seconds": 2.0, "bytes": 2**31}
+    rows = [
+        {"tokens": 1024, "plain": plain, "record": plain, "eager": more},
+        {"tokens": 2048, "plain": more, "record": more, "eager": {"would need": 2**33}},
+    ]
+    seconds, memory = plots.cost_chart(rows).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in memory.lines}
+    assert lines["attention written out, as published"] == [[1024, 2]] and lines["would need"] == [[2048, 8]]
+    assert len(seconds.lines) == 3

@@ -21,6 +21,12 @@ BASELINES = {  # its colour, its line, its name
 }
 SPANS = {"attention": (EVIDENCE, "attention"), "prefill": (ATTENTION, "prefill"), "first": (INK, "first token")}
 
+COSTS = {
+    "plain": (SOFT, "a plain pass"),
+    "record": (EVIDENCE, "the same, and RAM beside it"),
+    "eager": (ATTENTION, "attention written out, as published"),
+}
+
 
 @styled
 def window_chart(windows: Mapping[str, Window | None], rows: int, *, block: int = 4, heading: str = "") -> Figure:
@@ -105,6 +111,34 @@ def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("times as fast as dense")
     handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def cost_chart(rows: Sequence[Mapping[str, object]], *, heading: str = "") -> Figure:
+    """What reading RAM costs by length: the `lengths` of a cost file, seconds on the left, bytes on the right. A cross:
+    what eager maps would need, where they do not fit."""
+    figure, axes = sheet(9.2, 4.1 + (0.35 if heading else 0), columns=2)
+    tokens = [row["tokens"] for row in rows]
+    for panel, what, unit in zip(axes[0], ("seconds", "bytes"), (1, 2**30), strict=True):
+        for way, (colour, text) in COSTS.items():
+            known = [(row["tokens"], row[way][what] / unit) for row in rows if row[way].get(what) is not None]
+            panel.plot(*zip(*known, strict=True), "o-", color=colour, linewidth=2, label=text)
+        if what == "bytes":
+            needs = {row["tokens"]: row["eager"]["would need"] / unit for row in rows if "would need" in row["eager"]}
+            panel.plot([*needs], [*needs.values()], "x", color=COSTS["eager"][0], markersize=9, label="would need")
+        name = {"seconds": "seconds", "bytes": "memory, GiB"}[what]
+        panel.set(xscale="log", yscale="log", xlabel="tokens", title=name)
+        panel.set_xticks(tokens, [f"{count // 1024}k" if count >= 1024 else str(count) for count in tokens])
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.tick_params(axis="x", which="minor", length=0)
+        panel.grid(color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
     title(figure, heading)
     return figure

@@ -1,0 +1,187 @@
+"""What it costs to measure RAM: seconds and bytes beside those of a plain forward pass.
+
+Three ways to run a language model over a sequence, in turn, medians of several runs after a warm-up:
+
+    plain    the pass alone, with transformers' own `sdpa` attention
+    record   the same, with the attention of a few rows read beside it (`record.py`)
+    eager    attention written out, `output_attentions=True`, and the few rows taken from the maps: what is published
+
+Bytes are the most that a pass holds at once beyond what was there before it. Eager maps grow with the square of the
+length: where they would not fit they are not tried, and the file says how many bytes they would take.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from corelib.attention import attention_modules
+from corelib.errors import BadInput
+from corelib.experiments.memory import check_fits, free_memory, working_bytes
+from corelib.metrics.ram import ram
+from corelib.record import record
+from corelib.results import Result, machine, software
+
+ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are looked at
+PROC = Path("/proc/self")
+
+
+@dataclass(frozen=True)
+class Cost(Result):
+    """Seconds and bytes of the three ways, by length of the sequence."""
+
+    schema: ClassVar[str] = "corelib/cost/1"
+
+    model: dict  # name, weights (trained or random), layers (measured, and in all), heads, kv_heads, dtype
+    rows: int  # whose attention is read
+    repeats: int
+    lengths: list[dict]  # tokens; each way → seconds, least, most, bytes; eager → would need, where it does not fit
+    machine: dict
+    software: dict
+    seconds: float
+
+
+def measure_cost(
+    model: PreTrainedModel,
+    lengths: Sequence[int],
+    *,
+    facts: Mapping[str, object],
+    repeats: int = 3,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Cost:
+    """Run a model with a decoder over sequences of the `lengths`, in tokens, in all three ways."""
+    began = time.perf_counter()
+    if not lengths or min(lengths) < 2 * EVIDENCE or repeats < 1:
+        raise BadInput(f"lengths {list(lengths)}, {repeats} repeats: give {2 * EVIDENCE} tokens or more, and 1 repeat")
+    for length in lengths:
+        check_fits(f"{length} tokens", working_bytes(model, length), model.device, "take fewer tokens or fewer layers")
+    found = []
+    for number, length in enumerate(lengths):
+        progress(number, len(lengths))
+        found.append(_at(model, length, repeats))
+    progress(len(lengths), len(lengths))
+    return Cost(
+        model=dict(facts),
+        rows=ROWS,
+        repeats=repeats,
+        lengths=found,
+        machine={**machine(), "threads": torch.get_num_threads(), "device": str(model.device)},
+        software=software(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Tensor, "layer head row"] | None]]:
+    """The three ways to run over a sequence, as functions; those that read RAM give it back."""
+    config = model.config.get_text_config()
+    embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
+    rows, evidence = torch.zeros(2, 1, length, dtype=torch.bool, device=model.device)
+    rows[:, -ROWS:] = True
+    evidence[:, length // 2 - EVIDENCE // 2 : length // 2 + EVIDENCE // 2] = True
+
+    def read(**options):
+        found = model.model.language_model(inputs_embeds=embedded, use_cache=False, **options)
+        model.get_output_embeddings()(found.last_hidden_state[:, -1])
+        return found
+
+    def plain() -> None:
+        read()
+
+    def recorded() -> Tensor:
+        with record(model, rows, reduce=lambda call, attention: ram(attention, evidence)) as tape:
+            read()
+        return tape.stack()[:, 0]
+
+    def eagerly() -> Tensor:
+        with eager(model):
+            maps = read(output_attentions=True).attentions
+        return torch.stack([ram(one[:, :, -ROWS:].float(), evidence)[0] for one in maps])
+
+    return {"plain": plain, "record": recorded, "eager": eagerly}
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Attention written out by transformers, so that its maps can be had."""
+    configs = list({id(module.config): module.config for module in attention_modules(model)}.values())
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = {"": "eager"}
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = {"": implementation}
+
+
+def eager_bytes(model: PreTrainedModel, length: int) -> int:
+    """What the maps of all layers take, and one layer's softmax in single precision."""
+    heads = model.config.get_text_config().num_attention_heads
+    return length**2 * heads * (len(attention_modules(model)) * model.dtype.itemsize + 8)
+
+
+def _at(model: PreTrainedModel, length: int, repeats: int) -> dict:
+    row: dict = {"tokens": length}
+    needed, free = eager_bytes(model, length), free_memory(model.device)
+    chosen = ways(model, length)
+    if free is not None and needed > 0.9 * free:
+        del chosen["eager"]
+        row["eager"] = {"would need": needed}
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    most: dict[str, list[int]] = {name: [] for name in chosen}
+    for turn in range(repeats + 1):
+        for name, run in chosen.items():
+            with peak(model.device) as held:
+                start = time.perf_counter()
+                run()
+                if model.device.type == "cuda":
+                    torch.cuda.synchronize(model.device)
+                spent = time.perf_counter() - start
+            if turn:  # the first round warms up
+                times[name].append(spent)
+                most[name] += [one for one in [held()] if one is not None]
+    for name, mine in times.items():
+        row[name] = {"seconds": statistics.median(mine), "least": min(mine), "most": max(mine)}
+        row[name]["bytes"] = round(statistics.median(most[name])) if most[name] else None
+    return row
+
+
+@contextmanager
+def peak(device: torch.device) -> Iterator[Callable[[], int | None]]:
+    """The most bytes held within, beyond those before; None where the system does not tell."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
+        return
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # hand back what was freed before
+        (PROC / "clear_refs").write_text("5")  # the peak begins anew
+        before, after = _resident(), None
+    except (OSError, AttributeError):
+        yield lambda: None
+        return
+    try:
+        yield lambda: after
+    finally:
+        after = max(0, _resident() - before)
+
+
+def _resident() -> int:
+    """The largest resident set since the peak was reset, in bytes."""
+    lines = (PROC / "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
