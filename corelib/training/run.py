@@ -5,7 +5,7 @@ folder/
     log.jsonl                          one line a step: loss, accuracy, rung of every task
     snapshots/000123.safetensors       weights at log-spaced steps since the language model was new, and at the end, in
                                        half precision
-    formation.safetensors (.json)      scores of all heads at those steps
+    formation.safetensors (.json)      scores of all heads at those steps, unless they had formed before the run began
     model/                             the finished model
 """
 
@@ -56,6 +56,8 @@ def train(
     trainer.model.to("cpu").eval()
     finished = folder / "model"
     vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
+    if recipe.begins_with:
+        return finished
     with trainer.pupil.reckoning():
         domains = (*RETRIEVING, *(UNTAUGHT if recipe.room == "bridge" else ()))
         log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=domains)
@@ -71,14 +73,18 @@ def read_log(folder: str | Path) -> list[dict]:
 
 
 def ship(folder: str | Path, name: str) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`: its recipe, its head scores, and, of the
-    smallest models, the checkpoints before, at and after the phase transition (by accuracy in `scenes`)."""
+    """Copy a finished run into the package, as the embedded model `name`, with its recipe. Of a run that began from
+    nothing also its head scores, and, of the smallest models, the checkpoints before, at and after the phase
+    transition (by accuracy in `scenes`)."""
     folder, target = Path(folder), embedded.home(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
+    recipe = Recipe.load(name)
+    if recipe.begins_with:
+        return target
     for end in (".safetensors", ".json"):
         shutil.copy((folder / "formation").with_suffix(end), target)
-    if Recipe.load(name).size != "mini-s":  # those of larger ones would take too much room
+    if recipe.size != "mini-s":  # checkpoints of larger ones would take too much room
         return target
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
