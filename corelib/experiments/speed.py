@@ -30,13 +30,15 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from corelib import atlas
 from corelib.attention import AttentionCall, Inner, attention_modules, running
-from corelib.errors import BadInput
+from corelib.errors import BadInput, check_known
 from corelib.experiments.memory import check_fits, working_bytes
 from corelib.heads import HeadSet
 from corelib.results import Result, machine, software
 from corelib.sparse import Window, sparsify
 
+BENCHES = atlas.HOME / "bench"
 WAYS = ("dense", "hybrid")
 STEPS = 8  # tokens that are decoded
 
@@ -96,6 +98,12 @@ def measure_speed(
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def committed(name: str, kind: type[Result] = Speed) -> Result:
+    """A bench file that is kept with the book: one machine's times, by the name of what was timed."""
+    known = tuple(sorted(path.stem for path in BENCHES.glob("*.json")))
+    return kind.load(BENCHES / f"{check_known('bench file', name, known)}.json")
 
 
 def ideal(share: float, dense: float, window: Window, rows: int) -> float:
