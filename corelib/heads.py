@@ -143,7 +143,7 @@ class HeadScores:
     """Scores of all heads of one model on one task, with where they come from. `None` is "not known"."""
 
     model: dict  # name, sha256 of the weights, layers, heads, kv_heads
-    task: dict  # domain, split, seed, samples, accuracy
+    task: dict  # domain, difficulty if not the default, split, seed, samples, accuracy
     metric: dict  # quantity, rows, reduce
     scores: Table
     interval: dict  # level, low, high (both [layer][head])

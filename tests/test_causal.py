@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from corelib import atlas, embedded
 from corelib.errors import UnknownName
 from corelib.experiments import causal
 from corelib.experiments.answering import outcomes
+from corelib.experiments.hybrid import keep_few_dense
+from corelib.experiments.profiling import profile
 from corelib.heads import HeadSet
 from corelib.tasks import task
 from corelib.vlm import load
@@ -55,6 +58,21 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
         list(causal.build(vlm, kinds=["ablations"], names=["scenes-on-needles"], folder=tmp_path))
     with pytest.raises(UnknownName, match="kind of result"):
         causal.results("ablation", "mini-s")
+
+
+def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
+    long = replace(vlm, name="mini-s-long")
+    assert [(job.kind, job.name) for job in causal.jobs(long)] == [("hybrids", "scenes"), ("hybrids", "documents")]
+    assert "bridge" in causal.measured() and not any(name.endswith("-long") for name in causal.measured())
+    small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
+    monkeypatch.setattr(causal, "LONG", {"documents": {"pages": 3}})
+    monkeypatch.setattr(causal, "profile", lambda *given, **options: profile(*given, **{**options, "samples": 4}))
+    monkeypatch.setattr(causal, "keep_few_dense", lambda *given, **options: keep_few_dense(*given, **options | small))
+    (path,) = causal.build(long, kinds=["hybrids"], folder=tmp_path)
+    found = causal.Hybrid.load(path)
+    assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
+    assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
+    assert found.model["name"] == "mini-s-long" and len(found.core) == 1
 
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):

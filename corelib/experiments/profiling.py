@@ -91,7 +91,7 @@ def summarise(
     return HeadScores(
         model=vlm.facts,
         task={
-            "domain": work.name,
+            **work.facts,
             "split": split,
             "seed": seed,
             "samples": count,
