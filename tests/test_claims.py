@@ -6,11 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from corelib.experiments import causal
-from corelib.experiments.claims import Claim, Finding, _causal, _earlier, claims, expectations
+from corelib.experiments.claims import Claim, Finding, _causal, _earlier, _kept, claims, expectations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,10 +48,22 @@ def test_the_rule_of_the_ablation_has_three_parts():
         assert not _causal("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
 
 
+def test_the_rule_of_acceleration_has_two_parts():
+    def hybrid(lost: float, high: float, others: float) -> SimpleNamespace:
+        core = [{"loss": {"value": lost, "low": -0.01, "high": high}}]
+        return SimpleNamespace(doses=[0.05], base={"accuracy": 0.9}, core=core, layer_matched=[[others], [others]])
+
+    good = _kept("m", "d", hybrid(0.005, 0.015, 0.4))
+    assert good.holds and good.effect == "0.5 points [-1.0, 1.5] of 90 %"
+    assert good.control == "layer-matched 50.0 points"
+    assert not _kept("m", "d", hybrid(0.005, 0.025, 0.4)).holds
+    assert not _kept("m", "d", hybrid(0.005, 0.015, 0.89)).holds  # others lose as little
+
+
 def test_every_claim_is_judged_where_it_was_measured():
     found = claims(["mini-s"])
     assert [len(one.findings) for one in found[:2]] == [3, 3]
-    assert {one.model for each in found for one in each.findings} == {"mini-s"}
+    assert {one.model for each in found[:3] for one in each.findings} == {"mini-s"}
     assert len({one.text for one in found}) == len(found)
 
 
