@@ -135,24 +135,32 @@ def _is_decoder_attention(module: nn.Module) -> bool:
 @contextmanager
 def running(model: nn.Module, program: Program) -> Iterator[None]:
     """Run `program` in every decoder layer of `model`; leaving restores what was there, also after an error."""
-    modules = attention_modules(model)
-    configs = list({id(module.config): module.config for module in modules}.values())
-    programs = [(module, _active.get(module, ())) for module in modules]
-    implementations = [(config, config._attn_implementation) for config in configs]
+    programs = [(module, _active.get(module, ())) for module in attention_modules(model)]
+    with implemented(model, NAME):
+        try:
+            for module, outer in programs:
+                _active[module] = (*outer, program)
+            yield
+        finally:
+            for module, outer in programs:
+                if outer:
+                    _active[module] = outer
+                else:
+                    _active.pop(module, None)
+
+
+@contextmanager
+def implemented(model: nn.Module, name: str) -> Iterator[None]:
+    """The decoder's attention is transformers' function of this name (`eager`, `sdpa`, …); leaving restores the old."""
+    configs = list({id(module.config): module.config for module in attention_modules(model)}.values())
+    before = [config._attn_implementation for config in configs]
     try:
-        for module, outer in programs:
-            _active[module] = (*outer, program)
         for config in configs:
-            config._attn_implementation = {"": NAME}  # "": this config only, not those nested in it
+            config._attn_implementation = {"": name}  # "": this config only, not those nested in it
         yield
     finally:
-        for config, implementation in implementations:
-            config._attn_implementation = {"": implementation}
-        for module, outer in programs:
-            if outer:
-                _active[module] = outer
-            else:
-                _active.pop(module, None)
+        for config, old in zip(configs, before, strict=True):
+            config._attn_implementation = {"": old}
 
 
 def innermost(module: nn.Module, program: Program) -> bool:

@@ -41,7 +41,8 @@ def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
         name: value[:, :past] if value.shape == first.tokens.shape else value for name, value in first.inputs.items()
     }
     common = whole["input_ids"]
-    if any(not torch.equal(row[real][:-size], common[0]) for row, real, size in _each(encoded, sizes)):
+    given = [row[real] for row, real in zip(encoded.tokens, encoded.real, strict=True)]
+    if any(not torch.equal(row[:-size], common[0]) for row, size in zip(given, sizes, strict=True)):
         raise BadInput("these samples do not begin alike: one picture has one prefix")
 
     def behind(values: Tensor) -> Tensor:
@@ -86,7 +87,3 @@ def looking_once(model: nn.Module, memory: dict) -> Iterator[None]:
         yield
     finally:
         del inner.get_image_features  # the method of the class is there again
-
-
-def _each(encoded: Encoded, sizes: list[int]):
-    return zip(encoded.tokens, encoded.real, sizes, strict=True)

@@ -10,7 +10,7 @@ import pytest
 
 from corelib import atlas, embedded
 from corelib.errors import UnknownName
-from corelib.experiments import causal
+from corelib.experiments import causal, plan
 from corelib.experiments.answering import outcomes
 from corelib.experiments.hybrid import keep_few_dense
 from corelib.experiments.profiling import profile
@@ -38,7 +38,7 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
     JOBS = causal.jobs
     small = {"samples": 8, "batch": 8, "draws": 3, "doses": None}
     monkeypatch.setattr(causal, "jobs", few)
-    monkeypatch.setattr(causal, "ablate_top", quick(causal.ablate_top, **small))
+    monkeypatch.setattr(plan, "ablate_top", quick(plan.ablate_top, **small))
     found = list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
     assert [path.stem for path in found] == ["video", "scenes-on-needle"] == ran
     assert not list(tmp_path.rglob("*.partial"))
@@ -63,11 +63,11 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
     long = replace(vlm, name="mini-s-long")
     assert [(job.kind, job.name) for job in causal.jobs(long)] == [("hybrids", "scenes"), ("hybrids", "documents")]
-    assert "bridge" in causal.measured() and not any(name.endswith("-long") for name in causal.measured())
+    assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
     small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
-    monkeypatch.setattr(causal, "LONG", {"documents": {"pages": 3}})
-    monkeypatch.setattr(causal, "profile", lambda *given, **options: profile(*given, **{**options, "samples": 4}))
-    monkeypatch.setattr(causal, "keep_few_dense", lambda *given, **options: keep_few_dense(*given, **options | small))
+    monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
+    monkeypatch.setattr(plan, "profile", lambda *given, **options: profile(*given, **{**options, "samples": 4}))
+    monkeypatch.setattr(plan, "keep_few_dense", lambda *given, **options: keep_few_dense(*given, **options | small))
     (path,) = causal.build(long, kinds=["hybrids"], folder=tmp_path)
     found = causal.Hybrid.load(path)
     assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
@@ -76,7 +76,7 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
-    assert causal.asked(vlm, "video").timed == 0.5
+    assert plan.asked(vlm, "video").timed == 0.5
     assert {job.kind for job in causal.jobs(vlm)} == {*causal.KINDS}
     names = [(job.kind, job.name) for job in causal.jobs(vlm)]
     assert len(names) == len(set(names))

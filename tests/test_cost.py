@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_speed import shrunk
+from tiny import shrunk
 
-from corelib.attention import attention_modules
+from corelib.attention import attention_modules, implemented
 from corelib.errors import BadInput
 from corelib.experiments import cost
-from corelib.experiments.cost import Cost, eager, eager_bytes, measure_cost, peak, ways
+from corelib.experiments.clock import peak
+from corelib.experiments.cost import Cost, eager_bytes, measure_cost, ways
 from corelib.families import sizes
 
 
@@ -30,7 +31,7 @@ def test_all_ways_read_the_same(model):
 
 def test_eager_is_undone(model):
     configs = {module.config._attn_implementation for module in attention_modules(model)}
-    with pytest.raises(RuntimeError), eager(model):
+    with pytest.raises(RuntimeError), implemented(model, "eager"):
         raise RuntimeError
     assert {module.config._attn_implementation for module in attention_modules(model)} == configs
 

@@ -8,9 +8,10 @@ from tiny import tiny_inputs, tiny_model
 
 from corelib import HeadSet, atlas
 from corelib.errors import BadInput
-from corelib.experiments.hybrid import Hybrid, favourites, keep_few_dense, out_of_reach
+from corelib.experiments.hybrid import Hybrid, keep_few_dense, out_of_reach
 from corelib.record import record
 from corelib.sparse import Window, sparsify
+from corelib.sparse.oracle import favourites
 from corelib.tasks import task
 
 

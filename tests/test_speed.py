@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from test_cli import run
-from tiny import HEADS, tiny_model
+from tiny import HEADS, shrunk, tiny_model
 
 from corelib.cli import app
 from corelib.errors import BadInput, CorelibError, UnknownName
@@ -18,20 +17,6 @@ from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch
 from corelib.families import sizes
 from corelib.heads import HeadSet
 from corelib.sparse import Window
-
-TINY = {"hidden_size": 32, "intermediate_size": 32}
-
-
-def shrunk(size: sizes.Size) -> sizes.Size:
-    """The same pictures and the same parts, but narrow, and one layer each."""
-    text = {**size.text, **TINY, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    text |= {"head_dim": 16, "vocab_size": 64}
-    if "rope_parameters" in text:
-        text["rope_parameters"] = {**text["rope_parameters"], "mrope_section": [4, 2, 2]}
-    vision = {**size.vision, **TINY, "num_hidden_layers": 1, "num_attention_heads": 2}
-    if size.family == "qwen3_vl":
-        vision |= {"depth": 1, "num_heads": 2, "out_hidden_size": 32, "deepstack_visual_indexes": [0]}
-    return replace(size, text=text, vision=vision)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """Tiny random models of the five supported families, and inputs for them: no hub, no processor, a few milliseconds.
+Also published sizes, shrunk.
 
 All have 2 decoder layers with 6 query heads on 2 key/value heads. Inputs hold two sequences with one image each; the
 second is shorter and padded on the left.
@@ -7,6 +8,7 @@ second is shorter and padded on the left.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
+
+from corelib.families import sizes
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, VOCAB = 2, 6, 2, 8, 48, 64
 PAD, VISION_START, VISION_END, IMAGE, VIDEO = 0, 58, 59, 60, 61
@@ -133,3 +137,18 @@ def tiny_inputs(family: str, batch: int = 2, padding: int = 3, seed: int = 0) ->
         shape = (batch, 1, 3, 16, 16) if family == "smolvlm" else (batch, 3, 16, 16)
         inputs["pixel_values"] = torch.randn(shape, generator=make)
     return inputs
+
+
+NARROW = {"hidden_size": 32, "intermediate_size": 32}
+
+
+def shrunk(size: sizes.Size) -> sizes.Size:
+    """The same pictures and the same parts, but narrow, and one layer each."""
+    text = {**size.text, **NARROW, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"head_dim": 16, "vocab_size": 64}
+    if "rope_parameters" in text:
+        text["rope_parameters"] = {**text["rope_parameters"], "mrope_section": [4, 2, 2]}
+    vision = {**size.vision, **NARROW, "num_hidden_layers": 1, "num_attention_heads": 2}
+    if size.family == "qwen3_vl":
+        vision |= {"depth": 1, "num_heads": 2, "out_hidden_size": 32, "deepstack_visual_indexes": [0]}
+    return replace(size, text=text, vision=vision)

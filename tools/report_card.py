@@ -11,8 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-from corelib.experiments.causal import measured
 from corelib.experiments.claims import Claim, Finding, claims, expectations
+from corelib.experiments.plan import measured
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = "https://github.com/corelib-book/core-heads/blob/main/corelib/atlas"  # each number links to its result

@@ -76,7 +76,7 @@ def outcomes(
     under = _program(vlm, work, sets, mode, seed, questions)
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
-        correct, logprob = under(vlm.encode(asked(work, split, seed, indices, questions)))
+        correct, logprob = under(vlm.encode(samples_of(work, split, seed, indices, questions)))
         return {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
 
     found = collect(answer, samples, lambda todo: _batches(todo, questions, batch), fingerprint, store, progress)
@@ -133,7 +133,7 @@ def _batches(todo: Sequence[int], questions: int, batch: int) -> list[list[int]]
     return [[index for picture in part for index in pictures[picture]] for part in parts]
 
 
-def asked(work: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
+def samples_of(work: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
     """The samples of these numbers, `questions` of them about each picture."""
     pictures = dict.fromkeys(index // questions for index in indices)
     about = {picture: work.about(split, seed, picture, questions) for picture in pictures}

@@ -19,6 +19,7 @@ from corelib import atlas, embedded
 from corelib.experiments import causal
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.hybrid import Hybrid
+from corelib.experiments.plan import is_long, measured
 from corelib.ranking import compare
 from corelib.tasks import DOMAINS
 
@@ -67,7 +68,7 @@ class Claim:
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
-    names, long = _names(models), tuple(filter(causal.is_long, embedded.names()))
+    names, long = _names(models), tuple(filter(is_long, embedded.names()))
     cells = {name: {domain: atlas.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(
@@ -144,7 +145,7 @@ def expectations(models: Iterable[str] | None = None) -> list[Claim]:
 
 def _names(models: Iterable[str] | None) -> tuple[str, ...]:
     if models is None:
-        models = sorted(causal.measured(), key=lambda name: (name == "bridge", name))
+        models = sorted(measured(), key=lambda name: (name == "bridge", name))
     return tuple(models)
 
 

@@ -12,30 +12,26 @@ length: where they would not fit they are not tried, and the file says how many 
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from corelib.attention import attention_modules
+from corelib.attention import attention_modules, implemented
 from corelib.errors import BadInput
+from corelib.experiments.clock import peak, spread, timed, where
 from corelib.experiments.memory import check_fits, free_memory, working_bytes
 from corelib.metrics.ram import ram
 from corelib.record import record
-from corelib.results import Result, machine, software
+from corelib.results import Result, software
 
 ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are looked at
-PROC = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def measure_cost(
         rows=ROWS,
         repeats=repeats,
         lengths=found,
-        machine={**machine(), "threads": torch.get_num_threads(), "device": str(model.device)},
+        machine=where(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -105,25 +101,11 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
         return tape.stack()[:, 0]
 
     def eagerly() -> Tensor:
-        with eager(model):
+        with implemented(model, "eager"):
             maps = read(output_attentions=True).attentions
         return torch.stack([ram(one[:, :, -ROWS:].float(), evidence)[0] for one in maps])
 
     return {"plain": plain, "record": recorded, "eager": eagerly}
-
-
-@contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Attention written out by transformers, so that its maps can be had."""
-    configs = list({id(module.config): module.config for module in attention_modules(model)}.values())
-    before = [config._attn_implementation for config in configs]
-    try:
-        for config in configs:
-            config._attn_implementation = {"": "eager"}
-        yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
 
 
 def eager_bytes(model: PreTrainedModel, length: int) -> int:
@@ -144,44 +126,10 @@ def _at(model: PreTrainedModel, length: int, repeats: int) -> dict:
     for turn in range(repeats + 1):
         for name, run in chosen.items():
             with peak(model.device) as held:
-                start = time.perf_counter()
-                run()
-                if model.device.type == "cuda":
-                    torch.cuda.synchronize(model.device)
-                spent = time.perf_counter() - start
+                spent = timed(run, model.device)
             if turn:  # the first round warms up
                 times[name].append(spent)
                 most[name] += [one for one in [held()] if one is not None]
     for name, mine in times.items():
-        row[name] = {"seconds": statistics.median(mine), "least": min(mine), "most": max(mine)}
-        row[name]["bytes"] = round(statistics.median(most[name])) if most[name] else None
+        row[name] = {**spread(mine), "bytes": round(statistics.median(most[name])) if most[name] else None}
     return row
-
-
-@contextmanager
-def peak(device: torch.device) -> Iterator[Callable[[], int | None]]:
-    """The most bytes held within, beyond those before; None where the system does not tell."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield lambda: torch.cuda.max_memory_allocated(device) - before
-        return
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # hand back what was freed before
-        (PROC / "clear_refs").write_text("5")  # the peak begins anew
-        before, after = _resident(), None
-    except (OSError, AttributeError):
-        yield lambda: None
-        return
-    try:
-        yield lambda: after
-    finally:
-        after = max(0, _resident() - before)
-
-
-def _resident() -> int:
-    """The largest resident set since the peak was reset, in bytes."""
-    lines = (PROC / "status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

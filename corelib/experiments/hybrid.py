@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -26,26 +26,25 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 
 from corelib import controls
-from corelib.attention import AttentionCall, Inner, explicit_mask, running
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.experiments.answering import asked, check_scores, clusters, precision
+from corelib.experiments.answering import check_scores, clusters, precision, samples_of
 from corelib.experiments.dosing import Curves
 from corelib.heads import HeadScores, HeadSet
 from corelib.reread import whole
 from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
+from corelib.sparse.oracle import favourites
 from corelib.stats import bootstrap_interval
 from corelib.store import collect, in_order
 from corelib.tasks import Task
 from corelib.together import together
 from corelib.vlm import VLM
 
-ROWS = 512  # of the oracle, at once
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 
 
@@ -124,7 +123,7 @@ def keep_few_dense(
     fingerprint |= {"sets": [one.to_json() for one in sets]}
 
     def answer(indices: list[int]) -> dict[str, Tensor]:
-        encoded = vlm.encode(asked(work, split, seed, indices, questions))
+        encoded = vlm.encode(samples_of(work, split, seed, indices, questions))
         ask = partial(whole, vlm, encoded) if questions == 1 else together(vlm, encoded)
         found = []
         for way in ways:
@@ -190,26 +189,6 @@ def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:
     last = torch.where(encoded.evidence, places, -1).amax(1)
     sink = (encoded.evidence & (places < begins[:, None] + window.sinks)).any(1)
     return ((last >= 0) & (last <= first - window.width) & ~sink).cpu()
-
-
-@contextmanager
-def favourites(model: nn.Module, count: int):
-    """The oracle: every row of every head sees only its `count` keys of highest attention."""
-    if count < 1:
-        raise BadInput(f"{count} keys: give 1 or more")
-
-    def program(call: AttentionCall, inner: Inner) -> Tensor:
-        seen, key = explicit_mask(call), call.key.float().repeat_interleave(call.heads // call.kv_heads, 1)
-        mask = seen.repeat(1, call.heads // seen.shape[1], 1, 1)
-        for start in range(0, mask.shape[2], ROWS):
-            part = slice(start, start + ROWS)
-            logits = (call.query[:, :, part].float() @ key.mT).masked_fill_(~mask[:, :, part], -torch.inf)
-            least = logits.topk(min(count, logits.shape[-1]), -1, sorted=False).values.amin(-1, keepdim=True)
-            mask[:, :, part] &= logits >= least
-        return inner(replace(call, mask=mask))
-
-    with running(model, program):
-        yield
 
 
 def _sinks(encoded: Encoded) -> int:

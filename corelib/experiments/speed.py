@@ -18,7 +18,6 @@ Dense is transformers' own `sdpa` path. Nothing falls back to it: a hybrid that 
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,15 +29,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from corelib import atlas
 from corelib.attention import AttentionCall, Inner, attention_modules, running
-from corelib.errors import BadInput, check_known
+from corelib.errors import BadInput
+from corelib.experiments.clock import spread, timed, wait, where
 from corelib.experiments.memory import check_fits, working_bytes
 from corelib.heads import HeadSet
-from corelib.results import Result, machine, software
+from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
 
-BENCHES = atlas.HOME / "bench"
 WAYS = ("dense", "hybrid")
 STEPS = 8  # tokens that are decoded
 
@@ -94,16 +92,10 @@ def measure_speed(
         window={"width": window.width, "sinks": window.sinks},
         repeats=repeats,
         lengths=found,
-        machine={**machine(), "threads": torch.get_num_threads(), "device": _device(model)},
+        machine=where(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
-
-
-def committed(name: str, kind: type[Result] = Speed) -> Result:
-    """A bench file that is kept with the book: one machine's times, by the name of what was timed."""
-    known = tuple(sorted(path.stem for path in BENCHES.glob("*.json")))
-    return kind.load(BENCHES / f"{check_known('bench file', name, known)}.json")
 
 
 def ideal(share: float, dense: float, window: Window, rows: int) -> float:
@@ -135,7 +127,7 @@ def _at(
     for turn in range(repeats + 1):
         for way, using in ways().items():
             with using:
-                whole = _timed(read, model)
+                whole = timed(read, model.device)
             with stopwatch(model) as watch, ways()[way]:
                 read()
             if turn:  # the first round warms up
@@ -155,7 +147,7 @@ def _first(model, inputs, ways, attention: float, share: float, window: Window, 
     for turn in range(repeats + 1):
         for way, using in ways().items():
             with using:
-                spent = _timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model)
+                spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
             if turn:
                 both[way].append(spent)
     found, tokens = _compared(both), inputs["input_ids"].shape[1]
@@ -172,7 +164,7 @@ def _decoding(model, dense: HeadSet, window: Window, embedded: Tensor, repeats: 
             cache = DynamicCache() if sparse is None else sparse.cache()
             model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
             for turn in range(1 + repeats * STEPS):
-                spent = _timed(partial(_step, model, embedded[:, -1:], cache), model)
+                spent = timed(partial(_step, model, embedded[:, -1:], cache), model.device)
                 if turn:
                     both[way].append(spent)
             layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
@@ -187,10 +179,7 @@ def _step(model, token: Tensor, cache) -> None:
 
 def _compared(both: Mapping[str, Sequence[float]]) -> dict:
     """Seconds of both ways, their spread, and the ratio of the medians."""
-    table = {
-        way: {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
-        for way, times in both.items()
-    }
+    table = {way: spread(times) for way, times in both.items()}
     return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
 
 
@@ -201,29 +190,12 @@ def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         nonlocal total
-        _wait(call.query.device)
+        wait(call.query.device)
         start = time.perf_counter()
         out = inner(call)
-        _wait(call.query.device)
+        wait(call.query.device)
         total += time.perf_counter() - start
         return out
 
     with running(model, program):
         yield lambda: total
-
-
-def _timed(action: Callable[[], object], model: PreTrainedModel) -> float:
-    _wait(model.device)
-    start = time.perf_counter()
-    action()
-    _wait(model.device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _device(model: PreTrainedModel) -> str:
-    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)

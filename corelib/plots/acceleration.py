@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -101,14 +102,10 @@ def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading
             ideal = [one["ideal"] for one in times]
             panel.plot(tokens, ideal, color=colour, linestyle=(0, (4, 2)), linewidth=1.2, label=f"{text}, by counting")
         panel.axhline(1, color=SOFT, linewidth=1)
-        panel.set(title=name, xscale="log", yscale="log", xlabel="tokens")
-        panel.set_xticks(tokens, [f"{count // 1024}k" if count >= 1024 else str(count) for count in tokens])
-        panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        panel.set(title=name)
+        _lengths(panel, tokens)
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         panel.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}×" if value in (2, 3, 5) else ""))
-        panel.tick_params(axis="x", which="minor", length=0)
-        panel.grid(color=LINE, linewidth=0.7)
-        panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("times as fast as dense")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
@@ -129,16 +126,21 @@ def cost_chart(rows: Sequence[Mapping[str, object]], *, heading: str = "") -> Fi
         if what == "bytes":
             needs = {row["tokens"]: row["eager"]["would need"] / unit for row in rows if "would need" in row["eager"]}
             panel.plot([*needs], [*needs.values()], "x", color=COSTS["eager"][0], markersize=9, label="would need")
-        name = {"seconds": "seconds", "bytes": "memory, GiB"}[what]
-        panel.set(xscale="log", yscale="log", xlabel="tokens", title=name)
-        panel.set_xticks(tokens, [f"{count // 1024}k" if count >= 1024 else str(count) for count in tokens])
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        panel.set(title={"seconds": "seconds", "bytes": "memory, GiB"}[what])
+        _lengths(panel, tokens)
+        panel.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.tick_params(axis="x", which="minor", length=0)
-        panel.grid(color=LINE, linewidth=0.7)
-        panel.set_axisbelow(True)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
     title(figure, heading)
     return figure
+
+
+def _lengths(panel: Axes, tokens: Sequence[int]) -> None:
+    """Lengths of sequences from left to right; both axes are logarithmic."""
+    panel.set(xscale="log", yscale="log", xlabel="tokens")
+    panel.set_xticks(tokens, [f"{count // 1024}k" if count >= 1024 else str(count) for count in tokens])
+    panel.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    panel.tick_params(axis="x", which="minor", length=0)
+    panel.grid(color=LINE, linewidth=0.7)
+    panel.set_axisbelow(True)

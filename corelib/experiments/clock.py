@@ -1,0 +1,76 @@
+"""Seconds and bytes of what a model does, on the processor at hand."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from corelib.results import machine
+
+PROC = Path("/proc/self")
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """How long it takes, in seconds; what an accelerator still has to do is waited for."""
+    wait(device)
+    start = time.perf_counter()
+    action()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def spread(times: Sequence[float]) -> dict[str, float]:
+    """What a results file says of several runs.
+
+    >>> spread([3.0, 1.0, 2.0])
+    {'seconds': 2.0, 'least': 1.0, 'most': 3.0}
+    """
+    return {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
+
+
+def where(device: torch.device) -> dict:
+    """What durations depend on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {**machine(), "threads": torch.get_num_threads(), "device": name}
+
+
+@contextmanager
+def peak(device: torch.device) -> Iterator[Callable[[], int | None]]:
+    """The most bytes held within, beyond those before; None where the system does not tell."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
+        return
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # hand back what was freed before
+        (PROC / "clear_refs").write_text("5")  # the peak begins anew
+        before, after = _resident(), None
+    except (OSError, AttributeError):
+        yield lambda: None
+        return
+    try:
+        yield lambda: after
+    finally:
+        after = max(0, _resident() - before)
+
+
+def _resident() -> int:
+    """The largest resident set since the peak was reset, in bytes."""
+    lines = (PROC / "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

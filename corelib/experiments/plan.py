@@ -1,0 +1,168 @@
+"""What is measured of each model, and how much: the plan behind the results of `causal.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from corelib import atlas, embedded
+from corelib.dose import DOSES
+from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.dosing import DOSE_DRAWS
+from corelib.experiments.effects import Effects, measure_effects
+from corelib.experiments.hybrid import Hybrid, keep_few_dense
+from corelib.experiments.paths import Paths, trace_paths
+from corelib.experiments.profiling import profile
+from corelib.metrics.catalogue import METRICS
+from corelib.tasks import DOMAINS, RETRIEVING, Task, task
+from corelib.vlm import VLM
+
+MODES = ("mean", "resample", "blind")
+NORMS = METRICS["output norm"].key
+LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a model is measured: the larger it is, the less of it there is time for."""
+
+    samples: int  # of the primary analysis,
+    draws: int  # and its layer-matched sets
+    elsewhere: tuple[int, int]  # the same, where heads are removed in another task
+    traced: int  # samples of the paths
+    few: int  # samples of other ways to remove heads, and of the effects of all heads
+    window: int  # keys that heads see which are not dense
+    hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
+    controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
+    batch: int = 64
+    half: bool = False  # computes in bfloat16
+
+
+EXTENTS = {  # by the most layers a model may have
+    6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256, window=8, hybrid=(512, 10)),
+    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128, window=8, hybrid=(256, 5)),
+    999: Extent(
+        samples=256,
+        draws=100,
+        elsewhere=(256, 100),
+        traced=64,
+        few=64,
+        window=16,
+        hybrid=(96, 3),
+        controls=("scenes",),
+        batch=16,
+        half=True,
+    ),
+}
+
+
+def extent(vlm: VLM) -> Extent:
+    """How much of this model is measured."""
+    return next(one for most, one in EXTENTS.items() if vlm.layers <= most)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result: its name, and how it is had."""
+
+    kind: str
+    name: str
+    measure: Callable[..., Ablation | Effects | Paths | Hybrid]  # of `store` and `progress`
+
+
+def jobs(vlm: VLM, folder: Path = atlas.HOME) -> Iterator[Job]:
+    """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
+    size = extent(vlm)
+    if is_long(vlm.name):
+        for domain in LONG:
+            yield Job("hybrids", domain, _narrowing_long(vlm, domain))
+        return
+    alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
+    for domain in DOMAINS:
+        controls = {} if domain in size.controls else {**alone, "dose_draws": DOSE_DRAWS // 2}
+        options = {"draws": size.draws, "samples": size.samples, "doses": DOSES, **controls}
+        yield Job("ablations", domain, _ablating(vlm, domain, domain, **options))
+    for domain in DOMAINS:
+        yield Job("paths", domain, _tracing(vlm, domain, size.traced))
+    samples, draws = size.elsewhere
+    for ranked in RETRIEVING:
+        for tested in RETRIEVING:
+            if ranked != tested or ranked == "needle":
+                name = ranked if ranked == tested else f"{ranked}-on-{tested}"
+                yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
+        options = {"draws": 50, "samples": 128, "questions": 1, **alone}  # a sum is a text of its own
+        yield Job("ablations", f"{ranked}-on-arithmetic", _ablating(vlm, ranked, "arithmetic", **options))
+    for domain in DOMAINS:
+        for mode in MODES:
+            options = {"mode": mode, "draws": 20, "samples": size.few, **alone}
+            yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
+    for split in ("validate", "test"):
+        for domain in DOMAINS:
+            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, size.few, folder))
+    for domain in DOMAINS:
+        yield Job("hybrids", domain, _narrowing(vlm, domain))
+
+
+def is_long(name: str) -> bool:
+    """Was this model trained to read thousands of visual tokens? Then it is there for nothing else."""
+    return name.endswith("-long")
+
+
+def measured() -> tuple[str, ...]:
+    """The embedded models of which everything is measured."""
+    return tuple(name for name in embedded.names() if not is_long(name))
+
+
+def asked(vlm: VLM, domain: str) -> Task:
+    """The task that tests heads in a domain. Of clips the bridge is asked for digits alone: its tower states what is
+    beside each thing, so that the frame can be told without the evidence (chapter 6)."""
+    return task(domain, timed=0.0) if domain == "video" and vlm.name == "bridge" else task(domain)
+
+
+def _scores(vlm: VLM, domain: str):
+    cell = atlas.cell(vlm.name, domain)
+    return cell.of_kind("digit") if domain == "video" and vlm.name == "bridge" else cell.scores()
+
+
+def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **options):
+    def measure(**more) -> Ablation:
+        table = atlas.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
+        return ablate_top(
+            vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=extent(vlm).batch, **options, **more
+        )
+
+    return measure
+
+
+def _tracing(vlm: VLM, domain: str, samples: int):
+    return lambda **more: trace_paths(vlm, asked(vlm, domain), samples=samples, **more)
+
+
+def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
+    """On `test`, what was found on `validate` predicts too: how well could any score do?"""
+
+    def measure(**more) -> Effects:
+        cell = atlas.cell(vlm.name, domain)
+        scores = {one.key: cell.scores(one).scores for one in METRICS.values() if one.key in cell.metrics}
+        if split == "test":
+            before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
+            scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
+        options = {"split": split, "samples": samples, "batch": extent(vlm).batch}
+        return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
+
+    return measure
+
+
+def _narrowing(vlm: VLM, domain: str):
+    size = extent(vlm)
+    samples, draws = size.hybrid
+    options = {"width": size.window, "samples": samples, "draws": draws, "batch": size.batch}
+    return lambda **more: keep_few_dense(vlm, asked(vlm, domain), _scores(vlm, domain), **options, **more)
+
+
+def _narrowing_long(vlm: VLM, domain: str):
+    """Ranked on few samples as long as those of the test: each is one pass over thousands of tokens."""
+    work = task(domain, **LONG[domain])
+    options = {"width": 256, "doses": (0.02, 0.05, 0.10, 0.20), "samples": 512, "questions": 16, "draws": 3}
+    return lambda **more: keep_few_dense(vlm, work, profile(vlm, work, samples=48, batch=1), **options, **more)
