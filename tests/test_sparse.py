@@ -21,6 +21,7 @@ from corelib.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.record import record
 from corelib.sparse import Window, sparsify
+from corelib.sparse.dense import full_attention, in_halves
 from corelib.sparse.flex import BLOCK, hybrid_attention, plain_blocks
 from corelib.sparse.fold import window_attention
 
@@ -111,6 +112,25 @@ def test_the_fold_in_bfloat16(shape):
     found = window_attention(*states, window, scaling=8**-0.5, offset=shape["before"], block=shape["block"])
     wanted = masked(*states, seen)
     assert (found.double() - wanted).norm() <= 2e-2 * wanted.norm()
+
+
+@given(st.integers(2, 90), st.integers(1, 3), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_two_halves_are_causal_attention(rows, batch, heads):
+    query, key, value = torch.randn(3, batch, heads, rows, 8, generator=torch.Generator().manual_seed(rows))
+    seen = torch.ones(rows, rows, dtype=torch.bool).tril()
+    found = in_halves(query, key, value, scaling=8**-0.5).transpose(1, 2)
+    torch.testing.assert_close(found.double(), masked(query, key, value, seen), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1024, 1025])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_long_dense_head_reads_everything(rows, dtype, error):
+    query = torch.randn(1, 3, rows, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    seen = torch.ones(rows, rows, dtype=torch.bool).tril()
+    states = query, query[:, :1], query[:, :1]
+    found, wanted = full_attention(*states, None, scaling=8**-0.5), masked(*states, seen)
+    assert (found.double() - wanted).norm() <= error * wanted.norm()
 
 
 @given(shapes)

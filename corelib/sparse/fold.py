@@ -2,7 +2,8 @@
 
 The rows are taken in blocks. The rows of a block see nearly the same keys: the sinks, and the `width` keys before the
 block up to the block itself. So each block is one small dense attention with a mask, and its cost does not depend on
-how long the sequence is. Query heads that share a key/value head are folded into its rows: keys are never repeated.
+how long the sequence is. Query heads that share a key/value head are folded into its rows: keys are never repeated. The
+keys that a block sees lie in a ring, where each is copied once.
 """
 
 from __future__ import annotations
@@ -43,22 +44,22 @@ def window_attention(
     sinks = begins[:, None] + torch.arange(window.sinks, device=key.device)  # [batch or 1, sink]
     folded = query.unflatten(1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
     out = query.new_empty(batch, rows, heads, value.shape[-1])
-    usual = None  # far from the beginning, all blocks have the same mask
+    ring = Ring(key, value, sinks, window.width, min(block, rows))
+    usual: dict[int, Tensor] = {}  # far from the beginning, all blocks have the same mask, but for the ring's turn
     for start in range(0, rows, block):
         stop = min(start + block, rows)
-        lowest = offset + start - window.width + 1  # the first key that the first row sees, sinks aside
-        near = slice(max(0, lowest), offset + stop)
-        inside = mask is None and first is None and lowest >= window.sinks and stop - start == block
-        if not inside or usual is None:
-            seen = _seen(window, sinks, near, slice(offset + start, offset + stop), begins)
+        ring.hold(max(0, offset + start - window.width + 1), offset + stop)
+        far = mask is None and first is None and offset + start - window.width >= window.sinks and stop - start == block
+        bias = usual.get(ring.turn) if far else None
+        if bias is None:
+            seen = _seen(window, sinks, ring.positions, slice(offset + start, offset + stop), begins)
             if mask is not None:
-                seen = seen & _given(mask[:, :, start:stop], sinks, near)
+                seen = seen & _given(mask[:, :, start:stop], sinks, ring.positions)
             bias = _fold(torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf), heads, group)
-        if inside:
-            usual = bias
+        if far:
+            usual[ring.turn] = bias
         one = folded[:, :, :, start:stop].flatten(2, 3)  # [batch, kv_head, group · row, dim]
-        k, v = (torch.cat([_at(all, sinks), all[:, :, near]], 2) for all in (key, value))
-        found = scaled_dot_product_attention(one, k, v, bias, scale=scaling)
+        found = scaled_dot_product_attention(one, ring.key, ring.value, bias, scale=scaling)
         found = found.unflatten(2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
         if mask is not None:
             found = found.masked_fill(~seen.any(-1).mT[..., None], 0.0)
@@ -66,16 +67,46 @@ def window_attention(
     return out
 
 
+class Ring:
+    """The sinks, and behind them the last keys: the one at position p in slot p mod `size`. So a key is copied once,
+    over one that is no longer seen, and a block finds its keys in one piece."""
+
+    def __init__(self, key: Tensor, value: Tensor, sinks: Int[Tensor, "#batch sink"], width: int, block: int) -> None:
+        self.size = min(-(-(width - 1) // block) * block + block, key.shape[2])  # whole blocks
+        self.positions = torch.full((self.size,), -1, device=key.device)  # of what a slot holds; -1: nothing
+        self.key, self.value = (
+            torch.cat([_at(all, sinks), all.new_zeros(*all.shape[:2], self.size, all.shape[-1])], 2)
+            for all in (key, value)
+        )
+        self._all, self._sinks = (key, value), sinks.shape[1]
+
+    @property
+    def turn(self) -> int:
+        """Where it goes on."""
+        return int(self.positions.argmax())
+
+    def hold(self, start: int, stop: int) -> None:
+        """Copy those of the keys start … stop − 1 that it does not hold yet."""
+        start = max(start, int(self.positions.max()) + 1)
+        while start < stop:
+            slot = start % self.size
+            until = min(stop, start + self.size - slot)  # the end of the ring
+            here = slice(slot, slot + until - start)
+            self.positions[here] = torch.arange(start, until, device=self.positions.device)
+            for mine, all in zip((self.key, self.value), self._all, strict=True):
+                mine[:, :, self._sinks :][:, :, here] = all[:, :, start:until]
+            start = until
+
+
 def _seen(
     window: Window,
     sinks: Int[Tensor, "#batch sink"],
-    near: slice,
+    near: Int[Tensor, " near"],
     rows: slice,
     begins: Int[Tensor, " #batch"],
 ) -> Bool[Tensor, "#batch 1 row key"]:
     """What a block of rows sees of the sinks and the near keys; a key that is both counts as a sink."""
-    axis = torch.arange(near.start, near.stop, device=sinks.device).expand(len(sinks), -1)
-    keys = torch.cat([sinks, axis], 1) - begins[:, None]
+    keys = torch.cat([sinks, near.expand(len(sinks), -1)], 1) - begins[:, None]
     places = torch.arange(rows.start, rows.stop, device=sinks.device) - begins[:, None]
     seen = window.seen(places[:, :, None], keys[:, None]) & (keys >= 0)[:, None]
     seen[..., sinks.shape[1] :] &= keys[:, None, sinks.shape[1] :] >= window.sinks
@@ -88,10 +119,10 @@ def _at(states: Float[Tensor, "batch kv_head key dim"], sinks: Int[Tensor, "#bat
     return states[torch.arange(len(sinks))[:, None], :, sinks].transpose(1, 2)
 
 
-def _given(mask: Bool[Tensor, "batch mask_head row key"], sinks: Int[Tensor, "#batch sink"], near: slice) -> Tensor:
+def _given(mask: Bool[Tensor, "batch mask_head row key"], sinks: Int[Tensor, "#batch sink"], near: Tensor) -> Tensor:
     """The columns of a mask that belong to the sinks and the near keys."""
     index = sinks[:, None, None].expand(len(mask), *mask.shape[1:3], -1)
-    return torch.cat([mask.gather(-1, index), mask[..., near]], -1)
+    return torch.cat([mask.gather(-1, index), mask[..., near.clamp(min=0)]], -1)
 
 
 def _fold(bias: Float[Tensor, "#batch mask_head row key"], heads: int, group: int) -> Float[Tensor, "#batch _ _ key"]:

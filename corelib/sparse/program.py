@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
 from corelib.errors import BadInput, check_known
 from corelib.heads import HeadSet
+from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
 from corelib.sparse.fold import window_attention
 from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer, remembered
@@ -109,7 +109,7 @@ class Sparse:
         self, out: Tensor, call: AttentionCall, mask: Tensor | None, far: Sequence[int], remembered: list[int] | None
     ) -> None:
         for part in parts(far, self.group):
-            found = _everything(*_given(part, call, mask, remembered), call)
+            found = full_attention(*_given(part, call, mask, remembered), scaling=call.scaling)
             for place, head in enumerate(part.heads):
                 out[:, :, head] = found[:, :, place]
 
@@ -172,16 +172,3 @@ def _given(part: Part, call: AttentionCall, mask: Tensor | None, remembered: lis
         return call.query, call.key, call.value, seen
     at = part.kv_heads if remembered is None else [remembered.index(one) for one in part.kv_heads]
     return call.query[:, part.heads], call.key[:, at], call.value[:, at], seen
-
-
-def _everything(query, key, value, mask, call: AttentionCall) -> Float[Tensor, "batch row head dim"]:
-    """Plain causal attention of some heads."""
-    rows = query.shape[2]
-    causal = mask is None and rows > 1
-    if causal:  # what lies behind the rows is an empty static cache
-        key, value = key[:, :, :rows], value[:, :, :rows]
-    group = query.shape[1] // key.shape[1]
-    if group > 1:
-        key, value = (states.repeat_interleave(group, 1) for states in (key, value))
-    out = scaled_dot_product_attention(query, key, value, mask, scale=call.scaling, is_causal=causal)
-    return out.transpose(1, 2)

@@ -180,11 +180,11 @@ LONG = (
         {
             "documents": (
                 *(_pages(pages, 8, 4, 16) for pages in (4, 8, 12)),
-                *(_pages(pages, 8, 2, 24) for pages in (20, 32, 52, 84)),
+                *(_pages(pages, 8, 2, 48) for pages in (20, 32, 52, 84)),
             ),
             "scenes": (
                 *(_album(pictures, 4, 16) for pictures in (2, 6, 12)),
-                *(_album(pictures, 2, 24) for pictures in (24, 42, 70, 114)),
+                *(_album(pictures, 2, 48) for pictures in (24, 42, 70, 114)),
             ),
             "video": (_clip(6, 4, 10),),
             "needle": (_list(10, pictures=4),),
