@@ -12,11 +12,14 @@ from tiny import HEADS, shrunk, tiny_model
 from corelib.cli import app
 from corelib.errors import BadInput, CorelibError, UnknownName
 from corelib.experiments import memory, speed
+from corelib.experiments.hybrid import answers_kept
 from corelib.experiments.memory import working_bytes
 from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch
 from corelib.families import sizes
 from corelib.heads import HeadSet
 from corelib.sparse import Window
+from corelib.tasks import task
+from corelib.vlm import load
 
 
 @pytest.fixture
@@ -59,8 +62,10 @@ def test_what_is_measured(tmp_path, small):
     found = measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options)
     assert Speed.load(found.save(tmp_path / "bench.json")) == found
     assert [row["tokens"] for row in found.lengths] == [40, 64]
+    assert found.accuracy == {}
     for row in found.lengths:
-        assert "first" not in row
+        assert "first" not in row and row["backend"] == "fold"
+        assert all(held is None or held >= 0 for held in row["memory"].values())
         for name in ("attention", "prefill", "decode"):
             one = row[name]
             assert one["speedup"] == one["dense"]["seconds"] / one["hybrid"]["seconds"]
@@ -98,6 +103,10 @@ def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
     for lengths, repeats in (([], 1), ([3], 1), ([30], 0)):
         with pytest.raises(BadInput, match="give lengths beyond the 4 sinks"):
             measure_speed(model, HeadSet(), Window(8), lengths, repeats=repeats, **options)
+    with pytest.raises(BadInput, match="compiled for GPUs"):
+        measure_speed(model, HeadSet(), Window(8), [30], backends=["flex"], **options)
+    with pytest.raises(UnknownName, match="did you mean 'fold'"):
+        measure_speed(model, HeadSet(), Window(8), [30], backends=["fald"], **options)
     with pytest.raises(BadInput, match=f"heads 0–{HEADS - 1}"):
         measure_speed(model, HeadSet("L0H9"), Window(8), [30], **options)
     monkeypatch.setattr(memory, "free_memory", lambda device: working_bytes(model, 50))
@@ -111,6 +120,8 @@ def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
         (["--geometry", "qwen3-vl-3b"], "did you mean"),
         (["--layers", 99], "this model has 28"),
         (["--dense", "0%"], "--dense 0%"),
+        (["--questions", 8], "--questions 8"),
+        (["--backend", "flax"], "unknown backend"),
         (["--model", "mini-s"], "belong together"),
         (["--out", tmp_path / "none" / "bench.json"], "does not exist"),
     ):
@@ -125,9 +136,21 @@ def test_the_command_on_trained_weights(tmp_path):
     assert run("profile", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
     scores = ["--model", "mini-s", "--scores", tmp_path / "scores.json", "--dtype", "float32"]
     done = run(
-        "bench", *scores, "--lengths", "96,128", "--window", 16, "--sinks", 4, "--repeats", 1, "--out", tmp_path / "b"
-    )
-    assert done.returncode == 0 and "by counting keys" in done.stdout, done.stderr
+        "bench", *scores, "--lengths", "96,128", "--window", 8, "--sinks", 4, "--repeats", 1, "--questions", 8,
+        "--out", tmp_path / "b",
+    )  # fmt: skip
+    assert done.returncode == 0 and "by counting" in done.stdout and "accuracy: dense" in done.stdout, done.stderr
     found = json.loads((tmp_path / "b").read_text())
     assert found["schema"] == "corelib/bench/1" and found["model"]["weights"] == "trained"
     assert len(found["dense"]) == 3 and found["machine"]["threads"] == 1
+    kept = found["accuracy"]
+    assert kept["task"]["split"] == "test" and 0 < kept["task"]["counted"] <= 8
+    assert kept["loss"]["value"] == pytest.approx(kept["dense"]["accuracy"] - kept["hybrid"]["accuracy"])
+
+
+def test_a_window_that_reaches_everything_tests_nothing():
+    vlm, work = load("mini-s"), task("scenes")
+    with pytest.raises(BadInput, match="a window of 99 keys reaches the evidence"):
+        answers_kept(vlm, work, HeadSet(), Window(99), samples=4)
+    kept = answers_kept(vlm, work, HeadSet.all(vlm.layers, vlm.heads), Window(8), samples=16)
+    assert kept["loss"]["value"] == 0 and kept["dense"] == kept["hybrid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,12 @@ def bench(
     window: Annotated[int, typer.Option(help="Keys that all other heads see, up to their own.")] = 512,
     sinks: Annotated[int, typer.Option(help="Keys at the beginning that all heads see.")] = 64,
     first: Annotated[bool, typer.Option("--first", help="Also time to the first token, pictures included.")] = False,
+    questions: Annotated[
+        int, typer.Option(help="Also answer so many test questions both ways; needs --model (0: none).")
+    ] = 0,
+    backend: Annotated[
+        str, typer.Option(help="fold (plain torch), flex (FlexAttention, on a GPU), or both: fold,flex.")
+    ] = "auto",
     repeats: Annotated[int, typer.Option(help="Runs of each way, in turn, after a warm-up.")] = 3,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
@@ -45,15 +52,18 @@ def bench(
     from corelib.experiments.subjects import published, trained
     from corelib.heads import HeadScores
     from corelib.results import check_writable
-    from corelib.sparse import Window
+    from corelib.sparse import BACKENDS, Window
     from corelib.vlm import load
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))
+    backends = [check_known("backend", one.strip(), BACKENDS) for one in backend.split(",")]
     if device != "cpu" and not torch.cuda.is_available():
         raise BadInput(f"--device {device}: torch finds no accelerator here; leave it out for the CPU")
     if (model is None) != (scores is None):
         raise BadInput("--model and --scores belong together: the scores say which heads of the model stay dense")
+    if questions < 0 or (questions and model is None):
+        raise BadInput(f"--questions {questions}: give a number of questions, and the --model that answers them")
     if out_ is not None:
         check_writable(out_)
     if model is None:
@@ -64,6 +74,8 @@ def bench(
         found = measure_speed(
             subject.model, subject.dense, shape, many, facts={**subject.facts, "dtype": dtype, "seed": seed},
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
+            accuracy=partial(subject.accuracy, samples=questions) if questions else None,
+            backends=backends,
         )  # fmt: skip
     if out_ is not None:
         found.save(out_)
@@ -87,17 +99,26 @@ def _show(found) -> None:
         f"{facts['dtype']}: {len(found.dense)} heads dense, the others {found.window['width']} keys and "
         f"{found.window['sinks']} sinks"
     )
-    table = Table(
-        "tokens", "what", "dense", "hybrid", "speed-up", "by counting keys", title=title, title_justify="left"
-    )
+    table = Table("tokens", "what", "dense", "hybrid", "ratio", "by counting", title=title, title_justify="left")
+    several = len({row["backend"] for row in found.lengths}) > 1
     for row in found.lengths:
+        tokens = f"{row['tokens']}, {row['backend']}" if several else str(row["tokens"])
         for name in ("attention", "prefill", "first", "decode"):
             if name in row:
                 one = row[name]
                 promised = f"{one['ideal']:.2f}×" if "ideal" in one else ""
                 times = [f"{one[way]['seconds']:.3f} s" for way in ("dense", "hybrid")]
-                table.add_row(str(row["tokens"]), name, *times, f"{one['speedup']:.2f}×", promised)
-        memory = [row["cache"][f"{way} bytes"] for way in ("dense", "hybrid")]
-        sizes = [f"{each / 2**20:.1f} MiB" for each in memory]
-        table.add_row(str(row["tokens"]), "cache", *sizes, f"{memory[0] / memory[1]:.2f}×", "")
+                table.add_row(tokens, name, *times, f"{one['speedup']:.2f}×", promised)
+        for name in ("memory", "cache"):
+            sizes = [row[name][f"{way} bytes"] for way in ("dense", "hybrid")]
+            if all(sizes):  # the system may not tell
+                told = [f"{each / 2**20:.1f} MiB" for each in sizes]
+                table.add_row(tokens, name, *told, f"{sizes[0] / sizes[1]:.2f}×", "")
     out.print(table)
+    if found.accuracy:
+        kept = found.accuracy
+        loss, both = kept["loss"], [kept[way]["accuracy"] for way in ("dense", "hybrid")]
+        out.print(
+            f"accuracy: dense {both[0]:.3f}, hybrid {both[1]:.3f}; lost {loss['value']:.3f} "
+            f"[{loss['low']:.3f}, {loss['high']:.3f}], {kept['task']['counted']} questions out of the window's reach"
+        )

@@ -45,6 +45,7 @@ from corelib.tasks import Task
 from corelib.together import together
 from corelib.vlm import VLM
 
+TOO_WIDE = "a window of {} keys reaches the evidence of nearly all samples: take a smaller one"
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 
 
@@ -135,7 +136,7 @@ def keep_few_dense(
     right = found["correct"][found["counted"]].double().numpy().T  # [way, sample]
     picture = np.array(clusters(samples, questions))[found["counted"].numpy()]
     if len(set(picture)) < 2:
-        raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
+        raise BadInput(TOO_WIDE.format(width))
     interval = partial(bootstrap_interval, clusters=picture, level=level, seed=seed)
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
@@ -179,6 +180,45 @@ def keep_few_dense(
         software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def answers_kept(
+    vlm: VLM,
+    work: Task,
+    dense: HeadSet,
+    window: Window,
+    *,
+    split: str = "test",
+    seed: int = 0,
+    samples: int = 256,
+    batch: int = 16,
+    level: float = 0.95,
+) -> dict:
+    """Accuracy with all heads dense and with only the `dense` ones, and the paired loss. One question a picture; only
+    those count whose evidence is out of reach."""
+    marks = []
+    for drawn in work.batches(split, seed, samples, batch):
+        encoded = vlm.encode(drawn)
+        both = [vlm.answer(encoded).correct]
+        with sparsify(vlm.model, dense, window):
+            both.append(vlm.answer(encoded).correct)
+        marks.append(torch.stack(both)[:, out_of_reach(encoded, window)])
+    right = torch.cat(marks, 1).double().numpy()
+    if right.shape[1] < 2:
+        raise BadInput(TOO_WIDE.format(window.width))
+    interval = partial(bootstrap_interval, level=level, seed=seed)
+
+    def stated(marks: np.ndarray, name: str) -> dict:
+        low, high = interval(marks)
+        return {name: float(marks.mean()), "low": float(low), "high": float(high)}
+
+    return {
+        "task": {**work.facts, "split": split, "seed": seed, "samples": samples, "counted": right.shape[1]},
+        "level": level,
+        "dense": stated(right[0], "accuracy"),
+        "hybrid": stated(right[1], "accuracy"),
+        "loss": stated(right[0] - right[1], "value"),
+    }
 
 
 def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:

@@ -13,7 +13,8 @@ both on average:
 
     ideal = 1 / ((1 − f) + f · (p + (1 − p) · w / n))
 
-Dense is transformers' own `sdpa` path. Nothing falls back to it: a hybrid that is slower is reported as slower.
+Dense is transformers' own `sdpa` path. Nothing falls back to it: a hybrid that is slower is reported as slower. Two
+sizes go with the durations: the most bytes that prefill holds beyond the weights, and those of the cache.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention import AttentionCall, Inner, attention_modules, running
-from corelib.errors import BadInput
-from corelib.experiments.clock import spread, timed, wait, where
+from corelib.errors import BadInput, check_known
+from corelib.experiments.clock import peak, spread, timed, wait, where
 from corelib.experiments.memory import check_fits, working_bytes
 from corelib.heads import HeadSet
 from corelib.results import Result, software
-from corelib.sparse import Window, sparsify
+from corelib.sparse import BACKENDS, Window, sparsify
+from corelib.sparse.program import Sparse
 
 WAYS = ("dense", "hybrid")
 STEPS = 8  # tokens that are decoded
@@ -51,7 +53,9 @@ class Speed(Result):
     dense: list[str]  # the heads that attend to everything
     window: dict  # width, sinks
     repeats: int
-    lengths: list[dict]  # tokens; each duration → dense, hybrid: seconds, least, most; speedup, ideal; memory; cache
+    lengths: list[dict]  # tokens, backend; each duration → dense, hybrid: seconds, least, most; speedup, ideal; each
+    # size → dense bytes, hybrid bytes
+    accuracy: dict  # of trained weights, where it was asked for (`hybrid.answers_kept`)
     machine: dict
     software: dict
     seconds: float
@@ -65,11 +69,16 @@ def measure_speed(
     *,
     facts: Mapping[str, object],
     pictures: Callable[[int], dict[str, Tensor]] | None = None,
+    accuracy: Callable[[HeadSet, Window], dict] | None = None,
+    backends: Sequence[str] = ("auto",),
     repeats: int = 3,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Speed:
-    """Time a model at each of the `lengths`, in tokens. `pictures(tokens)` makes inputs with pictures, for the time to
-    the first token. Lengths that will not fit in memory are refused before anything is allocated."""
+    """Time a model at each of the `lengths`, in tokens, with each of the `backends` (`sparsify`).
+
+    `pictures(tokens)` makes inputs with pictures, for the time to the first token; `accuracy(dense, window)` tells what
+    is still answered. Lengths that will not fit in memory are refused before anything is allocated.
+    """
     began = time.perf_counter()
     modules = attention_modules(model)
     dense.check(len(modules), modules[0].config.num_attention_heads)
@@ -78,20 +87,32 @@ def measure_speed(
             f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
             "or more"
         )
+    chosen = [("flex" if model.device.type == "cuda" else "fold") if one == "auto" else one for one in backends]
+    for one in chosen:
+        check_known("backend", one, BACKENDS)
+    if "flex" in chosen and model.device.type != "cuda":
+        raise BadInput("FlexAttention is compiled for GPUs; here it would make a matrix of all pairs: time `fold`")
     for length in lengths:
         needed = working_bytes(model, length)
         check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
+    share = len(dense) / (len(modules) * modules[0].config.num_attention_heads)
+    promise = partial(ideal, dense=share, window=window)
+    kept = {} if accuracy is None else accuracy(dense, window)
     found = []
-    for number, length in enumerate(lengths):
-        progress(number, len(lengths))
-        found.append(_at(model, dense, window, length, pictures, repeats))
-    progress(len(lengths), len(lengths))
+    for length in lengths:
+        for backend in chosen:
+            progress(len(found), len(lengths) * len(chosen))
+            hybrid = partial(sparsify, model, dense, window, backend=backend)
+            row = _at(model, hybrid, promise, length, pictures, repeats)
+            found.append({"tokens": length, "backend": backend, **row})
+    progress(len(found), len(found))
     return Speed(
         model=dict(facts),
         dense=dense.to_json(),
         window={"width": window.width, "sinks": window.sinks},
         repeats=repeats,
         lengths=found,
+        accuracy=kept,
         machine=where(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
@@ -108,59 +129,65 @@ def ideal(share: float, dense: float, window: Window, rows: int) -> float:
     return 1 / ((1 - share) + share * left)
 
 
+Hybrid = Callable[[], AbstractContextManager[Sparse]]  # a fresh `with sparsify`
+
+
 def _at(
-    model: PreTrainedModel, dense: HeadSet, window: Window, length: int, pictures: Callable | None, repeats: int
+    model: PreTrainedModel,
+    hybrid: Hybrid,
+    promise: Callable[..., float],
+    length: int,
+    pictures: Callable | None,
+    repeats: int,
 ) -> dict:
     config = model.config.get_text_config()
     embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
-    count = len(attention_modules(model)) * config.num_attention_heads
-    share = len(dense) / count
-
-    def ways() -> dict[str, AbstractContextManager]:
-        return {"dense": nullcontext(), "hybrid": sparsify(model, dense, window)}
+    ways: dict[str, Callable[[], AbstractContextManager]] = {"dense": nullcontext, "hybrid": hybrid}
 
     def read() -> None:
         hidden = model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         model.get_output_embeddings()(hidden[:, -1])
 
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in ("attention", "prefill")}
+    memory = {}
     for turn in range(repeats + 1):
-        for way, using in ways().items():
-            with using:
+        for way, using in ways.items():
+            with using(), peak(model.device) as held:
                 whole = timed(read, model.device)
-            with stopwatch(model) as watch, ways()[way]:
+            with stopwatch(model) as watch, using():
                 read()
             if turn:  # the first round warms up
                 times["prefill"][way].append(whole)
                 times["attention"][way].append(watch())
-    row = {"tokens": length} | {name: _compared(both) for name, both in times.items()}
+                memory[f"{way} bytes"] = held()
+    row: dict = {name: _compared(both) for name, both in times.items()}
     spent = {name: row[name]["dense"]["seconds"] for name in times}
-    row["attention"]["ideal"] = ideal(1.0, share, window, length)
-    row["prefill"]["ideal"] = ideal(spent["attention"] / spent["prefill"], share, window, length)
+    row["attention"]["ideal"] = promise(1.0, rows=length)
+    row["prefill"]["ideal"] = promise(spent["attention"] / spent["prefill"], rows=length)
     if pictures is not None:
-        row["first"] = _first(model, pictures(length), ways, spent["attention"], share, window, repeats)
-    return row | _decoding(model, dense, window, embedded, repeats)
+        row["first"] = _first(model, pictures(length), ways, spent["attention"], promise, repeats)
+    return row | {"memory": memory} | _decoding(model, hybrid, embedded, repeats)
 
 
-def _first(model, inputs, ways, attention: float, share: float, window: Window, repeats: int) -> dict:
+def _first(model, inputs, ways, attention: float, promise, repeats: int) -> dict:
     both: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(repeats + 1):
-        for way, using in ways().items():
-            with using:
+        for way, using in ways.items():
+            with using():
                 spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
             if turn:
                 both[way].append(spent)
     found, tokens = _compared(both), inputs["input_ids"].shape[1]
     part = min(1.0, attention / found["dense"]["seconds"])
-    return {"tokens": tokens, **found, "ideal": ideal(part, share, window, tokens)}
+    return {"tokens": tokens, **found, "ideal": promise(part, rows=tokens)}
 
 
-def _decoding(model, dense: HeadSet, window: Window, embedded: Tensor, repeats: int) -> dict:
+def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
     """Time and memory of a cache: with all keys, and with those that are read."""
     both: dict[str, list[float]] = {way: [] for way in WAYS}
     memory = {}
     for way in WAYS:
-        with sparsify(model, dense, window) if way == "hybrid" else nullcontext() as sparse:
+        with hybrid() if way == "hybrid" else nullcontext() as sparse:
             cache = DynamicCache() if sparse is None else sparse.cache()
             model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
             for turn in range(1 + repeats * STEPS):

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 
 from corelib.errors import check_known
 from corelib.experiments.answering import check_model
+from corelib.experiments.hybrid import answers_kept
 from corelib.experiments.memory import check_fits
 from corelib.families.sizes import SIZES, build, pictures, weight_bytes
 from corelib.heads import HeadScores, HeadSet, cut
+from corelib.tasks import task
 from corelib.vlm import VLM
 
 
@@ -27,13 +29,16 @@ class Subject:
     dense: HeadSet
     facts: dict
     pictures: Callable[[int], dict[str, Tensor]] | None = None  # inputs of about so many visual tokens
+    accuracy: Callable[..., dict] | None = None  # of trained weights, on other samples than those that ranked the heads
 
 
 def trained(vlm: VLM, scores: HeadScores, share: float, *, dtype: torch.dtype, device: str) -> Subject:
     """A model with its weights; the first heads of the ranking are dense."""
     check_model(vlm, scores)
     facts = {**vlm.facts, "weights": "trained", "measured layers": vlm.layers}
-    return Subject(vlm.model.to(device, dtype), scores.top(share), facts)
+    work = task(scores.task["domain"], **scores.task.get("difficulty", {}))
+    vlm.model.to(device, dtype)
+    return Subject(vlm.model, scores.top(share), facts, accuracy=partial(answers_kept, vlm, work))
 
 
 def published(

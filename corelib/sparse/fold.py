@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from corelib.errors import BadInput
+from corelib.sparse.ring import Ring
 from corelib.sparse.window import Window
 
 BLOCK = 128  # rows: larger blocks waste more of each mask, smaller ones more calls
@@ -67,37 +68,6 @@ def window_attention(
     return out
 
 
-class Ring:
-    """The sinks, and behind them the last keys: the one at position p in slot p mod `size`. So a key is copied once,
-    over one that is no longer seen, and a block finds its keys in one piece."""
-
-    def __init__(self, key: Tensor, value: Tensor, sinks: Int[Tensor, "#batch sink"], width: int, block: int) -> None:
-        self.size = min(-(-(width - 1) // block) * block + block, key.shape[2])  # whole blocks
-        self.positions = torch.full((self.size,), -1, device=key.device)  # of what a slot holds; -1: nothing
-        self.key, self.value = (
-            torch.cat([_at(all, sinks), all.new_zeros(*all.shape[:2], self.size, all.shape[-1])], 2)
-            for all in (key, value)
-        )
-        self._all, self._sinks = (key, value), sinks.shape[1]
-
-    @property
-    def turn(self) -> int:
-        """Where it goes on."""
-        return int(self.positions.argmax())
-
-    def hold(self, start: int, stop: int) -> None:
-        """Copy those of the keys start … stop − 1 that it does not hold yet."""
-        start = max(start, int(self.positions.max()) + 1)
-        while start < stop:
-            slot = start % self.size
-            until = min(stop, start + self.size - slot)  # the end of the ring
-            here = slice(slot, slot + until - start)
-            self.positions[here] = torch.arange(start, until, device=self.positions.device)
-            for mine, all in zip((self.key, self.value), self._all, strict=True):
-                mine[:, :, self._sinks :][:, :, here] = all[:, :, start:until]
-            start = until
-
-
 def _seen(
     window: Window,
     sinks: Int[Tensor, "#batch sink"],
@@ -111,12 +81,6 @@ def _seen(
     seen = window.seen(places[:, :, None], keys[:, None]) & (keys >= 0)[:, None]
     seen[..., sinks.shape[1] :] &= keys[:, None, sinks.shape[1] :] >= window.sinks
     return seen[:, None]
-
-
-def _at(states: Float[Tensor, "batch kv_head key dim"], sinks: Int[Tensor, "#batch sink"]) -> Tensor:
-    if len(sinks) == 1:  # all sequences begin at the same place
-        return states[:, :, int(sinks[0, 0]) : int(sinks[0, -1]) + 1] if sinks.numel() else states[:, :, :0]
-    return states[torch.arange(len(sinks))[:, None], :, sinks].transpose(1, 2)
 
 
 def _given(mask: Bool[Tensor, "batch mask_head row key"], sinks: Int[Tensor, "#batch sink"], near: Tensor) -> Tensor:
