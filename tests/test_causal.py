@@ -14,6 +14,7 @@ from corelib.experiments import causal, plan
 from corelib.experiments.answering import outcomes
 from corelib.experiments.hybrid import keep_few_dense
 from corelib.experiments.profiling import profile
+from corelib.experiments.trade import measure_trade
 from corelib.heads import HeadSet
 from corelib.tasks import task
 from corelib.vlm import load
@@ -62,7 +63,9 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
 
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
     long = replace(vlm, name="mini-s-long")
-    assert [(job.kind, job.name) for job in causal.jobs(long)] == [("hybrids", "scenes"), ("hybrids", "documents")]
+    assert [(job.kind, job.name) for job in causal.jobs(long)] == [
+        (kind, domain) for kind in ("hybrids", "trades") for domain in ("scenes", "documents")
+    ]
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
     small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
     monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
@@ -73,11 +76,20 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
     assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
     assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
     assert found.model["name"] == "mini-s-long" and len(found.core) == 1
+    few = {"widths": (4, 8), "doses": (0.0, 0.05), "samples": 4, "questions": 2, "repeats": 1}
+    monkeypatch.setattr(plan, "measure_trade", lambda *given, **options: measure_trade(*given, **options | few))
+    (path,) = causal.build(long, kinds=["trades"], folder=tmp_path)
+    assert [(one["width"], one["dose"]) for one in causal.Trade.load(path).points] == [
+        (4, 0),
+        (4, 0.05),
+        (8, 0),
+        (8, 0.05),
+    ]
 
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     assert plan.asked(vlm, "video").timed == 0.5
-    assert {job.kind for job in causal.jobs(vlm)} == {*causal.KINDS}
+    assert {job.kind for job in causal.jobs(vlm)} == {*causal.KINDS} - {"trades"}
     names = [(job.kind, job.name) for job in causal.jobs(vlm)]
     assert len(names) == len(set(names))
 

@@ -8,7 +8,9 @@ from tiny import tiny_inputs, tiny_model
 
 from corelib import HeadSet, atlas
 from corelib.errors import BadInput
-from corelib.experiments.hybrid import Hybrid, keep_few_dense, out_of_reach
+from corelib.experiments.hybrid import Hybrid, keep_few_dense
+from corelib.experiments.reach import out_of_reach
+from corelib.experiments.trade import Trade, measure_trade
 from corelib.record import record
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle import favourites
@@ -63,6 +65,27 @@ def test_several_questions_about_each_picture(vlm):
             assert said["accuracy"] == pytest.approx(vlm.answer(encoded).correct[counted].double().mean().item())
     with pytest.raises(BadInput, match="multiple of the questions"):
         keep_few_dense(vlm, work, scores, **{**options, "samples": 13})
+
+
+def test_speed_against_accuracy(vlm, tmp_path):
+    work, scores = task("scenes"), atlas.cell("mini-s", "scenes").scores()
+    options = {"doses": (0.0, 0.20), "samples": 16, "repeats": 1}
+    found = measure_trade(vlm, work, scores, widths=(4, 8), **options)
+    assert Trade.load(found.save(tmp_path / "trade.json")) == found
+    encoded = vlm.encode(work.samples("test", 0, 16))
+    counted = out_of_reach(encoded, Window(8, found.sinks))  # of the widest window, for all
+    assert found.task["counted"] == int(counted.sum()) and found.tokens == round(
+        encoded.real.sum(1).double().mean().item()
+    )
+    for point, (width, heads) in zip(
+        found.points, [(w, h) for w in (4, 8) for h in (HeadSet(), scores.top(0.2))], strict=True
+    ):
+        with sparsify(vlm.model, heads, Window(width, found.sinks)):
+            assert point["accuracy"] == pytest.approx(vlm.answer(encoded).correct[counted].double().mean().item())
+        assert point["heads"] == heads.to_json() and point["prefill"]["speedup"] > 0
+    for wrong in ({"widths": ()}, {"widths": (4,), "doses": ()}, {"widths": (4,), "repeats": 0}):
+        with pytest.raises(BadInput, match="give a width, a dose"):
+            measure_trade(vlm, work, scores, **{**options, **wrong})
 
 
 def test_which_samples_count(vlm):

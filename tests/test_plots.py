@@ -289,6 +289,23 @@ def test_acceleration_figures_write_what_they_are_given():
     assert "first token" not in lines and [text.get_text() for text in panel.get_xticklabels()] == ["512", "2k"]
 
 
+def test_a_trade_chart_joins_the_doses_of_a_window():
+    ends = {"low": 0.1, "high": 0.9}
+    points = [
+        {"width": w, "dose": d, "accuracy": 0.5 + d, "prefill": {"speedup": 2 - d}, **ends}
+        for w in (64, 8)
+        for d in (0.2, 0)
+    ]
+    (panel,) = plots.trade_chart({"scenes": (0.95, points)}).axes
+    names = panel.get_legend_handles_labels()[1]
+    assert names == ["all dense", "window of 8", "window of 64"]
+    assert sorted(text.get_text() for text in panel.texts) == ["0%", "0%", "20%", "20%"]
+    joined = [
+        line.get_xydata().tolist() for line in panel.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"
+    ]
+    assert joined == 2 * [[[2, 0.5], [1.8, 0.7]]]
+
+
 def test_a_cost_chart_shows_what_did_not_fit():
     plain, more = {"seconds": 1.0, "bytes": 2**30}, {"seconds": 2.0, "bytes": 2**31}
     rows = [

@@ -41,7 +41,8 @@ def build(
         list[str] | None,
         typer.Option(
             help="cells: all scores of all heads; ablations, effects, paths: what is lost without them; hybrids: "
-            "what is kept if few heads see everything. Give it again for more; left out: cells."
+            "what is kept if few heads see everything; trades: and how much faster that is. Give it again for more; "
+            "left out: cells."
         ),
     ] = None,
     domain: Annotated[

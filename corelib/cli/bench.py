@@ -70,7 +70,7 @@ def bench(
         subject = published(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
         subject = trained(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
-    with bar(subject.facts["name"]) as progress, torch.no_grad():
+    with bar(subject.facts["name"]) as progress:
         found = measure_speed(
             subject.model, subject.dense, shape, many, facts={**subject.facts, "dtype": dtype, "seed": seed},
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
@@ -117,7 +117,7 @@ def _show(found) -> None:
     out.print(table)
     if found.accuracy:
         kept = found.accuracy
-        loss, both = kept["loss"], [kept[way]["accuracy"] for way in ("dense", "hybrid")]
+        loss, both = kept["hybrid"]["loss"], [kept[way]["accuracy"] for way in ("dense", "hybrid")]
         out.print(
             f"accuracy: dense {both[0]:.3f}, hybrid {both[1]:.3f}; lost {loss['value']:.3f} "
             f"[{loss['low']:.3f}, {loss['high']:.3f}], {kept['task']['counted']} questions out of the window's reach"

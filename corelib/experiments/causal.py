@@ -8,6 +8,7 @@
     paths/mini-s/scenes.json                  which looks the answer travels by
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
+    trades/mini-s-long/scenes.json            what is lost, and how much time is gained, under windows of several widths
 
     ablation("mini-s", "scenes").conditions["core"]["loss"]
 
@@ -30,10 +31,11 @@ from corelib.experiments.effects import Effects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.paths import Paths
 from corelib.experiments.plan import Job, extent, jobs
+from corelib.experiments.trade import Trade
 from corelib.vlm import VLM
 
 FOLDER = atlas.HOME
-KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid}
+KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid, "trades": Trade}
 
 Progress = Callable[[int, int], None]
 
@@ -56,6 +58,11 @@ def paths(model: str, name: str) -> Paths:
 def hybrid(model: str, domain: str) -> Hybrid:
     """A committed result with few heads dense."""
     return _read("hybrids", model, domain)
+
+
+def trade(model: str, domain: str) -> Trade:
+    """A committed trade of accuracy for speed."""
+    return _read("trades", model, domain)
 
 
 def results(kind: str, model: str) -> tuple[str, ...]:

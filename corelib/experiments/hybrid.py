@@ -17,35 +17,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
 from corelib import controls
-from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.experiments.answering import check_scores, clusters, precision, samples_of
+from corelib.experiments.answering import check_scores, precision
 from corelib.experiments.dosing import Curves
+from corelib.experiments.reach import Way, answer_in_ways, shape_of
 from corelib.heads import HeadScores, HeadSet
-from corelib.reread import whole
 from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
 from corelib.sparse.oracle import favourites
-from corelib.stats import bootstrap_interval
-from corelib.store import collect, in_order
 from corelib.tasks import Task
-from corelib.together import together
 from corelib.vlm import VLM
 
-TOO_WIDE = "a window of {} keys reaches the evidence of nearly all samples: take a smaller one"
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 
 
@@ -97,17 +87,16 @@ def keep_few_dense(
     """
     began = time.perf_counter()
     check_scores(vlm, scores, split, seed)
-    if samples < 2 or draws < 1 or batch < 1 or questions < 1 or samples % questions:
-        given = f"samples={samples}, questions={questions}, draws={draws}, batch={batch}"
-        raise BadInput(f"{given}: give 2 samples or more, a multiple of the questions, and the others 1 or more")
+    if draws < 1 or samples < 2 or questions < 1:
+        raise BadInput(f"samples={samples}, questions={questions}, draws={draws}: give 2, 1 and 1 or more")
     size = (vlm.layers, vlm.heads)
     curves = Curves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
     blindly = [
         controls.random_sets(one, *size, draws=draws, seed=seed) if 2 * len(one) <= size[0] * size[1] else None
         for one in curves.core
     ]
-    probe = vlm.encode([work.sample(split, seed, index) for index in range(min(samples // questions, 16))])
-    window, length = Window(width, _sinks(probe)), round(probe.real.sum(1).double().mean().item())
+    sinks, length = shape_of(vlm, work, split, seed, samples // questions)
+    window = Window(width, sinks)
     grouped = [whole_groups(one, vlm.heads // vlm.kv_heads) for one in curves.core]
     keys = [_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
     widths = [_width(one, window.sinks, length) for one in keys]
@@ -115,43 +104,20 @@ def keep_few_dense(
     sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
     sets += [one for drawn in blindly for one in drawn or ()]
     sets = list(dict.fromkeys(one for one in sets if one is not None))
-    ways: list[Callable[[], AbstractContextManager]] = [nullcontext]
+    ways: list[Way] = [nullcontext]
     ways += [partial(sparsify, vlm.model, one, window) for one in sets]
     ways += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
     ways += [partial(favourites, vlm.model, one) for one in most]
-    fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work), "split": split, "seed": seed}
-    fingerprint |= {"questions": questions, "window": [window.width, window.sinks], "widths": widths, "most": most}
-    fingerprint |= {"sets": [one.to_json() for one in sets]}
-
-    def answer(indices: list[int]) -> dict[str, Tensor]:
-        encoded = vlm.encode(samples_of(work, split, seed, indices, questions))
-        ask = partial(whole, vlm, encoded) if questions == 1 else together(vlm, encoded)
-        found = []
-        for way in ways:
-            with way():
-                found.append(ask()[0])
-        return {"correct": torch.stack(found, 1), "counted": out_of_reach(encoded, window)}
-
-    found = collect(answer, samples, in_order(batch if questions == 1 else questions), fingerprint, store, progress)
-    right = found["correct"][found["counted"]].double().numpy().T  # [way, sample]
-    picture = np.array(clusters(samples, questions))[found["counted"].numpy()]
-    if len(set(picture)) < 2:
-        raise BadInput(TOO_WIDE.format(width))
-    interval = partial(bootstrap_interval, clusters=picture, level=level, seed=seed)
+    found = answer_in_ways(
+        vlm, work, ways, window, split=split, seed=seed, samples=samples, questions=questions, batch=batch, level=level,
+        named={"widths": widths, "most": most, "sets": [one.to_json() for one in sets]}, store=store, progress=progress,
+    )  # fmt: skip
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
 
-    def condition(at: int, **more) -> dict:
-        low, high = interval(right[at])
-        worse = interval(right[0] - right[at])
-        loss = {"value": float((right[0] - right[at]).mean()), "low": float(worse[0]), "high": float(worse[1])}
-        return {**more, "accuracy": float(right[at].mean()), "low": float(low), "high": float(high), "loss": loss}
-
     def mean(one: HeadSet | None) -> float | None:
-        return None if one is None else float(right[place[one]].mean())
+        return None if one is None else found.accuracy(place[one])
 
-    base = condition(0)
-    base.pop("loss")
     shares = [len(remembered(one, vlm.heads // vlm.kv_heads)) / (vlm.layers * vlm.kv_heads) for one in curves.core]
     return Hybrid(
         model=vlm.facts,
@@ -161,80 +127,29 @@ def keep_few_dense(
             "seed": seed,
             "samples": samples,
             "questions": questions,
-            "counted": right.shape[1],
+            "counted": found.right.shape[1],
         },
         ranking={"task": scores.task, "metric": scores.metric},
         window={"width": window.width, "sinks": window.sinks, "tokens": length},
         level=level,
-        base=base,
-        none=condition(place[HeadSet()]),
+        base=found.stated(0),
+        none=found.against(place[HeadSet()]),
         doses=list(doses),
         core=[
-            condition(place[one], heads=one.to_json(), keys=seen) for one, seen in zip(curves.core, keys, strict=True)
+            {"heads": one.to_json(), "keys": seen, **found.against(place[one])}
+            for one, seen in zip(curves.core, keys, strict=True)
         ],
-        group=[condition(place[one], heads=len(one), kept=share) for one, share in zip(grouped, shares, strict=True)],
-        uniform=[condition(first + k, width=one) for k, one in enumerate(widths)],
-        oracle=[condition(first + len(widths) + k, keys=one) for k, one in enumerate(most)],
+        group=[
+            {"heads": len(one), "kept": share, **found.against(place[one])}
+            for one, share in zip(grouped, shares, strict=True)
+        ],
+        uniform=[{"width": one, **found.against(first + k)} for k, one in enumerate(widths)],
+        oracle=[{"keys": one, **found.against(first + len(widths) + k)} for k, one in enumerate(most)],
         layer_matched=[[mean(one) for one in curve] for curve in curves.matched],
         random=[[mean(drawn[draw]) if drawn else None for drawn in blindly] for draw in range(draws)],
         software={**software(), "precision": precision()},
         seconds=round(time.perf_counter() - began, 2),
     )
-
-
-def answers_kept(
-    vlm: VLM,
-    work: Task,
-    dense: HeadSet,
-    window: Window,
-    *,
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 256,
-    batch: int = 16,
-    level: float = 0.95,
-) -> dict:
-    """Accuracy with all heads dense and with only the `dense` ones, and the paired loss. One question a picture; only
-    those count whose evidence is out of reach."""
-    marks = []
-    for drawn in work.batches(split, seed, samples, batch):
-        encoded = vlm.encode(drawn)
-        both = [vlm.answer(encoded).correct]
-        with sparsify(vlm.model, dense, window):
-            both.append(vlm.answer(encoded).correct)
-        marks.append(torch.stack(both)[:, out_of_reach(encoded, window)])
-    right = torch.cat(marks, 1).double().numpy()
-    if right.shape[1] < 2:
-        raise BadInput(TOO_WIDE.format(window.width))
-    interval = partial(bootstrap_interval, level=level, seed=seed)
-
-    def stated(marks: np.ndarray, name: str) -> dict:
-        low, high = interval(marks)
-        return {name: float(marks.mean()), "low": float(low), "high": float(high)}
-
-    return {
-        "task": {**work.facts, "split": split, "seed": seed, "samples": samples, "counted": right.shape[1]},
-        "level": level,
-        "dense": stated(right[0], "accuracy"),
-        "hybrid": stated(right[1], "accuracy"),
-        "loss": stated(right[0] - right[1], "value"),
-    }
-
-
-def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:
-    """Which samples have all their evidence beyond the window of every row behind the pictures, and no sink in it."""
-    places = torch.arange(encoded.tokens.shape[1], device=encoded.tokens.device)
-    begins = encoded.real.int().argmax(1)
-    first = encoded.after_image.int().argmax(1)
-    last = torch.where(encoded.evidence, places, -1).amax(1)
-    sink = (encoded.evidence & (places < begins[:, None] + window.sinks)).any(1)
-    return ((last >= 0) & (last <= first - window.width) & ~sink).cpu()
-
-
-def _sinks(encoded: Encoded) -> int:
-    """How many tokens stand before the first picture, at least 4."""
-    before = encoded.source.int().argmax(1) - encoded.real.int().argmax(1)
-    return max(4, int(before.max()))
 
 
 def _keys(dense: float, window: Window, length: int) -> float:

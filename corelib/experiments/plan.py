@@ -14,6 +14,8 @@ from corelib.experiments.effects import Effects, measure_effects
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.paths import Paths, trace_paths
 from corelib.experiments.profiling import profile
+from corelib.experiments.trade import Trade, measure_trade
+from corelib.heads import HeadScores
 from corelib.metrics.catalogue import METRICS
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 from corelib.vlm import VLM
@@ -68,7 +70,7 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., Ablation | Effects | Paths | Hybrid]  # of `store` and `progress`
+    measure: Callable[..., Ablation | Effects | Paths | Hybrid | Trade]  # of `store` and `progress`
 
 
 def jobs(vlm: VLM, folder: Path = atlas.HOME) -> Iterator[Job]:
@@ -77,6 +79,8 @@ def jobs(vlm: VLM, folder: Path = atlas.HOME) -> Iterator[Job]:
     if is_long(vlm.name):
         for domain in LONG:
             yield Job("hybrids", domain, _narrowing_long(vlm, domain))
+        for domain in LONG:
+            yield Job("trades", domain, _trading(vlm, domain))
         return
     alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
@@ -162,7 +166,17 @@ def _narrowing(vlm: VLM, domain: str):
 
 
 def _narrowing_long(vlm: VLM, domain: str):
-    """Ranked on few samples as long as those of the test: each is one pass over thousands of tokens."""
-    work = task(domain, **LONG[domain])
     options = {"width": 256, "doses": (0.02, 0.05, 0.10, 0.20), "samples": 512, "questions": 16, "draws": 3}
-    return lambda **more: keep_few_dense(vlm, work, profile(vlm, work, samples=48, batch=1), **options, **more)
+    return lambda **more: keep_few_dense(vlm, *_long(vlm, domain), **options, **more)
+
+
+def _trading(vlm: VLM, domain: str):
+    options = {"widths": (64, 256, 1024), "doses": (0.0, 0.05, 0.10, 0.20), "samples": 512, "questions": 16}
+    return lambda **more: measure_trade(vlm, *_long(vlm, domain), **options, **more)
+
+
+def _long(vlm: VLM, domain: str) -> tuple[Task, HeadScores]:
+    """A task of thousands of visual tokens, and the heads ranked on few samples as long as those of the test: each is
+    one pass."""
+    work = task(domain, **LONG[domain])
+    return work, profile(vlm, work, samples=48, batch=1)

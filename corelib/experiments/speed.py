@@ -55,12 +55,13 @@ class Speed(Result):
     repeats: int
     lengths: list[dict]  # tokens, backend; each duration → dense, hybrid: seconds, least, most; speedup, ideal; each
     # size → dense bytes, hybrid bytes
-    accuracy: dict  # of trained weights, where it was asked for (`hybrid.answers_kept`)
+    accuracy: dict  # of trained weights, where it was asked for (`reach.answers_kept`)
     machine: dict
     software: dict
     seconds: float
 
 
+@torch.no_grad()
 def measure_speed(
     model: PreTrainedModel,
     dense: HeadSet,

@@ -11,7 +11,21 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, PAPER, SOFT, share_axis, sheet, styled, title
+from corelib.plots.naming import name_points
+from corelib.plots.style import (
+    ATTENTION,
+    DEPTH,
+    EVIDENCE,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    SOFT,
+    share_axis,
+    sheet,
+    styled,
+    title,
+)
 from corelib.sparse.window import Window
 
 BASELINES = {  # its colour, its line, its name
@@ -109,6 +123,36 @@ def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading
     axes[0, 0].set_ylabel("times as fast as dense")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    title(figure, heading)
+    return figure
+
+
+@styled
+def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, heading: str = "") -> Figure:
+    """Accuracy by speed: `panels[title]` is the accuracy with all heads dense, and the `points` of a trade file. A line
+    a window; its dots are shares of heads that stay dense, joined from none to many."""
+    figure, axes = sheet(4.6 * len(panels) + 0.4, 4.3 + (0.35 if heading else 0), columns=len(panels), sharey=True)
+    for panel, (name, (base, points)) in zip(axes[0], panels.items(), strict=True):
+        widths = sorted({point["width"] for point in points})
+        panel.axhline(base, color=SOFT, linewidth=1, linestyle=(0, (5, 3)), label="all dense")
+        panel.axvline(1, color=SOFT, linewidth=1)
+        for place, width in enumerate(widths):
+            mine = sorted((point for point in points if point["width"] == width), key=lambda point: point["dose"])
+            speed, value = [one["prefill"]["speedup"] for one in mine], np.array([one["accuracy"] for one in mine])
+            ends = [value - [one["low"] for one in mine], [one["high"] for one in mine] - value]
+            colour = DEPTH((place + 1) / len(widths))
+            panel.errorbar(
+                speed, value, ends, fmt="o-", color=colour, linewidth=1.8, elinewidth=1, label=f"window of {width:,}"
+            )
+        panel.set(title=name, ylim=(0, 1.03), xlim=(min(0.9, panel.get_xlim()[0]), panel.get_xlim()[1] * 1.12))
+        panel.set_xlabel("prefill, times as fast as dense")
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        name_points(panel, [(one["prefill"]["speedup"], one["accuracy"], f"{one['dose']:.0%}") for one in points])
+        panel.grid(axis="y", color=LINE, linewidth=0.7)
+        panel.set_axisbelow(True)
+    axes[0, 0].set_ylabel("accuracy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4)
     title(figure, heading)
     return figure
 
