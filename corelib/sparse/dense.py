@@ -20,7 +20,12 @@ def full_attention(
     scaling: float,
 ) -> Float[Tensor, "batch row head dim"]:
     """softmax(q Kᵀ · scaling) V over what the `mask` shows; without one, over the keys up to the row, and a single row
-    sees all of them."""
+    sees all of them.
+
+    >>> query, value = torch.tensor([[[[1.0], [0.0]]]]), torch.tensor([[[[1.0], [3.0]]]])  # one head, two rows
+    >>> full_attention(query, query, value, None, scaling=1.0).flatten().tolist()
+    [1.0, 2.0]
+    """
     rows = query.shape[2]
     causal = mask is None and rows > 1
     if causal:  # what lies behind the rows is an empty static cache

@@ -11,6 +11,13 @@ class Ring:
     """The key at position p lies in slot p mod `size`. So each key is copied once, over one that is no longer seen.
 
     `size` is the least number of whole blocks that holds `width` keys for every row of a block.
+
+    >>> keys = torch.arange(9.0)[None, None, :, None]
+    >>> ring = Ring(keys, keys, torch.tensor([[0]]), width=3, block=2)
+    >>> for start in (0, 2, 4):
+    ...     ring.hold(start, start + 2)
+    >>> ring.key.flatten().tolist(), ring.positions.tolist()  # the sink; then 4 and 5 over 0 and 1
+    ([0.0, 4.0, 5.0, 2.0, 3.0], [4, 5, 2, 3])
     """
 
     def __init__(
