@@ -58,6 +58,12 @@ def render(card: dict) -> str:
             "of the project run; no conclusion about heads may be drawn from them.",
             "",
         ]
+    trained = about["training"]
+    if recipe.get("begins_with"):
+        trained = (
+            f"It began with the weights of `{recipe['begins_with']}`. The vision tower was left as it is; the language "
+            "model went on with longer and longer sequences"
+        )
     precision = ", in mixed precision (bfloat16)" if recipe.get("fast") else ""  # cards of older runs do not name it
     lines = [
         f"# {model['name']}",
@@ -112,7 +118,7 @@ def render(card: dict) -> str:
         "",
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
-        f"{about['training']} (`corelib/training/curricula.py`, `placing.py`). "
+        f"{trained} (`corelib/training/curricula.py`, `placing.py`). "
         f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}{precision}. The rest, and how the "
         "recipe came about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
         "",
