@@ -166,12 +166,12 @@ def _narrowing(vlm: VLM, domain: str):
 
 
 def _narrowing_long(vlm: VLM, domain: str):
-    options = {"width": 256, "doses": (0.02, 0.05, 0.10, 0.20), "samples": 512, "questions": 16, "draws": 3}
+    options = {"width": 256, "doses": (0.05, 0.10, 0.20), "samples": 560, "questions": 20, "draws": 3}
     return lambda **more: keep_few_dense(vlm, *_long(vlm, domain), **options, **more)
 
 
 def _trading(vlm: VLM, domain: str):
-    options = {"widths": (64, 256, 1024), "doses": (0.0, 0.05, 0.10, 0.20), "samples": 512, "questions": 16}
+    options = {"widths": (64, 256, 1024), "doses": (0.0, 0.05, 0.10, 0.20), "samples": 320, "questions": 20}
     return lambda **more: measure_trade(vlm, *_long(vlm, domain), **options, **more)
 
 

@@ -26,9 +26,10 @@ def favourites(model: nn.Module, count: int) -> Iterator[None]:
         mask = seen.repeat(1, call.heads // seen.shape[1], 1, 1)
         for start in range(0, mask.shape[2], ROWS):
             part = slice(start, start + ROWS)
-            logits = (call.query[:, :, part].float() @ key.mT).masked_fill_(~mask[:, :, part], -torch.inf)
-            least = logits.topk(min(count, logits.shape[-1]), -1, sorted=False).values.amin(-1, keepdim=True)
-            mask[:, :, part] &= logits >= least
+            last = max(seen[:, :, part].any(2).nonzero()[:, -1].tolist(), default=0) + 1  # no row looks further
+            rows, query = mask[:, :, part, :last], call.query[:, :, part].float()
+            logits = (query @ key[:, :, :last].mT).masked_fill_(~rows, -torch.inf)
+            rows &= logits >= logits.topk(min(count, last), -1, sorted=False).values.amin(-1, keepdim=True)
         return inner(replace(call, mask=mask))
 
     with running(model, program):
