@@ -144,7 +144,8 @@ def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, headin
             panel.errorbar(
                 speed, value, ends, fmt="o-", color=colour, linewidth=1.8, elinewidth=1, label=f"window of {width:,}"
             )
-        panel.set(title=name, ylim=(0, 1.03), xlim=(min(0.9, panel.get_xlim()[0]), panel.get_xlim()[1] * 1.12))
+        low, high = panel.get_xlim()
+        panel.set(title=name, ylim=(0, 1.03), xlim=(low - 0.12 * (high - low), high + 0.12 * (high - low)))
         panel.set_xlabel("prefill, times as fast as dense")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         name_points(panel, [(one["prefill"]["speedup"], one["accuracy"], f"{one['dose']:.0%}") for one in points])
@@ -152,7 +153,7 @@ def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, headin
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    figure.legend(handles, labels, loc="outside lower left", ncols=2 if len(panels) == 1 else 4)
     title(figure, heading)
     return figure
 
