@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from corelib.experiments import causal
-from corelib.experiments.claims import Claim, Finding, _causal, _earlier, _kept, claims, expectations
+from corelib.experiments.claims import Claim, claims, expectations
+from corelib.experiments.rules import Finding, earlier, kept, needed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,14 +39,14 @@ def test_the_rule_of_the_ablation_has_three_parts():
     conditions["core"] = {"loss": {"accuracy": {"value": 0.5, "low": 0.45, "high": 0.55}}}
     base = found.base["accuracy"]
     kept = replace(found, conditions=conditions, null=losing(base, [0.0] * 18 + [0.45, 0.7]))
-    assert _causal("m", "d", kept).holds  # one of twenty draws may lose more
+    assert needed("m", "d", kept).holds  # one of twenty draws may lose more
     often = replace(kept, null=losing(base, [0.0] * 17 + [0.6, 0.6, 0.7]))
-    assert not _causal("m", "d", often).holds
+    assert not needed("m", "d", often).holds
     few = replace(kept, null=losing(base, [0.1] * 10), percentile={"layer_matched": {"accuracy": 1 / 11}})
-    assert _causal("m", "d", few).holds and "p = 0.091 (the least that 10 sets allow)" in _causal("m", "d", few).control
+    assert needed("m", "d", few).holds and "p = 0.091 (the least that 10 sets allow)" in needed("m", "d", few).control
     for name in ("next", "lowest"):
         loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
-        assert not _causal("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
+        assert not needed("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
 
 
 def test_the_rule_of_acceleration_has_two_parts():
@@ -53,11 +54,11 @@ def test_the_rule_of_acceleration_has_two_parts():
         core = [{"loss": {"value": lost, "low": -0.01, "high": high}}]
         return SimpleNamespace(doses=[0.05], base={"accuracy": 0.9}, core=core, layer_matched=[[others], [others]])
 
-    good = _kept("m", "d", hybrid(0.005, 0.015, 0.4))
+    good = kept("m", "d", hybrid(0.005, 0.015, 0.4))
     assert good.holds and good.effect == "0.5 points [-1.0, 1.5] of 90 %"
     assert good.control == "layer-matched 50.0 points"
-    assert not _kept("m", "d", hybrid(0.005, 0.025, 0.4)).holds
-    assert not _kept("m", "d", hybrid(0.005, 0.015, 0.89)).holds  # others lose as little
+    assert not kept("m", "d", hybrid(0.005, 0.025, 0.4)).holds
+    assert not kept("m", "d", hybrid(0.005, 0.015, 0.89)).holds  # others lose as little
 
 
 def test_every_claim_is_judged_where_it_was_measured():
@@ -71,10 +72,10 @@ def test_an_expectation_needs_its_whole_interval():
     found = causal.ablation("mini-s", "scenes")
     ratio = {"value": 0.2, "low": 0.1, "high": 0.4, "largest": 0.3}
     dose = replace(found, dose={**found.dose, "ratio": ratio})
-    assert _earlier("m", "d", dose, limit=1.0).holds and not _earlier("m", "d", dose, limit=1 / 3).holds
-    assert "at most 0.20" in _earlier("m", "d", dose, limit=1.0).effect  # the other order never reached its D50
+    assert earlier("m", "d", dose, limit=1.0).holds and not earlier("m", "d", dose, limit=1 / 3).holds
+    assert "at most 0.20" in earlier("m", "d", dose, limit=1.0).effect  # the other order never reached its D50
     never = replace(found, dose={**found.dose, "ratio": {**ratio, "value": None, "high": None}})
-    assert not _earlier("m", "d", never, limit=1.0).holds
+    assert not earlier("m", "d", never, limit=1.0).holds
     assert {one.model for each in expectations(["mini-s"]) for one in each.findings} == {"mini-s"}
 
 

@@ -11,10 +11,11 @@ from tiny import HEADS, shrunk, tiny_model
 
 from corelib.cli import app
 from corelib.errors import BadInput, CorelibError, UnknownName
-from corelib.experiments import memory, speed
+from corelib.experiments import clock, memory, speed
+from corelib.experiments.clock import stopwatch
 from corelib.experiments.memory import working_bytes
 from corelib.experiments.reach import answers_kept
-from corelib.experiments.speed import Speed, ideal, measure_speed, stopwatch
+from corelib.experiments.speed import Speed, ideal, measure_speed
 from corelib.families import sizes
 from corelib.heads import HeadSet
 from corelib.sparse import Window
@@ -90,7 +91,7 @@ def test_the_promise():
 
 def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
     ticks = iter(range(100))
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(ticks))
     model = tiny_model("smolvlm")
     with stopwatch(model) as watch:
         model(input_ids=torch.tensor([[5, 6, 7]]))

@@ -11,8 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-from corelib.experiments.claims import Claim, Finding, claims, expectations
+from corelib.experiments.claims import Claim, claims, expectations
 from corelib.experiments.plan import measured
+from corelib.experiments.rules import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = "https://github.com/corelib-book/core-heads/blob/main/corelib/atlas"  # each number links to its result

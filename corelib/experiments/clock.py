@@ -1,4 +1,4 @@
-"""Seconds and bytes of what a model does, on the processor at hand."""
+"""Seconds and bytes of what a model does, on the processor at hand: the tools of `speed.py` and `cost.py`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from corelib.attention import AttentionCall, Inner, running
 from corelib.results import machine
 
 PROC = Path("/proc/self")
@@ -41,10 +43,38 @@ def spread(times: Sequence[float]) -> dict[str, float]:
     return {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
 
 
+def compared(both: Mapping[str, Sequence[float]]) -> dict:
+    """Seconds of `dense` and `hybrid`, their spread, and the ratio of the medians.
+
+    >>> compared({"dense": [4.0], "hybrid": [2.0]})["speedup"]
+    2.0
+    """
+    table = {way: spread(times) for way, times in both.items()}
+    return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
+
+
 def where(device: torch.device) -> dict:
     """What durations depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {**machine(), "threads": torch.get_num_threads(), "device": name}
+
+
+@contextmanager
+def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
+    """How long the attention function takes, all layers together: a function to be called afterwards."""
+    total = 0.0
+
+    def program(call: AttentionCall, inner: Inner) -> Tensor:
+        nonlocal total
+        wait(call.query.device)
+        start = time.perf_counter()
+        out = inner(call)
+        wait(call.query.device)
+        total += time.perf_counter() - start
+        return out
+
+    with running(model, program):
+        yield lambda: total
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from corelib.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
 from corelib.sparse.oracle import favourites
+from corelib.sparse.window import mean_keys
 from corelib.tasks import Task
 from corelib.vlm import VLM
 
@@ -98,9 +99,9 @@ def keep_few_dense(
     sinks, length = shape_of(vlm, work, split, seed, samples // questions)
     window = Window(width, sinks)
     grouped = [whole_groups(one, vlm.heads // vlm.kv_heads) for one in curves.core]
-    keys = [_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
+    keys = [mean_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
     widths = [_width(one, window.sinks, length) for one in keys]
-    most = [_most(one, length) for one in keys]
+    most = [_width(one, 0, length) for one in keys]  # of a row's favourites, so that it sees as many
     sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
     sets += [one for drawn in blindly for one in drawn or ()]
     sets = list(dict.fromkeys(one for one in sets if one is not None))
@@ -152,16 +153,6 @@ def keep_few_dense(
     )
 
 
-def _keys(dense: float, window: Window, length: int) -> float:
-    """How many keys a row sees on average, over all heads."""
-    return dense * (length + 1) / 2 + (1 - dense) * window.mean_seen(length)
-
-
 def _width(keys: float, sinks: int, length: int) -> int:
     """The window with which all heads see about so many keys."""
     return min(range(1, length + 1), key=lambda width: abs(Window(width, sinks).mean_seen(length) - keys))
-
-
-def _most(keys: float, length: int) -> int:
-    """How many keys a row may see at most, so that it sees about `keys` on average."""
-    return min(range(1, length + 1), key=lambda count: abs(Window(count, 0).mean_seen(length) - keys))

@@ -20,24 +20,25 @@ sizes go with the durations: the most bytes that prefill holds beyond the weight
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from corelib.attention import AttentionCall, Inner, attention_modules, running
+from corelib.attention import attention_modules
 from corelib.errors import BadInput, check_known
-from corelib.experiments.clock import peak, spread, timed, wait, where
+from corelib.experiments.clock import compared, peak, stopwatch, timed, where
 from corelib.experiments.memory import check_fits, working_bytes
 from corelib.heads import HeadSet
 from corelib.results import Result, software
 from corelib.sparse import BACKENDS, Window, sparsify
 from corelib.sparse.program import Sparse
+from corelib.sparse.window import mean_keys
 
 WAYS = ("dense", "hybrid")
 STEPS = 8  # tokens that are decoded
@@ -126,7 +127,7 @@ def ideal(share: float, dense: float, window: Window, rows: int) -> float:
     >>> round(ideal(1.0, 0.0, Window(4, sinks=0), 7), 2)  # a row sees 4 of 7 keys on average, and 22 of 28 in all
     1.27
     """
-    left = dense + (1 - dense) * window.mean_seen(rows) / ((rows + 1) / 2)
+    left = mean_keys(dense, window, rows) / mean_keys(1.0, window, rows)
     return 1 / ((1 - share) + share * left)
 
 
@@ -161,7 +162,7 @@ def _at(
                 times["prefill"][way].append(whole)
                 times["attention"][way].append(watch())
                 memory[f"{way} bytes"] = held()
-    row: dict = {name: _compared(both) for name, both in times.items()}
+    row: dict = {name: compared(both) for name, both in times.items()}
     spent = {name: row[name]["dense"]["seconds"] for name in times}
     row["attention"]["ideal"] = promise(1.0, rows=length)
     row["prefill"]["ideal"] = promise(spent["attention"] / spent["prefill"], rows=length)
@@ -178,7 +179,7 @@ def _first(model, inputs, ways, attention: float, promise, repeats: int) -> dict
                 spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
             if turn:
                 both[way].append(spent)
-    found, tokens = _compared(both), inputs["input_ids"].shape[1]
+    found, tokens = compared(both), inputs["input_ids"].shape[1]
     part = min(1.0, attention / found["dense"]["seconds"])
     return {"tokens": tokens, **found, "ideal": promise(part, rows=tokens)}
 
@@ -197,33 +198,9 @@ def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
                     both[way].append(spent)
             layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
             memory[way] = cache.nbytes if sparse else sum(one.nbytes for pair in layers for one in pair)
-    return {"decode": _compared(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
+    return {"decode": compared(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
 
 
 def _step(model, token: Tensor, cache) -> None:
     hidden = model.model.language_model(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
     model.get_output_embeddings()(hidden)
-
-
-def _compared(both: Mapping[str, Sequence[float]]) -> dict:
-    """Seconds of both ways, their spread, and the ratio of the medians."""
-    table = {way: spread(times) for way, times in both.items()}
-    return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
-
-
-@contextmanager
-def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
-    """How long the attention function takes, all layers together: a function to be called afterwards."""
-    total = 0.0
-
-    def program(call: AttentionCall, inner: Inner) -> Tensor:
-        nonlocal total
-        wait(call.query.device)
-        start = time.perf_counter()
-        out = inner(call)
-        wait(call.query.device)
-        total += time.perf_counter() - start
-        return out
-
-    with running(model, program):
-        yield lambda: total

@@ -49,3 +49,13 @@ class Window:
         """
         positions = torch.arange(before, before + rows, dtype=torch.double)
         return float((positions + 1).clamp(max=self.sinks + self.width).mean())
+
+
+def mean_keys(dense: float, window: Window, rows: int) -> float:
+    """How many keys a row sees on average over all heads, if a share `dense` of them sees everything before it, and all
+    others the window.
+
+    >>> mean_keys(0.5, Window(2, sinks=1), 4)  # (2.5 + 2.25) / 2
+    2.375
+    """
+    return dense * (rows + 1) / 2 + (1 - dense) * window.mean_seen(rows)
