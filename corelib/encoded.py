@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, check_known
-from corelib.families.base import Picture
+from corelib.errors import BadInput, BadRegion, check_known
+from corelib.families.base import View
 from corelib.metrics.ram import ROWS
-from corelib.regions import tokens_of_box
+from corelib.regions import coverage
 from corelib.tasks.sample import Box, Sample
 
 KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions
@@ -30,8 +30,7 @@ class Encoded:
 
     samples: tuple[Sample, ...]
     inputs: dict[str, Tensor]
-    pictures: list[list[Picture]]
-    visual: Bool[Tensor, "batch token"]
+    views: list[list[View]]  # of each sample: what is shown of its pictures, and where
     lengths: Int[Tensor, "batch 2"]  # how many tokens at the end of each row are (question, answer)
     context: Bool[Tensor, "batch token"]  # text before the question
     spans: Bool[Tensor, "batch token"]  # of that, what holds the answer
@@ -44,6 +43,15 @@ class Encoded:
     def real(self) -> Bool[Tensor, "batch token"]:
         """Which tokens are not padding."""
         return self.inputs["attention_mask"].bool()
+
+    @cached_property
+    def visual(self) -> Bool[Tensor, "batch token"]:
+        """Which tokens stand for pixels."""
+        mask = torch.zeros_like(self.tokens, dtype=torch.bool)
+        for row, views in enumerate(self.views):
+            for view in views:
+                mask[row, view.positions] = True
+        return mask
 
     @cached_property
     def evidence(self) -> Bool[Tensor, "batch token"]:
@@ -71,13 +79,17 @@ class Encoded:
     def cover(self, boxes: Sequence[Sequence[Box]]) -> Bool[Tensor, "batch token"]:
         """The tokens that `boxes[i]` touch on the pictures of sample `i`."""
         mask = torch.zeros_like(self.visual)
-        for row, (mine, pictures) in enumerate(zip(boxes, self.pictures, strict=True)):
+        for row, (mine, views) in enumerate(zip(boxes, self.views, strict=True)):
             for box in mine:
-                if not 0 <= box.image < len(pictures):
-                    raise BadInput(f"{box} is on picture {box.image}, but the sample has {len(pictures)}")
-                picture = pictures[box.image]
+                shown = [view for view in views if box.image in view.images]
+                if not shown:
+                    raise BadInput(f"{box} is on picture {box.image}, but the sample has {len(self.samples[row].images)}")
                 flat = Box(box.x0, box.y0, box.x1, box.y1)
-                mask[row, picture.positions[tokens_of_box(picture.grid, flat)]] = True
+                touched = [view.positions[coverage(view.grid, flat) > 0] for view in shown]
+                if not sum(map(len, touched)):
+                    raise BadRegion(f"{box} falls between the tokens of its picture: draw it larger")
+                for positions in touched:
+                    mask[row, positions] = True
         return mask
 
     def rows(self, name: str) -> Bool[Tensor, "batch token"]:

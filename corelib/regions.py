@@ -28,7 +28,8 @@ class Grid:
     """The tokens of one image (or clip) after merging, in raster order, and how its pixels land on them.
 
     By default the image is stretched over the whole grid, as Qwen-VL does. For an image that was padded, or for one
-    tile of a larger one, give the `resized` size and the `shift` of its corner, both in pixels of the grid.
+    tile of a larger one, give the `resized` size and the `shift` of its corner, both in pixels of the grid. Where rows
+    and columns of tokens do not lie side by side, give the pixels [start, end) of each: `spans` = (rows, columns).
 
     >>> Grid(rows=2, columns=3, width=96, height=64).tokens
     6
@@ -44,11 +45,14 @@ class Grid:
     shift: tuple[float, float] = (0.0, 0.0)  # where the image's corner (x, y) lies on the grid
     time: int = 1  # slices of a clip
     frames: int = 1  # frames merged into one slice
+    spans: tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]] | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.rows, self.columns, self.width, self.height, self.patch, self.merge, self.time, self.frames)
         if min(*sizes, *(self.resized or ())) <= 0:
             raise BadInput(f"{self} has a size that is not positive: give tokens and pixels above 0")
+        if self.spans and tuple(map(len, self.spans)) != (self.rows, self.columns):
+            raise BadInput(f"spans of {list(map(len, self.spans))} rows and columns: give {[self.rows, self.columns]}")
 
     @property
     def token(self) -> int:
@@ -65,17 +69,24 @@ class Grid:
         width, height = self.resized or (self.columns * self.token, self.rows * self.token)
         return width / self.width, height / self.height
 
+    def edges(self, axis: int) -> Float[Tensor, "token 2"]:
+        """Where the rows (axis 0) or columns (axis 1) of tokens start and end, in pixels of the grid."""
+        if self.spans:
+            return torch.tensor(self.spans[axis], dtype=torch.float64)
+        start = torch.arange((self.rows, self.columns)[axis], dtype=torch.float64) * self.token
+        return torch.stack([start, start + self.token], 1)
 
-def _shares(edges: Float[Tensor, "piece 2"], scale: float, shift: float, tokens: int, side: int):
+
+def _shares(pieces: Float[Tensor, "piece 2"], scale: float, shift: float, edges: Float[Tensor, "token 2"]):
     """How much of every token each piece of one axis covers: [token, piece]."""
-    start, end = (edges * scale + shift).T
-    low = torch.arange(tokens, dtype=torch.float64)[:, None] * side
-    return (end.minimum(low + side) - start.maximum(low)).clamp(min=0) / side
+    start, end = (pieces * scale + shift).T
+    low, high = edges[:, :1], edges[:, 1:]
+    return (end.minimum(high) - start.maximum(low)).clamp(min=0) / (high - low)
 
 
 def _on_grid(grid: Grid, weights: Float[Tensor, "y x"], ys: Tensor, xs: Tensor, image: int) -> Float[Tensor, " token"]:
-    down = _shares(ys, grid.scale[1], grid.shift[1], grid.rows, grid.token)
-    across = _shares(xs, grid.scale[0], grid.shift[0], grid.columns, grid.token)
+    down = _shares(ys, grid.scale[1], grid.shift[1], grid.edges(0))
+    across = _shares(xs, grid.scale[0], grid.shift[0], grid.edges(1))
     plane = down @ weights @ across.T  # [row, column]
     clip = grid.time * grid.frames > 1
     if clip and not 0 <= image < grid.time * grid.frames:
@@ -147,9 +158,9 @@ def box_of_token(grid: Grid, index: int) -> Box:
     slice_, rest = divmod(index, grid.rows * grid.columns)
     row, column = divmod(rest, grid.columns)
 
-    def back(place: int, axis: int, limit: float) -> float:
-        return min(max((place * grid.token - grid.shift[axis]) / grid.scale[axis], 0.0), limit)
+    def back(pixel: float, axis: int, limit: float) -> float:
+        return min(max((pixel - grid.shift[axis]) / grid.scale[axis], 0.0), limit)
 
-    x0, x1 = (back(column + side, 0, grid.width) for side in (0, 1))
-    y0, y1 = (back(row + side, 1, grid.height) for side in (0, 1))
+    x0, x1 = (back(pixel, 0, grid.width) for pixel in grid.edges(1)[column].tolist())
+    y0, y1 = (back(pixel, 1, grid.height) for pixel in grid.edges(0)[row].tolist())
     return Box(x0, y0, x1, y1, image=slice_ * grid.frames)

@@ -27,14 +27,13 @@ from corelib.bridge import store as bridge_store
 from corelib.encoded import Encoded
 from corelib.errors import BadInput, UnsupportedArchitecture
 from corelib.families.base import Family
-from corelib.families.qwen3_vl import Qwen3VL
-from corelib.families.smolvlm import SmolVLM
+from corelib.families.embedded import Bridge, Mini
 from corelib.mini import store as mini_store
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
 LANGUAGE = "smollm2"
-KINDS = {"qwen3_vl": (mini_store, Qwen3VL), "smolvlm": (bridge_store, SmolVLM)}  # by config.json's model_type
+KINDS = {"qwen3_vl": (mini_store, Mini), "smolvlm": (bridge_store, Bridge)}  # by config.json's model_type
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class VLM:
 
     @property
     def tokenizer(self):
-        return self.family.processor.tokenizer
+        return self.family.tokenizer
 
     @cached_property
     def layers(self) -> int:
@@ -101,8 +100,7 @@ class VLM:
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
         words = (part.to(device) for part in (written.lengths, written.context, written.spans))
-        pictures = self.family.pictures(inputs, samples)
-        return Encoded(samples, inputs, pictures, self.family.visual(inputs), *words)
+        return Encoded(samples, inputs, written.views, *words)
 
     @torch.no_grad()
     def answer(self, encoded: Encoded) -> Answers:
@@ -156,7 +154,7 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) 
     """
     if name_or_path == LANGUAGE and checkpoint is None:
         model, processor, digest = bridge_store.load_language()
-        return VLM(LANGUAGE, model, SmolVLM(model.config, processor), digest)
+        return VLM(LANGUAGE, model, Bridge(model.config, processor), digest)
     folder = embedded.locate(name_or_path)
     kind = embedded.kind(folder)
     if kind not in KINDS:

@@ -20,7 +20,7 @@ from corelib.bridge import adapter, language, store
 from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
 from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.errors import BadInput, BadWeights, CannotWrite, MissingPackage
-from corelib.families.smolvlm import SmolVLM
+from corelib.families.embedded import Bridge
 from corelib.heads import HeadSet
 from corelib.prefix import share_prefix
 from corelib.regions import tokens_of_box
@@ -208,7 +208,7 @@ def test_no_text_of_ours_holds_the_placeholder(processor):
 
 @pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
 def test_encoded_samples_know_their_words(untrained, processor, name):
-    vlm = VLM("bridge", untrained, SmolVLM(untrained.config, processor))
+    vlm = VLM("bridge", untrained, Bridge(untrained.config, processor))
     samples = list(task(name).samples("test", 0, 3))
     encoded = vlm.encode(samples)
     tokenizer = processor.tokenizer
@@ -229,7 +229,7 @@ def test_encoded_samples_know_their_words(untrained, processor, name):
 def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, processor, monkeypatch):
     """Paint one region; with the tower's blocks out of the way, exactly the claimed tokens change at the connector."""
     monkeypatch.setitem(untrained.model.vision_model.encoder._modules, "layers", nn.ModuleList())
-    family = SmolVLM(untrained.config, processor)
+    family = Bridge(untrained.config, processor)
     vlm = VLM("bridge", untrained, family)
     page = Image.new("RGB", (192, 256), "white")
     painted = page.copy()
@@ -244,7 +244,7 @@ def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, process
     assert changed.nonzero().flatten().tolist() == tokens_of_box(family.grid(page), box).tolist() == [26, 27, 34, 35]
     sample = Sample("documents", "test", 0, 0, "field", "room on page 2 ?", "1", (page, page))
     mask = vlm.encode([sample]).cover([[Box(64, 96, 128, 160, image=1)]])[0]
-    second = vlm.encode([sample]).pictures[0][1]
+    second = vlm.encode([sample]).views[0][1]
     assert torch.equal(mask.nonzero().flatten(), second.positions[changed])
     assert second.grid.token == CELL
 
@@ -335,7 +335,7 @@ def test_in_training_each_question_is_answered_as_if_it_stood_alone(untrained, p
 
 def test_questions_share_their_prefix_though_positions_count_the_padding(untrained, processor):
     """Its positions run through the padding: a longer question about the same picture stands at other places."""
-    vlm = VLM("untrained", untrained, SmolVLM(untrained.config, processor))
+    vlm = VLM("untrained", untrained, Bridge(untrained.config, processor))
     work = task("scenes")
     encoded = vlm.encode([sample for index in range(2) for sample in work.about("select", 0, index, 4)])
     assert len(encoded.lengths.sum(1).unique()) > 1

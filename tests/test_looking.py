@@ -7,7 +7,7 @@ import torch
 
 from corelib.errors import BadInput
 from corelib.experiments.looking import last_row, look
-from corelib.families.qwen3_vl import Qwen3VL
+from corelib.families.embedded import Mini
 from corelib.heads import HeadSet
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
@@ -21,7 +21,7 @@ def vlm():
     """An untrained model: what is tested here does not depend on what it knows."""
     torch.set_num_threads(1)
     model = build(SIZES["mini-s"], seed=0).eval()
-    return VLM("untrained", model, Qwen3VL(model.config, MiniProcessor(build_tokenizer())))
+    return VLM("untrained", model, Mini(model.config, MiniProcessor(build_tokenizer())))
 
 
 SMALL = {"scenes": {"objects": 4}, "documents": {"pages": 2, "fields": 2}, "video": {"frames": 2}}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.families.base import Picture
+from corelib.families.base import View
 from corelib.heads import HeadSet
 from corelib.record import record
 from corelib.tasks.sample import Sample
@@ -58,7 +58,7 @@ def look(
     attention = last_row(vlm, encoded)[:, 0]  # [layer, head, key]
     chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.layers, vlm.heads)
     mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)
-    return Look(tuple(images), question, tuple(unfold(mean, encoded.pictures[0])), chosen, video)
+    return Look(tuple(images), question, tuple(unfold(mean, encoded.views[0])), chosen, video)
 
 
 @torch.no_grad()
@@ -69,9 +69,9 @@ def last_row(vlm: VLM, encoded: Encoded) -> Float[Tensor, "layer batch head key"
     return tape.stack()[:, :, :, 0]
 
 
-def unfold(row: Float[Tensor, " key"], pictures: Sequence[Picture]) -> list[Float[Tensor, "row column"]]:
-    """One row of attention, cut into a map for every picture."""
-    return [row[one.positions].reshape(one.grid.rows, one.grid.columns).cpu() for one in pictures]
+def unfold(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Float[Tensor, "row column"]]:
+    """One row of attention, cut into a map for every view."""
+    return [row[one.positions].reshape(one.grid.rows, one.grid.columns).cpu() for one in views]
 
 
 def _pointed(attention: Float[Tensor, "layer head key"], visual: Bool[Tensor, " key"], count: int = 3) -> HeadSet:

@@ -133,8 +133,8 @@ def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) ->
 def _spread(row: Float[Tensor, "batch head key"], encoded: Encoded) -> Float[np.ndarray, "batch head"]:
     """The spatial entropy of one row of attention over the pictures."""
     found = []
-    for mine, pictures in zip(row.cpu(), encoded.pictures, strict=True):
-        maps = [mine[:, one.positions.cpu()].unflatten(1, (one.grid.rows, one.grid.columns)) for one in pictures]
+    for mine, views in zip(row.cpu(), encoded.views, strict=True):
+        maps = [mine[:, one.positions].unflatten(1, (one.grid.rows, one.grid.columns)) for one in views]
         found.append(spatial_entropy([one.numpy() for one in maps]))
     return np.stack(found)
 

@@ -1,7 +1,11 @@
 """What corelib must know about a family of models: little, and only how pictures become tokens.
 
-Attention, layers and heads are read off the model itself (`corelib.attention`). A family says where the pictures
-lie in the sequence. Every family is one small file with a subclass of `Family`.
+Attention, layers and heads are read off the model itself (`corelib.attention`). A family puts samples into the words and
+pixels of its models, and says which token shows which part of which picture. It never computes a score.
+
+    embedded.py     the models inside the package, with prompts of their own
+    chat.py         what all published families share: a chat template, an image processor, a tokenizer
+    qwen3_vl.py     and the others: one small file each
 """
 
 from __future__ import annotations
@@ -9,12 +13,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Int
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from corelib.regions import Grid
@@ -22,97 +24,63 @@ from corelib.tasks.sample import Sample
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture, page or frame in the sequence: its grid, and the position of each of its tokens."""
+class View:
+    """What a model is shown in one piece: a picture, a mosaic of tiles of it, or a slice of a clip."""
 
+    images: tuple[int, ...]  # which pictures of the sample lie on it: one, but for frames that are merged
     grid: Grid
-    positions: Int[Tensor, " token"]
-
-
-def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
-    """Positions of each unbroken run of True.
-
-    >>> [run.tolist() for run in runs(torch.tensor([True, True, False, True]))]
-    [[0, 1], [3]]
-    """
-    positions = marked.nonzero().flatten()
-    breaks = (positions.diff() > 1).nonzero().flatten() + 1
-    return [run for run in torch.tensor_split(positions, breaks.tolist()) if len(run)]
-
-
-class Processor(Protocol):
-    """What is asked of a processor: its words, its way to put a question, and what it makes of pictures."""
-
-    tokenizer: PreTrainedTokenizerBase
-    end: str  # closes an answer
-
-    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
-    def asked(self, question: str) -> str: ...
-    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]: ...
-    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    positions: Int[Tensor, " token"]  # of the grid's tokens in the sequence, in raster order
 
 
 @dataclass(frozen=True)
 class Written:
-    """Samples as model inputs, left-padded, and where their words are."""
+    """Samples as model inputs, left-padded, and where their words and pictures are."""
 
     inputs: dict[str, Tensor]
+    views: list[list[View]]
     lengths: Int[Tensor, "sample 2"]  # how many tokens at the end of each row are (question, answer)
     context: Bool[Tensor, "sample token"]  # the text before the question
     spans: Bool[Tensor, "sample token"]  # of that, the text that holds the answer
 
 
 class Family(ABC):
-    """One adapter a family. It never computes a score."""
+    """One adapter a family."""
 
-    processor: Processor
-
-    @abstractmethod
-    def check(self, question: str) -> None:
-        """Refuse a question that the model cannot read."""
+    tokenizer: PreTrainedTokenizerBase
 
     @abstractmethod
-    def grid(self, image: Image.Image) -> Grid:
-        """The visual tokens that one picture becomes."""
-
-    @abstractmethod
-    def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
-        """Which tokens stand for pixels."""
-
-    def pictures(self, inputs: dict[str, Tensor], samples: Sequence[Sample]) -> list[list[Picture]]:
-        """For every sample, its pictures in order: something stands between any two, so each is one run of tokens."""
-        return [
-            [Picture(self.grid(image), run) for image, run in zip(sample.images, runs(marked), strict=True)]
-            for marked, sample in zip(self.visual(inputs), samples, strict=True)
-        ]
-
     def write(self, samples: Sequence[Sample], answers: bool) -> Written:
-        """Samples as model inputs, with their answers or without."""
-        rows, lengths, marks = [], [], []
-        for sample in samples:
-            self.check(sample.question)
-            head = self.processor.opening(
-                sample.domain, len(sample.images), video=sample.video, context=sample.context
-            )
-            parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
-            read = self.processor.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
-            rows.append([token for part in read["input_ids"] for token in part])
-            lengths.append((len(read["input_ids"][1]), len(read["input_ids"][2]) if answers else 0))
-            start, places = head.rfind(sample.context), read["offset_mapping"][0]
-            mine = [_within(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
-            marks.append(nn.functional.pad(torch.tensor(mine), (0, sum(lengths[-1]))))
-        stills = [[] if sample.video else list(sample.images) for sample in samples]
-        clips = [list(sample.images) if sample.video else [] for sample in samples]
-        inputs = self.processor.pad(*self.processor.expand(rows, stills, clips))
-        masks = torch.zeros(2, *inputs["input_ids"].shape, dtype=torch.bool)
-        for row, marked in enumerate(marks):  # from the right: pictures and padding grow to the left of the text
-            masks[:, row, -marked.shape[1] :] = marked
-        return Written(inputs, torch.tensor(lengths), *masks)
+        """Samples as model inputs, with their answers or without. Refuses a question that the model cannot read."""
 
 
-def _within(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which tokens, given by their characters [first, last), touch one of the `ranges`, which count from `start`."""
+def within(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
+    """Which tokens, given by their characters [first, last), touch one of the `ranges`, which count from `start`.
+
+    >>> within([(0, 3), (3, 6), (6, 9)], 4, [(0, 2)])
+    [False, True, False]
+    """
     return [
         any(first < last and first < start + past and last > start + begin for begin, past in ranges)
         for first, last in places
     ]
+
+
+def padded(
+    rows: Sequence[Sequence[int]], marks: Sequence[Sequence[Sequence[bool]]], fill: int
+) -> tuple[Tensor, Tensor, Bool[Tensor, "mark sample token"]]:
+    """Rows of token ids, left-padded to one length, their attention mask, and marks of their *first* tokens (those
+    before the question) at the places where these now stand.
+
+    >>> ids, mask, marked = padded([[5, 6, 7], [8]], [[[True]], [[True]]], fill=0)
+    >>> ids.tolist(), mask.tolist(), marked.int().tolist()
+    ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [[[1, 0, 0], [0, 0, 1]]])
+    """
+    length = max(map(len, rows))
+    ids = torch.tensor([[fill] * (length - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    marked = torch.zeros(len(marks[0]), *ids.shape, dtype=torch.bool)
+    for number, (row, mine) in enumerate(zip(rows, marks, strict=True)):
+        for kind, one in enumerate(mine):
+            start = length - len(row)
+            marked[kind, number, start : start + len(one)] = torch.tensor(one, dtype=torch.bool)
+    return ids, mask, marked

@@ -1,49 +1,35 @@
-"""Qwen3-VL: each picture, and each frame of a clip, is one run of placeholder tokens on a patch grid.
+"""Qwen3-VL: as Qwen2.5-VL, in tokens of 32 × 32 pixels; before every slice of a clip stands its time.
 
-Patches of `patch_size` pixels are merged `spatial_merge_size`² into one token. Text stands between any two
-pictures: page names, timestamps, or at least the vision marks.
+Source: transformers, `models/qwen3_vl/processing_qwen3_vl.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from jaxtyping import Bool
-from PIL import Image
+import torch
 from torch import Tensor
 
-from corelib.errors import BadInput
-from corelib.families.base import Family
-from corelib.mini.processing import MiniProcessor, fit
+from corelib.families.chat import Piece, Shown
+from corelib.families.qwen2_5_vl import END, SECONDS, START, VIDEO, Qwen25VL
 from corelib.regions import Grid
 
 
 @dataclass(frozen=True)
-class Qwen3VL(Family):
-    """The adapter of `Qwen3VLForConditionalGeneration`, with the mini models' own prompts."""
+class Qwen3VL(Qwen25VL):
+    """The adapter of `Qwen3VLForConditionalGeneration`."""
 
-    config: object
-    processor: MiniProcessor
+    architecture: ClassVar = "Qwen3VLForConditionalGeneration"
+    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> Shown:
+        merged = self.image_processor.temporal_patch_size
+        text, pieces = "", []
+        for number, mine in enumerate(slices):
+            frames = [*mine, *[mine[-1]] * (merged - len(mine))]
+            text += f"<{(frames[0] + frames[-1]) / 2 * SECONDS:.1f} seconds>{START}{VIDEO * grid.tokens}{END}"
+            pieces.append(Piece(mine, grid, torch.arange(grid.tokens) + number * grid.tokens))
+        return Shown(text, tuple(pieces))
 
-    def check(self, question: str) -> None:
-        tokenizer = self.processor.tokenizer
-        asked = tokenizer(question, add_special_tokens=False)["input_ids"]
-        if tokenizer.unk_token_id in asked or not asked:
-            words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(question.lower())
-            strange = [w for w, _ in words if tokenizer.convert_tokens_to_ids(w) == tokenizer.unk_token_id]
-            raise BadInput(
-                f"the mini models do not know {', '.join(map(repr, strange)) or 'an empty question'}: "
-                "ask like 'digit on red square ?', 'digit left of blue star ?', 'room on page 2 ?', "
-                "'digit on red square in frame 3 ?' or 'frame of blue star ?'"
-            )
-
-    def grid(self, image: Image.Image) -> Grid:
-        width, height = fit(image).size
-        vision = self.config.vision_config
-        merge, patch = vision.spatial_merge_size, vision.patch_size
-        cell = patch * merge
-        return Grid(height // cell, width // cell, image.width, image.height, patch=patch, merge=merge)
-
-    def visual(self, inputs: dict[str, Tensor]) -> Bool[Tensor, "batch token"]:
-        ids = inputs["input_ids"]
-        return (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
+    def timing(self, merged: int) -> dict[str, Tensor]:
+        return {}

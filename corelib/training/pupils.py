@@ -22,9 +22,7 @@ from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
 from corelib.errors import BadInput
-from corelib.families.base import Family
-from corelib.families.qwen3_vl import Qwen3VL
-from corelib.families.smolvlm import SmolVLM
+from corelib.families import embedded as families
 from corelib.mini import store as mini_store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, patchify
@@ -40,7 +38,7 @@ class Pupil(ABC):
     """A model in training."""
 
     model: nn.Module
-    family: Family
+    family: families.Embedded
 
     @property
     def processor(self):
@@ -93,7 +91,7 @@ class Mini(Pupil):
         self.model = build(SIZES[size], seed)
         if begins_with:
             self.model.load_state_dict(mini_store.load(embedded.home(begins_with))[0].state_dict())
-        self.family = Qwen3VL(self.model.config, MiniProcessor(build_tokenizer()))
+        self.family = families.Mini(self.model.config, MiniProcessor(build_tokenizer()))
         if fast:
             self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"
             for layer in self.model.model.language_model.layers:
@@ -135,7 +133,7 @@ class Bridge(Pupil):
         self.seed, self.spoken = seed, {}
         source = language.locate()
         self.model = build_bridge(source, seed)
-        self.family = SmolVLM(self.model.config, bridge_store.processor(source))
+        self.family = families.Bridge(self.model.config, bridge_store.processor(source))
         self.model.set_attn_implementation("eager")  # learns faster on a processor than "sdpa": its way back is quick
         self.words = word_scale(self.model)
         adapter.put_on(self.model, seed)

@@ -1,0 +1,168 @@
+"""What the published families share: a chat template, an image processor and a tokenizer, as they come from the hub.
+
+A family fills in two things: what stands in the prompt in the place of a picture, and which of these tokens shows which
+part of it. The layouts follow the public processors of transformers, word for word; tests hold them to that code.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import ClassVar
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from corelib.errors import BadInput
+from corelib.families.base import Family, View, Written, padded, within
+from corelib.regions import Grid
+from corelib.tasks.sample import Sample
+
+BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
+SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the chat template has been filled in
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A view before the prompt is known: its tokens are counted from the first visual one of its picture or clip."""
+
+    images: tuple[int, ...]
+    grid: Grid
+    places: Int[Tensor, " token"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What stands in the prompt for one picture or clip."""
+
+    text: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pictures of one sample: what stands in the prompt, and what the model gets beside it."""
+
+    shown: list[Shown]
+    pixels: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Chat(Family):
+    """A published family. `template` is the Jinja chat template of the checkpoint."""
+
+    config: object
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: object
+    template: str
+
+    architecture: ClassVar[str]  # the class in transformers
+    lead: ClassVar[str] = ""  # stands between the prompt and an answer
+    clips: ClassVar[bool] = True  # can take the frames of a clip as one; otherwise as so many pictures
+    marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip
+
+    @abstractmethod
+    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+        """The pictures of one sample, or the frames of its clip; never none."""
+
+    @abstractmethod
+    def visual_tokens(self) -> tuple[str, ...]:
+        """The tokens that stand for pixels, or are mixed among them."""
+
+    def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Pixels of several samples: one after the other."""
+        keys = dict.fromkeys(key for one in pixels for key in one)
+        return {key: torch.cat([one[key] for one in pixels if key in one]) for key in keys}
+
+    def more(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What else the model asks for, told from the inputs."""
+        return {}
+
+    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
+        rows, lengths, marks, views, pixels = [], [], [], [], []
+        for sample in samples:
+            video = sample.video and self.clips
+            seen = self.see(sample.images, video) if sample.images else Seen([], {})
+            prompt, starts = self.prompt(sample, [one.text for one in seen.shown], video)
+            read = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
+            ids, places = read["input_ids"], read["offset_mapping"]
+            answer = self._ids(self.lead + sample.answer) if answers else []
+            asked = sum(last > starts["question"] for _, last in places)
+            rows.append([*ids, *answer])
+            lengths.append((asked, len(answer)))
+            ranges = ([(0, len(sample.context))], sample.spans) if sample.context else ([], [])
+            marks.append([within(places, starts["context"], mine) for mine in ranges])
+            views.append(self._placed(torch.tensor(ids), seen.shown))
+            pixels.append(seen.pixels)
+        fill = self.tokenizer.pad_token_id
+        ids, mask, marked = padded(rows, marks, self.tokenizer.eos_token_id if fill is None else fill)
+        for row, mine in zip(rows, views, strict=True):
+            for view in mine:
+                view.positions.add_(ids.shape[1] - len(row))
+        inputs = {"input_ids": ids, "attention_mask": mask, **self.join(pixels)}
+        return Written({**inputs, **self.more(inputs)}, views, torch.tensor(lengths), *marked)
+
+    def prompt(self, sample: Sample, shown: Sequence[str], video: bool) -> tuple[str, dict[str, int]]:
+        """The prompt with its pictures filled in, and the characters where context and question begin."""
+        if not sample.question.strip():
+            raise BadInput("the question is empty: ask something, such as 'What stands on the red square?'")
+        content: list[dict] = []
+        if video:
+            content.append({"type": "video"})
+        for number in range(0 if video else len(sample.images)):
+            if len(sample.images) > 1:
+                content.append({"type": "text", "text": f"{self._name(sample)} {number + 1}: "})
+            content.append({"type": "image"})
+        content.append({"type": "text", "text": SLOT})
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        parts = re.split("|".join(re.escape(mark) for mark in self.marks), text)
+        if len(parts) != len(shown) + 1 or text.count(SLOT) != 1:
+            raise BadInput(
+                f"the chat template writes {len(parts) - 1} pictures for {len(shown)}: it is none that this family "
+                "knows; use the checkpoint's own"
+            )
+        text = parts[0] + "".join(one + part for one, part in zip(shown, parts[1:], strict=True))
+        head, tail = text.split(SLOT)
+        context = sample.context + "\n" if sample.context else ""
+        ends = sample.question.rstrip().endswith((".", "!"))  # it says how to answer
+        asked = sample.question if ends else f"{sample.question}\n{BRIEFLY}"
+        starts = {"context": len(head), "question": len(head) + len(context)}
+        return head + context + asked + tail, starts
+
+    @staticmethod
+    def _name(sample: Sample) -> str:
+        return "Frame" if sample.video else "Page" if sample.domain == "documents" else "Picture"
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @cached_property
+    def visual_ids(self) -> list[int]:
+        return [self.tokenizer.convert_tokens_to_ids(token) for token in self.visual_tokens()]
+
+    def _placed(self, ids: Int[Tensor, " token"], shown: Sequence[Shown]) -> list[View]:
+        """Every piece at its positions in the prompt."""
+        visual = torch.isin(ids, torch.tensor(self.visual_ids)).nonzero().flatten()
+        counts = [sum(one.text.count(token) for token in self.visual_tokens()) for one in shown]
+        if sum(counts) != len(visual):
+            raise BadInput(
+                f"the tokenizer reads {len(visual)} visual tokens where {sum(counts)} stand: it is not of this family"
+            )
+        begins = accumulate(counts, initial=0)
+        return [
+            View(piece.images, piece.grid, visual[begin + piece.places])
+            for begin, one in zip(begins, shown, strict=False)
+            for piece in one.pieces
+        ]

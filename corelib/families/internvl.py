@@ -1,0 +1,104 @@
+"""InternVL: a picture is stretched over a mosaic of square tiles, and shown once more as a whole, in one tile.
+
+The mosaic is the one (of at most 12 tiles) whose shape is nearest to the picture's. Pixel shuffle merges 2 × 2 patches
+of a tile into a token. Tokens come tile by tile; the whole picture comes last. A picture of one tile has no second view.
+Source: transformers, `models/got_ocr2/image_processing_got_ocr2.py`, `models/internvl/processing_internvl.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from corelib.errors import BadInput
+from corelib.families.chat import Chat, Piece, Seen, Shown
+from corelib.regions import Grid
+
+START, CONTEXT, END, CLIP = "<img>", "<IMG_CONTEXT>", "</img>", "<video>"
+
+
+def mosaic(width: int, height: int, tile: int, least: int, most: int) -> tuple[int, int]:
+    """How many rows and columns of tiles a picture is cut into: nearest in shape; of two as near, the larger one if the
+    picture has more than half its pixels.
+
+    >>> mosaic(800, 400, tile=448, least=1, most=12)
+    (1, 2)
+    """
+    shapes = [(c, r) for c in range(1, most + 1) for r in range(1, most + 1) if least <= c * r <= most]
+    best, nearest = (1, 1), float("inf")
+    for columns, rows in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
+        off = abs(width / height - columns / rows)
+        if off < nearest or (off == nearest and width * height > 0.5 * tile * tile * columns * rows):
+            best, nearest = (rows, columns), off
+    return best
+
+
+def raster(rows: int, columns: int, side: int) -> Int[Tensor, " token"]:
+    """Where the tokens of a mosaic, in raster order, stand in a sequence that goes tile by tile.
+
+    >>> raster(1, 2, side=2).tolist()
+    [0, 1, 4, 5, 2, 3, 6, 7]
+    """
+    order = torch.arange(rows * columns * side * side).reshape(rows, columns, side, side)
+    return order.transpose(1, 2).flatten()
+
+
+@dataclass(frozen=True)
+class InternVL(Chat):
+    """The adapter of `InternVLForConditionalGeneration` (the checkpoints whose name ends in `-HF`)."""
+
+    architecture: ClassVar = "InternVLForConditionalGeneration"
+    marks: ClassVar = (CONTEXT, CLIP)
+
+    def visual_tokens(self) -> tuple[str, ...]:
+        return (CONTEXT,)
+
+    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+        pictures = [image.convert("RGB") for image in images]
+        found = self.image_processor(images=pictures, crop_to_patches=not video, return_tensors="pt")
+        tiles = found["num_patches"].tolist() if "num_patches" in found else [1] * len(pictures)
+        seen = [self._shown(number, image, count) for number, (image, count) in enumerate(zip(images, tiles, strict=True))]
+        pixels = {"pixel_values": found["pixel_values"]}
+        if not video:
+            return Seen(seen, pixels)
+        text = "\n".join(f"Frame{number + 1}: {one.text}" for number, one in enumerate(seen))
+        each = self.side**2
+        pieces = [
+            Piece(one.images, one.grid, one.places + number * each)
+            for number, shown in enumerate(seen)
+            for one in shown.pieces
+        ]
+        return Seen([Shown(text, tuple(pieces))], pixels)
+
+    @property
+    def side(self) -> int:
+        """The side of a tile, in tokens."""
+        return round(self.tile / self.config.vision_config.patch_size[0] * self.config.downsample_ratio)
+
+    @property
+    def tile(self) -> int:
+        """The side of a tile, in pixels."""
+        return self.config.vision_config.image_size[0]
+
+    def _shown(self, number: int, image: Image.Image, tiles: int) -> Shown:
+        patch, merge = self.config.vision_config.patch_size[0], round(1 / self.config.downsample_ratio)
+        whole = Grid(self.side, self.side, image.width, image.height, patch=patch, merge=merge)
+        pieces = [Piece((number,), whole, torch.arange(whole.tokens))]
+        if tiles > 1:
+            of = self.image_processor
+            rows, columns = mosaic(image.width, image.height, self.tile, of.min_patches, of.max_patches)
+            if rows * columns + 1 != tiles:
+                raise BadInput(
+                    f"the image processor cut {image.width} × {image.height} pixels into {tiles} tiles where "
+                    f"{rows} × {columns} and the whole were expected: report the version of transformers"
+                )
+            grid = Grid(rows * self.side, columns * self.side, image.width, image.height, patch=patch, merge=merge)
+            order = raster(rows, columns, self.side)
+            pieces = [Piece((number,), grid, order), Piece((number,), whole, torch.arange(whole.tokens) + grid.tokens)]
+        return Shown(START + CONTEXT * self.side**2 * tiles + END, tuple(pieces))

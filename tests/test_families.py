@@ -1,0 +1,341 @@
+"""Published families: what stands in the prompt for a picture, and which token shows which part of it.
+
+The words are compared with those of transformers' own processors, put together without their video part (which needs
+torchvision). The places are found out: paint a region, and see which embeddings change.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from corelib import Box, Sample, task
+from corelib.errors import BadInput, BadRegion, UnknownName
+from corelib.families import tiny
+from corelib.families.chat import BRIEFLY
+from corelib.families.internvl import mosaic
+from corelib.families.llava_onevision import LlavaOnevision
+from corelib.record import record
+from corelib.vlm import VLM
+
+FAMILIES = tuple(tiny.KINDS)
+PROCESSORS = {
+    "qwen3-vl": ("qwen3_vl", "Qwen3VLProcessor", {}),
+    "qwen2.5-vl": ("qwen2_5_vl", "Qwen2_5_VLProcessor", {}),
+    "internvl": ("internvl", "InternVLProcessor", {"image_seq_length": 16}),
+    "llava-onevision": (
+        "llava_onevision",
+        "LlavaOnevisionProcessor",
+        {"num_image_tokens": 49, "vision_feature_select_strategy": "full"},
+    ),
+    "smolvlm": ("smolvlm", "SmolVLMProcessor", {"image_seq_len": 4}),
+}
+NAMED = {  # tokens that InternVL's processor asks of its tokenizer by name
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+SIZES = [[(192, 256)], [(33, 400)], [(1000, 700)], [(200, 300), (640, 100)], [(90, 90), (310, 120), (64, 64)]]
+EXACT = {  # a picture that is not resized
+    "qwen3-vl": (192, 256),
+    "qwen2.5-vl": (196, 252),
+    "internvl": (336, 224),
+    "llava-onevision": (312, 208),
+    "smolvlm": (512, 384),
+}
+
+
+@pytest.fixture(scope="module")
+def vlms():
+    """One tiny model a family, made when first asked for."""
+    made: dict[str, VLM] = {}
+
+    def get(name: str) -> VLM:
+        torch.set_num_threads(1)
+        if name not in made:
+            made[name] = VLM(name, *tiny.build(name), sha256=name)
+        return made[name]
+
+    return get
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def stock(name: str, family):
+    """The family's processor in transformers, without a video processor."""
+    folder, title, more = PROCESSORS[name]
+    try:
+        module = importlib.import_module(f"transformers.models.{folder}.processing_{folder}")
+    except ImportError as error:  # older versions import their video part at once
+        pytest.skip(f"this version of transformers needs more: {error}")
+    if getattr(module, "num2words", True) is None:
+        module.num2words = str
+    for attribute, token in NAMED.items() if name == "internvl" else ():
+        setattr(family.tokenizer, attribute, token)
+        setattr(family.tokenizer, f"{attribute}_id", family.tokenizer.convert_tokens_to_ids(token))
+
+    class WithoutVideo(getattr(module, title)):
+        def check_argument_for_proper_class(self, *args, **kwargs):
+            return None
+
+    return WithoutVideo(image_processor=family.image_processor, tokenizer=family.tokenizer, video_processor=None, **more)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "+".join(f"{w}x{h}" for w, h in sizes))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_inputs_are_those_of_the_stock_processor(name, sizes, vlms):
+    family = vlms(name).family
+    processor = stock(name, family)
+    pictures = [noise(*size) for size in sizes]
+    mine = family.write([Sample.of(pictures, "What is it?")], answers=False).inputs
+    content = []
+    for number in range(len(pictures)):
+        if len(pictures) > 1:
+            content.append({"type": "text", "text": f"Picture {number + 1}: "})
+        content.append({"type": "image"})
+    content.append({"type": "text", "text": f"What is it?\n{BRIEFLY}"})
+    turns = [{"role": "user", "content": content}]
+    text = family.tokenizer.apply_chat_template(
+        turns, chat_template=family.template, tokenize=False, add_generation_prompt=True
+    )
+    theirs = processor(text=[text], images=[pictures], return_tensors="pt")
+    assert set(theirs) == set(mine)
+    for key, value in mine.items():
+        assert torch.equal(torch.as_tensor(theirs[key]), value), key
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl", "qwen2.5-vl"])
+def test_a_clip_is_written_as_the_stock_processor_writes_it(name, vlms):
+    family = vlms(name).family
+    processor = stock(name, family)
+
+    class Video:
+        merge_size, temporal_patch_size = 2, 2
+
+    class Metadata:
+        fps, frames_indices = 1.0, [0, 1, 2]
+
+    processor.video_processor = Video()
+    seen = family.see([noise(64, 96, seed) for seed in range(3)], video=True)
+    told = {"video_grid_thw": seen.pixels["video_grid_thw"], "video_metadata": [Metadata()]}
+    theirs = processor.replace_video_token(told, 0)
+    if name == "qwen2.5-vl":
+        theirs = f"<|vision_start|>{theirs}<|vision_end|>"
+    assert seen.shown[0].text == theirs
+    assert [piece.images for piece in seen.shown[0].pieces] == [(0, 1), (2,)]
+
+
+def test_a_slice_holds_the_pixels_of_its_two_frames(vlms):
+    """Frames that are alike make the patches of a still picture; of two that differ, each half is its own."""
+    family = vlms("qwen3-vl").family
+    one, two = noise(64, 64, 1), noise(64, 64, 2)
+    still = {key: family.see([key_image], False).pixels["pixel_values"] for key, key_image in {"a": one, "b": two}.items()}
+    same = family.see([one, one], video=True).pixels["pixel_values_videos"]
+    both = family.see([one, two], video=True).pixels["pixel_values_videos"]
+    assert torch.equal(same, still["a"])
+    halves = both.unflatten(1, (3, 2, -1))
+    assert torch.equal(halves[:, :, 0], still["a"].unflatten(1, (3, 2, -1))[:, :, 0])
+    assert torch.equal(halves[:, :, 1], still["b"].unflatten(1, (3, 2, -1))[:, :, 1])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_question_answer_and_context_are_where_they_are_said_to_be(name, vlms):
+    vlm = vlms(name)
+    picture = task("scenes").sample("test", 0, 0)
+    text = task("needle").sample("test", 0, 0)
+    encoded = vlm.encode([picture, text])
+    for row, sample in enumerate((picture, text)):
+        asked = vlm.tokenizer.decode(encoded.tokens[row, encoded.rows("question")[row]])
+        assert asked.startswith(f"{sample.question}\n{BRIEFLY}") and "ssistant" in asked
+        answer = encoded.lengths[row, 1]
+        assert vlm.tokenizer.decode(encoded.tokens[row, -answer:]).strip() == sample.answer
+    (start, past), *_ = text.spans
+    assert vlm.tokenizer.decode(encoded.tokens[1, encoded.spans[1]]) == text.context[start:past]
+    assert vlm.tokenizer.decode(encoded.tokens[1, encoded.context[1]]) == text.context
+    assert not encoded.context[0].any() and encoded.visual[0].any() and not encoded.visual[1].any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_batch_reads_what_each_sample_reads_alone(name, vlms):
+    vlm = vlms(name)
+    samples = [
+        task("scenes").sample("test", 0, 0),
+        task("documents").sample("test", 0, 1),
+        task("video").sample("test", 0, 2),
+        task("needle").sample("test", 0, 3),
+    ]
+    together = vlm.encode(samples)
+    said = vlm.answer(together).logprob
+    for row, sample in enumerate(samples):
+        alone = vlm.encode([sample])
+        length = alone.tokens.shape[1]
+        for mask in ("evidence", "visual", "after_image", "distractors"):
+            assert torch.equal(getattr(together, mask)[row, ..., -length:].squeeze(0)[: getattr(alone, mask).shape[1]]
+                               if mask == "distractors" else getattr(together, mask)[row, -length:], getattr(alone, mask)[0]), mask
+        torch.testing.assert_close(vlm.answer(alone).logprob[0], said[row], atol=1e-4, rtol=1e-4)
+
+
+def test_a_question_that_says_how_to_answer_is_left_alone(vlms):
+    vlm = vlms("internvl")
+    encoded = vlm.encode([Sample.of([noise(64, 64)], "Say a letter.")], answers=False)
+    assert BRIEFLY not in vlm.tokenizer.decode(encoded.tokens[0])
+
+
+def test_what_cannot_be_asked_is_refused(vlms):
+    vlm = vlms("qwen3-vl")
+    with pytest.raises(BadInput, match="the question is empty"):
+        vlm.encode([Sample.of([noise(64, 64)], "  ")])
+    with pytest.raises(BadInput, match="frames of a clip must have one size"):
+        vlm.encode([Sample.of([noise(64, 64), noise(96, 64)], "What?", video=True)])
+    model, family = tiny.build("qwen3-vl")
+    blind = type(family)(family.config, family.tokenizer, family.image_processor, "{{ messages[0].content[-1].text }}")
+    with pytest.raises(BadInput, match="writes 0 pictures for 1"):
+        VLM("x", model, blind).encode([Sample.of([noise(64, 64)], "What?")])
+    with pytest.raises(UnknownName, match="did you mean 'qwen3-vl'"):
+        tiny.build("qwen3vl")
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def blocks_away(model: nn.Module):
+    """The blocks of the vision tower let everything pass: a token is what its own pixels make of it."""
+    tower = next(one for name in ("visual", "vision_tower", "vision_model") if (one := getattr(model.model, name, None)))
+    lists = [one for one in tower.modules() if isinstance(one, nn.ModuleList) and "Merger" not in type(one[0]).__name__]
+    layers = [layer for one in lists for layer in one if hasattr(layer, "mlp") or hasattr(layer, "self_attn")]
+    assert len(layers) == 2
+    for layer in layers:
+        layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
+    yield
+    for layer in layers:
+        del layer.forward
+
+
+@torch.no_grad()
+def embeddings(vlm: VLM, sample: Sample) -> torch.Tensor:
+    """What enters the language model: [token, width]."""
+    caught = []
+    decoder = getattr(vlm.model.model, "language_model", None) or vlm.model.model.text_model
+    hook = decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    with hook, blocks_away(vlm.model):
+        vlm.model(**vlm.encode([sample]).inputs, use_cache=False)
+    return caught[0][0]
+
+
+def changed(vlm: VLM, sample: Sample, image: int, box: Box) -> torch.Tensor:
+    """How much each token changes when a region of a picture is painted over."""
+    painted = sample.images[image].copy()
+    painted.paste((255, 0, 0), (int(box.x0), int(box.y0), int(box.x1), int(box.y1)))
+    images = (*sample.images[:image], painted, *sample.images[image + 1 :])
+    after = Sample.of(images, sample.question, video=sample.video)
+    return (embeddings(vlm, sample) - embeddings(vlm, after)).abs().amax(1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_exactly_the_claimed_tokens_change(name, vlms, data):
+    """Of a picture that is not resized, in its own pixels; in the view of the whole picture, which is, at least there."""
+    vlm, (width, height) = vlms(name), EXACT[name]
+    x0, y0 = data.draw(st.integers(0, width - 8)), data.draw(st.integers(0, height - 8))
+    box = Box(x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
+    sample = Sample.of([noise(width, height)], "What is it?")
+    encoded = vlm.encode([sample])
+    claimed, found = encoded.cover([[box]])[0], changed(vlm, sample, 0, box)
+    assert not found[~encoded.visual[0]].any()
+    finest = max(encoded.views[0], key=lambda view: view.grid.tokens)
+    assert torch.equal(found[finest.positions] > 1e-6, claimed[finest.positions])
+    for view in encoded.views[0]:
+        strong = found[view.positions] > 0.5 * found.max()
+        assert not (strong & ~claimed[view.positions]).any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_of_several_pictures_only_the_painted_one_changes(name, vlms):
+    vlm, (width, height) = vlms(name), EXACT[name]
+    sample = Sample.of([noise(width, height, seed) for seed in range(2)], "What is it?")
+    encoded, box = vlm.encode([sample]), Box(16, 16, 100, 100)
+    found = changed(vlm, sample, 1, box)
+    claimed = encoded.cover([[Box(16, 16, 100, 100, image=1)]])[0]
+    first = torch.cat([view.positions for view in encoded.views[0] if view.images == (0,)])
+    assert not found[first].any()
+    assert not (found[~claimed] > 0.5 * found.max()).any() and found[claimed].any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_of_a_clip_only_the_painted_frame_changes(name, vlms):
+    vlm, (width, height) = vlms(name), EXACT[name]
+    sample = Sample.of([noise(width, height, seed) for seed in range(3)], "What is it?", video=True)
+    encoded = vlm.encode([sample])
+    found = changed(vlm, sample, 2, Box(16, 16, 100, 100))
+    claimed = encoded.cover([[Box(16, 16, 100, 100, image=2)]])[0]
+    others = torch.cat([view.positions for view in encoded.views[0] if 2 not in view.images])
+    assert not found[others].any()
+    assert not (found[~claimed] > 0.5 * found.max()).any() and found[claimed].any()
+    if name.startswith("qwen"):  # not resized
+        assert torch.equal(found > 1e-6, claimed)
+
+
+@pytest.mark.parametrize("size", [(312, 150), (150, 312), (416, 416), (600, 420)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_padded_mosaic_and_one_that_is_shrunk(size, vlms):
+    """Padding is cut off; and where a large mosaic is shrunk, every token that changes is claimed."""
+    vlm, box = vlms("llava-onevision"), Box(40, 30, 90, 110)
+    sample = Sample.of([noise(*size)], "What is it?")
+    encoded = vlm.encode([sample])
+    claimed, found = encoded.cover([[box]])[0], changed(vlm, sample, 0, box)
+    grid = encoded.views[0][1].grid
+    fine = encoded.views[0][1].positions
+    if grid.resized == size:
+        assert not (found[fine] > 1e-6)[~claimed[fine]].any()
+        assert torch.equal(found[fine] > 1e-6, claimed[fine]) or size == (416, 416)
+    assert (found[claimed] > 1e-6).float().mean() > 0.8
+
+
+def test_a_region_between_the_tokens_is_refused(vlms):
+    """The last pixels of a tile of LLaVA-OneVision are read by no patch."""
+    vlm = vlms("llava-onevision")
+    encoded = vlm.encode([Sample.of([noise(104, 104)], "What is it?")])
+    with pytest.raises(BadRegion, match="between the tokens"):
+        encoded.cover([[Box(99, 0, 104, 104)]])
+    with pytest.raises(BadInput, match="is on picture 1"):
+        encoded.cover([[Box(0, 0, 10, 10, image=1)]])
+
+
+def test_a_mosaic_by_hand():
+    assert mosaic(448, 448, 448, 1, 12) == (1, 1)
+    assert mosaic(896, 448, 448, 1, 12) == (1, 2)
+    assert mosaic(4000, 4000, 448, 1, 12) == (3, 3)  # of 1, 4 and 9 tiles the most
+
+
+# --- and everything behind -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_recorded_rows_are_those_of_eager_attention(name, vlms):
+    vlm = vlms(name)
+    encoded = vlm.encode(list(task("scenes").samples("test", 0, 2)))
+    with torch.no_grad(), record(vlm.model, encoded.rows("last")) as tape:
+        vlm.model(**encoded.inputs, use_cache=False)
+    eager, family = tiny.build(name)
+    eager.set_attn_implementation("eager")
+    with torch.no_grad():
+        out = VLM(name, eager, family).model(**encoded.inputs, use_cache=False, output_attentions=True)
+    for layer, attention in enumerate(out.attentions):
+        torch.testing.assert_close(tape.attention[layer][:, :, 0], attention[:, :, -1 - encoded.lengths[0, 1]], atol=1e-5, rtol=1e-4)
