@@ -65,3 +65,7 @@ class BadResults(CorelibError, ValueError):
 
 class CannotWrite(CorelibError, OSError):
     """A path that cannot be written."""
+
+
+class HubUnreachable(CorelibError, OSError):
+    """A checkpoint or data set of the hub that cannot be had from here."""

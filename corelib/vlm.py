@@ -21,11 +21,12 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib import embedded
+from corelib import embedded, hub
 from corelib.attention import attention_modules
 from corelib.bridge import store as bridge_store
 from corelib.encoded import Encoded
 from corelib.errors import BadInput, UnsupportedArchitecture
+from corelib.families import tiny
 from corelib.families.base import Family
 from corelib.families.embedded import Bridge, Mini
 from corelib.mini import store as mini_store
@@ -82,14 +83,16 @@ class VLM:
 
     @property
     def facts(self) -> dict:
-        """What a results file says about its model."""
-        return {
+        """What a results file says about its model: `sha256` is of the weights, or the commit of a hub's checkpoint."""
+        facts = {
             "name": self.name,
             "sha256": self.sha256,
             "layers": self.layers,
             "heads": self.heads,
             "kv_heads": self.kv_heads,
         }
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return facts if dtype == "float32" else {**facts, "dtype": dtype}
 
     def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Encoded:
         """Samples → tensors with masks. `answers=False` leaves the answers out, for generation."""
@@ -99,6 +102,7 @@ class VLM:
         written = self.family.write(samples, answers)
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
+        inputs |= {key: value.to(self.model.dtype) for key, value in inputs.items() if key.startswith("pixel_values")}
         words = (part.to(device) for part in (written.lengths, written.context, written.spans))
         return Encoded(samples, inputs, written.views, *words)
 
@@ -140,19 +144,32 @@ class VLM:
         return self.text(out[0, encoded.tokens.shape[1] :])
 
 
-def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) -> VLM:
-    """Load an embedded model by name, or a model that `corelib train` wrote by its folder.
+def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, **options) -> VLM:
+    """Load an embedded model by name, a published checkpoint by its name on the hub, or either by its folder.
 
-    `smollm2` is the language model under the bridge, before it learned to see.
-
-    `checkpoint` loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition.
+    * `mini-s`, `bridge`, …: a model inside the package; or the folder of one that `corelib train` wrote. `checkpoint`
+      loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition. `smollm2`
+      is the language model under the bridge, before it learned to see.
+    * `Qwen/Qwen3-VL-2B-Instruct`, …: a checkpoint of the hub, or the folder of one. The `options` are those of
+      `corelib.hub.open_checkpoint`: revision, device, dtype, device_map, quantize.
+    * `tiny-random:qwen3-vl`, …: a tiny model of a published family with random weights.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: ...
     """
-    if name_or_path == LANGUAGE and checkpoint is None:
+    text = str(name_or_path)
+    if published(text):
+        if checkpoint is not None:
+            raise BadInput(f"checkpoint {checkpoint!r}: only embedded models keep earlier stages of their training")
+        if text.startswith(tiny.PREFIX):
+            _no_options(text, options)
+            return VLM(text, *hub.load_tiny(text))
+        model, family, identity = hub.open_checkpoint(name_or_path, **options)
+        return VLM(text if hub.is_hub_id(text) else Path(text).name, model, family, identity)
+    _no_options(text, options)
+    if text == LANGUAGE and checkpoint is None:
         model, processor, digest = bridge_store.load_language()
         return VLM(LANGUAGE, model, Bridge(model.config, processor), digest)
     folder = embedded.locate(name_or_path)
@@ -163,3 +180,16 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None) 
     model, processor, digest = store.load(folder, checkpoint)
     name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
     return VLM(name, model, family(model.config, processor), digest)
+
+
+def published(name: str) -> bool:
+    """Is it a published checkpoint (or a tiny model of its family), and not one of ours?"""
+    if name.startswith(tiny.PREFIX) or hub.is_hub_id(name):
+        return True
+    folder = Path(name).expanduser()
+    return name not in embedded.names() and any((folder / file).is_file() for file in hub.PREPROCESSOR)
+
+
+def _no_options(name: str, options: dict) -> None:
+    if options:
+        raise BadInput(f"{', '.join(options)}: {name} takes no such options; they are of published checkpoints")

@@ -22,7 +22,6 @@ from corelib.errors import BadInput, BadRegion, UnknownName
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
-from corelib.families.llava_onevision import LlavaOnevision
 from corelib.record import record
 from corelib.vlm import VLM
 

@@ -31,6 +31,8 @@ FLOORS = {
     "vlm": 2,
     "encoded": 2,
     "families": 2,
+    "hub": 2,
+    "memory": 2,
     "regions": 1,
     "metrics": 1,
     "ranking": 1,

@@ -144,7 +144,7 @@ def ablate_top(
         percentile=percentile,
         dose=dose_response(found, place, curves, chance, interval) if curves else None,
         sufficiency=kept,
-        software={**software(), "precision": precision()},
+        software={**software(), "precision": precision(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -65,7 +65,7 @@ def outcomes(
         )
     fingerprint = {
         "model": vlm.sha256,
-        "precision": precision(),
+        "precision": precision(vlm),
         "task": repr(work),
         "split": split,
         "seed": seed,
@@ -103,13 +103,14 @@ def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_sampl
         )
 
 
-def precision() -> str:
-    """What the model computes in: float32, or what autocast says.
+def precision(vlm: VLM) -> str:
+    """What a model computes in: what autocast says, or else the type of its weights.
 
-    >>> precision()
+    >>> from corelib import load
+    >>> precision(load("mini-s"))
     'float32'
     """
-    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else vlm.model.dtype
     return str(kind).removeprefix("torch.")
 
 

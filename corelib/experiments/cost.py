@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from corelib.attention import attention_modules, implemented
 from corelib.errors import BadInput
 from corelib.experiments.clock import peak, spread, timed, where
-from corelib.experiments.memory import check_fits, free_memory, working_bytes
+from corelib.memory import check_fits, free_memory, working_bytes
 from corelib.metrics.ram import ram
 from corelib.record import record
 from corelib.results import Result, software

@@ -111,7 +111,7 @@ def measure_effects(
         doses=list(DOSES),
         joint={name: _joint(lost, [place[one] for one in top], interval) for name, top in tops.items()},
         agreement=_agreement(list(tables), ranks, effects, interval),
-        software={**software(), "precision": precision()},
+        software={**software(), "precision": precision(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 

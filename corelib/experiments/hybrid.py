@@ -148,7 +148,7 @@ def keep_few_dense(
         oracle=[{"keys": one, **found.against(first + len(widths) + k)} for k, one in enumerate(most)],
         layer_matched=[[mean(one) for one in curve] for curve in curves.matched],
         random=[[mean(drawn[draw]) if drawn else None for drawn in blindly] for draw in range(draws)],
-        software={**software(), "precision": precision()},
+        software={**software(), "precision": precision(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 

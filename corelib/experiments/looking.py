@@ -22,6 +22,7 @@ from corelib.errors import BadInput
 from corelib.families.base import View
 from corelib.heads import HeadSet
 from corelib.record import record
+from corelib.regions import Grid
 from corelib.tasks.sample import Sample
 from corelib.vlm import VLM
 
@@ -70,8 +71,30 @@ def last_row(vlm: VLM, encoded: Encoded) -> Float[Tensor, "layer batch head key"
 
 
 def unfold(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Float[Tensor, "row column"]]:
-    """One row of attention, cut into a map for every view."""
-    return [row[one.positions].reshape(one.grid.rows, one.grid.columns).cpu() for one in views]
+    """One row of attention as a map for every picture, in the finest of its views: what falls on another view of it
+    goes to the tokens that show the same place."""
+    count = 1 + max(max(view.images) for view in views)
+    return [_overlaid(row.cpu(), [view for view in views if number in view.images]) for number in range(count)]
+
+
+def _overlaid(row: Float[Tensor, " key"], views: Sequence[View]) -> Float[Tensor, "row column"]:
+    finest = max(views, key=lambda view: view.grid.tokens)
+    total = torch.zeros(finest.grid.rows, finest.grid.columns, dtype=row.dtype)
+    for view in views:
+        mine = row[view.positions].reshape(view.grid.rows, view.grid.columns) / len(view.images)
+        if view is not finest:
+            down, across = (_shared(view.grid, finest.grid, axis).to(row.dtype) for axis in (0, 1))
+            mine = down.T @ mine @ across
+        total += mine
+    return total
+
+
+def _shared(one: Grid, other: Grid, axis: int) -> Float[Tensor, "token other"]:
+    """How a token of one grid divides among those of another, along one axis: by the length they share."""
+    (low, high), (start, end) = ((grid.edges(axis) - grid.shift[1 - axis]).T / grid.scale[1 - axis] for grid in (one, other))
+    shared = (high[:, None].minimum(end) - low[:, None].maximum(start)).clamp(min=0)
+    shared = torch.where(shared.sum(1, keepdim=True) > 0, shared, torch.ones_like(shared))  # of padding: anywhere
+    return shared / shared.sum(1, keepdim=True)
 
 
 def _pointed(attention: Float[Tensor, "layer head key"], visual: Bool[Tensor, " key"], count: int = 3) -> HeadSet:

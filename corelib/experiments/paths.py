@@ -95,7 +95,7 @@ def trace_paths(
     first = list(range(vlm.layers - window + 1))
     spans = [*((start, start + window) for start in first), (0, vlm.layers)]
     facts = {"split": split, "seed": seed, "samples": samples}
-    fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work)}
+    fingerprint = {"model": vlm.sha256, "precision": precision(vlm), "task": repr(work)}
     fingerprint |= {"split": split, "seed": seed, "window": window}
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
@@ -116,7 +116,7 @@ def trace_paths(
         first=first,
         lost={path: {name: values[:-1] for name, values in table.items()} for path, table in tables.items()},
         everywhere={path: {name: values[-1] for name, values in table.items()} for path, table in tables.items()},
-        software={**software(), "precision": precision()},
+        software={**software(), "precision": precision(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -87,7 +87,7 @@ def answer_in_ways(
     if samples < 2 or batch < 1 or questions < 1 or samples % questions:
         given = f"samples={samples}, questions={questions}, batch={batch}"
         raise BadInput(f"{given}: give 2 samples or more, a multiple of the questions, and the others 1 or more")
-    fingerprint = {"model": vlm.sha256, "precision": precision(), "task": repr(work), "split": split, "seed": seed}
+    fingerprint = {"model": vlm.sha256, "precision": precision(vlm), "task": repr(work), "split": split, "seed": seed}
     fingerprint |= {"questions": questions, "window": [window.width, window.sinks], **(named or {})}
 
     def answer(indices: list[int]) -> dict[str, Tensor]:

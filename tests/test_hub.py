@@ -1,0 +1,190 @@
+"""Published checkpoints on disk, and what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from corelib import hub, load, task
+from corelib.errors import (
+    BadInput,
+    BadWeights,
+    CorelibError,
+    HubUnreachable,
+    MissingPackage,
+    UnknownName,
+    UnsupportedArchitecture,
+)
+from corelib.families import tiny
+
+FAMILIES = tuple(tiny.KINDS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Checkpoints as they lie on the hub, written by transformers' own `save_pretrained`."""
+    home = tmp_path_factory.mktemp("checkpoints")
+
+    def get(name: str):
+        folder = home / name
+        if not folder.exists():
+            model, family = tiny.build(name)
+            model.save_pretrained(folder)
+            family.tokenizer.save_pretrained(folder)
+            family.image_processor.save_pretrained(folder)
+            (folder / "chat_template.jinja").write_text(family.template, encoding="utf-8")
+        return folder
+
+    return get
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_checkpoint_in_a_folder_is_the_model_that_was_saved(name, folders):
+    mine, saved = load(f"tiny-random:{name}"), load(folders(name))
+    samples = list(task("scenes").samples("test", 0, 2))
+    torch.testing.assert_close(saved.answer(saved.encode(samples)).logprob, mine.answer(mine.encode(samples)).logprob)
+    assert (saved.name, saved.facts["layers"], saved.facts["heads"]) == (name, 4, 8)
+    assert len(saved.sha256) == len(mine.sha256) == 64
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_tiny_model_is_the_same_every_time(name):
+    one, two = load(f"tiny-random:{name}"), load(f"tiny-random:{name}")
+    assert one.sha256 == two.sha256
+    assert isinstance(one.ask([Image.new("RGB", (64, 64))], "What is it?", tokens=2), str)
+
+
+def test_half_precision_is_said_in_results(folders):
+    vlm = load(folders("qwen3-vl"), dtype="bfloat16")
+    assert vlm.facts["dtype"] == "bfloat16"
+    encoded = vlm.encode([task("scenes").sample("test", 0, 0)])
+    assert encoded.inputs["pixel_values"].dtype == torch.bfloat16
+    assert vlm.answer(encoded).logprob.isfinite().all()
+    assert "dtype" not in load("mini-s").facts
+
+
+def test_the_template_is_found_where_older_checkpoints_keep_it(folders, tmp_path):
+    folder = shutil.copytree(folders("internvl"), tmp_path / "old")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(BadInput, match="no chat template"):
+        load(folder)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert load(folder).family.template == template
+
+
+def test_other_weights_than_safetensors_are_refused(folders, tmp_path):
+    folder = shutil.copytree(folders("qwen3-vl"), tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BadWeights, match=r"no .safetensors file"):
+        load(folder)
+
+
+def test_another_family_is_refused(folders, tmp_path):
+    folder = shutil.copytree(folders("qwen3-vl"), tmp_path / "other")
+    config = (folder / "config.json").read_text().replace('"model_type": "qwen3_vl"', '"model_type": "gemma3"')
+    (folder / "config.json").write_text(config)
+    with pytest.raises(UnsupportedArchitecture, match="'gemma3' model; supported: qwen3_vl"):
+        load(folder)
+
+
+def test_options_are_checked(folders):
+    folder = folders("qwen3-vl")
+    with pytest.raises(UnknownName, match="allowed: float32, bfloat16, float16"):
+        load(folder, dtype="fp16")
+    with pytest.raises(BadInput, match="needs an NVIDIA GPU"):
+        load(folder, quantize="8bit", device="cpu")
+    with pytest.raises(BadInput, match="is a folder on disk"):
+        load(folder, revision="main")
+    with pytest.raises(BadInput, match="takes no such options"):
+        load("mini-s", dtype="float16")
+    with pytest.raises(BadInput, match="only embedded models"):
+        load("tiny-random:qwen3-vl", checkpoint="at")
+    with pytest.raises(UnknownName, match="did you mean 'tiny-random:qwen3-vl'"):
+        load("tiny-random:qwen3vl")
+    if not torch.cuda.is_available():
+        with pytest.raises(BadInput, match="no NVIDIA GPU"):
+            load(folder, device="cuda")
+
+
+def test_a_missing_package_is_named(folders, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match="pip install accelerate"):
+        load(folders("qwen3-vl"), device_map="auto")
+
+
+def test_what_does_not_fit_is_refused_before_it_is_loaded(folders, monkeypatch):
+    monkeypatch.setattr(hub, "free_memory", lambda device: 1000)
+    with pytest.raises(BadInput, match=r"take a smaller model, dtype='float16'"):
+        load(folders("qwen3-vl"))
+
+
+# --- the hub itself, as its client answers ---------------------------------------------------------------------------
+
+
+class Info:
+    sha = "a" * 40
+
+    def __init__(self, **files: int) -> None:
+        self.siblings = [type("File", (), {"rfilename": name, "size": size}) for name, size in files.items()]
+
+
+def answering(monkeypatch, answer) -> None:
+    """Let the hub's client answer so."""
+    import huggingface_hub
+
+    def model_info(self, name, **options):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch):
+    answering(monkeypatch, OSError("no route"))
+    with pytest.raises(HubUnreachable, match=r"give the folder of a download .*tiny-random:qwen3-vl"):
+        load("Qwen/Qwen3-VL-99B-Instruct")
+
+
+def test_a_download_that_is_there_is_taken(monkeypatch, folders):
+    answering(monkeypatch, OSError("no route"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **options: str(folders("smolvlm")))
+    vlm = load("HuggingFaceTB/SmolVLM2-500M-Video-Instruct")
+    assert vlm.name == "HuggingFaceTB/SmolVLM2-500M-Video-Instruct" and vlm.sha256 == "smolvlm"
+
+
+def test_a_revision_becomes_its_commit(monkeypatch, folders):
+    asked = {}
+
+    def download(name, **options):
+        asked.update(options)
+        return str(folders("qwen3-vl"))
+
+    answering(monkeypatch, Info(**{"model.safetensors": 1000, "pytorch_model.bin": 1000}))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert load("Qwen/Qwen3-VL-2B-Instruct", revision="main").sha256 == "a" * 40
+    assert asked["revision"] == "a" * 40 and not any("bin" in pattern for pattern in asked["allow_patterns"])
+
+
+def test_too_large_for_the_disk_or_the_memory(monkeypatch):
+    answering(monkeypatch, Info(**{"model.safetensors": 10**15}))
+    with pytest.raises(BadInput, match="are free on cpu"):
+        load("Qwen/Qwen3-VL-32B-Instruct", device="cpu")
+    monkeypatch.setattr(hub, "free_memory", lambda device: None)
+    with pytest.raises(BadInput, match="GiB on disk"):
+        load("Qwen/Qwen3-VL-32B-Instruct", device="cpu")
+    answering(monkeypatch, Info(**{"pytorch_model.bin": 1000}))
+    with pytest.raises(BadWeights, match="other formats can run code"):
+        load("someone/old-model")
+
+
+def test_a_bug_is_not_called_a_network_error(monkeypatch):
+    answering(monkeypatch, ZeroDivisionError("bug"))
+    with pytest.raises(ZeroDivisionError):
+        load("Qwen/Qwen3-VL-2B-Instruct")
+    assert not issubclass(ZeroDivisionError, CorelibError)
