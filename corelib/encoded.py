@@ -83,7 +83,8 @@ class Encoded:
             for box in mine:
                 shown = [view for view in views if box.image in view.images]
                 if not shown:
-                    raise BadInput(f"{box} is on picture {box.image}, but the sample has {len(self.samples[row].images)}")
+                    count = len(self.samples[row].images)
+                    raise BadInput(f"{box} is on picture {box.image}, but the sample has {count}")
                 flat = Box(box.x0, box.y0, box.x1, box.y1)
                 touched = [view.positions[coverage(view.grid, flat) > 0] for view in shown]
                 if not sum(map(len, touched)):

@@ -4,8 +4,8 @@
     load("OpenGVLab/InternVL3_5-1B-HF", revision="main", device="cuda", quantize="8bit")
     load("/data/my-finetuned-qwen")                                  # config.json, *.safetensors, tokenizer, …
 
-Only safetensors are read, and no code of a repository is ever run. What is asked for is checked before it is loaded: the
-family, the room on the disk, the memory. A revision is resolved to its commit first; the commit is what results name.
+Only safetensors are read, and no code of a repository is ever run. What is asked for is checked before it is loaded:
+the family, the room on the disk, the memory. A revision is resolved to its commit, which is what results name.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def open_checkpoint(
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if where.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave the device away, or install a CUDA build")
+        raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)
     each = QUANTIZED[check_known("quantization", quantize, QUANTIZED)] if quantize else precision.itemsize
     placed = _placement(where, device_map, quantize)
@@ -90,8 +90,8 @@ def open_checkpoint(
     kind = embedded.kind(folder)
     if kind not in FAMILIES:
         raise UnsupportedArchitecture(
-            f"{name_or_path} is a {kind!r} model; supported: {', '.join(FAMILIES)} (how to add one: the book, 'Add your "
-            "own family')"
+            f"{name_or_path} is a {kind!r} model; supported: {', '.join(FAMILIES)} (how to add one: the book, 'Add "
+            "your own family')"
         )
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -105,7 +105,8 @@ def open_checkpoint(
             folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    adapter = family(model.config, tokenizer, AutoImageProcessor.from_pretrained(folder, **local), _template(folder, tokenizer))
+    images = AutoImageProcessor.from_pretrained(folder, **local)
+    adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
     return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
 
 
@@ -129,7 +130,7 @@ def fetch(name: str, revision: str | None, each: float, device: torch.device | N
     try:
         found = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=20)
     except GatedRepoError:
-        raise HubUnreachable(f"{name} asks for its terms to be accepted: do so on its page, then `hf auth login`") from None
+        raise HubUnreachable(f"{name} wants its terms accepted: do so on its page, then `hf auth login`") from None
     except RevisionNotFoundError:
         raise BadInput(f"{name} has no revision {revision!r}: leave it away for the newest") from None
     except RepositoryNotFoundError:
@@ -160,8 +161,8 @@ def _cached(name: str, revision: str | None, error: Exception) -> tuple[Path, st
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except Exception:
         raise HubUnreachable(
-            f"the hub cannot be reached ({type(error).__name__}), and {name} is not in the cache: connect once, or give "
-            f"the folder of a download (`hf download {name}`), or try the code on {tiny.names()[0]}"
+            f"the hub cannot be reached ({type(error).__name__}), and {name} is not in the cache: connect once, or "
+            f"give the folder of a download (`hf download {name}`), or try the code on {tiny.names()[0]}"
         ) from None
     return folder, folder.name
 
@@ -181,8 +182,8 @@ def _check_memory(name: str, weights: float, device: torch.device) -> None:
     free = free_memory(device)
     if free is not None and weights * ROOM > free:
         raise BadInput(
-            f"the weights of {name} take about {weights / 2**30:.1f} GiB, {free / 2**30:.1f} are free on {device}: take "
-            "a smaller model, dtype='float16', quantize='8bit' or '4bit', or device_map='auto' on several GPUs"
+            f"the weights of {name} take about {weights / 2**30:.1f} GiB, {free / 2**30:.1f} are free on {device}: "
+            "take a smaller model, dtype='float16', quantize='8bit' or '4bit', or device_map='auto' on several GPUs"
         )
 
 

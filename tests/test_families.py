@@ -91,7 +91,8 @@ def stock(name: str, family):
         def check_argument_for_proper_class(self, *args, **kwargs):
             return None
 
-    return WithoutVideo(image_processor=family.image_processor, tokenizer=family.tokenizer, video_processor=None, **more)
+    parts = {"image_processor": family.image_processor, "tokenizer": family.tokenizer, "video_processor": None}
+    return WithoutVideo(**parts, **more)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "+".join(f"{w}x{h}" for w, h in sizes))
@@ -142,13 +143,13 @@ def test_a_slice_holds_the_pixels_of_its_two_frames(vlms):
     """Frames that are alike make the patches of a still picture; of two that differ, each half is its own."""
     family = vlms("qwen3-vl").family
     one, two = noise(64, 64, 1), noise(64, 64, 2)
-    still = {key: family.see([key_image], False).pixels["pixel_values"] for key, key_image in {"a": one, "b": two}.items()}
+    first, second = (family.see([image], video=False).pixels["pixel_values"] for image in (one, two))
     same = family.see([one, one], video=True).pixels["pixel_values_videos"]
     both = family.see([one, two], video=True).pixels["pixel_values_videos"]
-    assert torch.equal(same, still["a"])
-    halves = both.unflatten(1, (3, 2, -1))
-    assert torch.equal(halves[:, :, 0], still["a"].unflatten(1, (3, 2, -1))[:, :, 0])
-    assert torch.equal(halves[:, :, 1], still["b"].unflatten(1, (3, 2, -1))[:, :, 1])
+    assert torch.equal(same, first)
+    halves = [pixels.unflatten(1, (3, 2, -1)) for pixels in (both, first, second)]
+    assert torch.equal(halves[0][:, :, 0], halves[1][:, :, 0])
+    assert torch.equal(halves[0][:, :, 1], halves[2][:, :, 1])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -182,9 +183,10 @@ def test_a_batch_reads_what_each_sample_reads_alone(name, vlms):
     for row, sample in enumerate(samples):
         alone = vlm.encode([sample])
         length = alone.tokens.shape[1]
-        for mask in ("evidence", "visual", "after_image", "distractors"):
-            assert torch.equal(getattr(together, mask)[row, ..., -length:].squeeze(0)[: getattr(alone, mask).shape[1]]
-                               if mask == "distractors" else getattr(together, mask)[row, -length:], getattr(alone, mask)[0]), mask
+        for mask in ("evidence", "visual", "after_image", "context"):
+            assert torch.equal(getattr(together, mask)[row, -length:], getattr(alone, mask)[0]), mask
+        mine = alone.distractors[0]
+        assert torch.equal(together.distractors[row, : len(mine), -length:], mine)
         torch.testing.assert_close(vlm.answer(alone).logprob[0], said[row], atol=1e-4, rtol=1e-4)
 
 
@@ -214,8 +216,9 @@ def test_what_cannot_be_asked_is_refused(vlms):
 @contextmanager
 def blocks_away(model: nn.Module):
     """The blocks of the vision tower let everything pass: a token is what its own pixels make of it."""
-    tower = next(one for name in ("visual", "vision_tower", "vision_model") if (one := getattr(model.model, name, None)))
-    lists = [one for one in tower.modules() if isinstance(one, nn.ModuleList) and "Merger" not in type(one[0]).__name__]
+    names = ("visual", "vision_tower", "vision_model")
+    tower = next(one for name in names if (one := getattr(model.model, name, None)))
+    lists = [one for one in tower.modules() if isinstance(one, nn.ModuleList)]
     layers = [layer for one in lists for layer in one if hasattr(layer, "mlp") or hasattr(layer, "self_attn")]
     assert len(layers) == 2
     for layer in layers:
@@ -251,7 +254,7 @@ def changed(vlm: VLM, sample: Sample, image: int, box: Box) -> torch.Tensor:
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_exactly_the_claimed_tokens_change(name, vlms, data):
-    """Of a picture that is not resized, in its own pixels; in the view of the whole picture, which is, at least there."""
+    """Of a picture that is not resized; in the view of the whole picture, which is resized, little beside them."""
     vlm, (width, height) = vlms(name), EXACT[name]
     x0, y0 = data.draw(st.integers(0, width - 8)), data.draw(st.integers(0, height - 8))
     box = Box(x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
@@ -292,7 +295,7 @@ def test_of_a_clip_only_the_painted_frame_changes(name, vlms):
         assert torch.equal(found > 1e-6, claimed)
 
 
-@pytest.mark.parametrize("size", [(312, 150), (150, 312), (416, 416), (600, 420)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", [(312, 150), (150, 312), (416, 416), (600, 420)], ids=str)
 def test_a_padded_mosaic_and_one_that_is_shrunk(size, vlms):
     """Padding is cut off; and where a large mosaic is shrunk, every token that changes is claimed."""
     vlm, box = vlms("llava-onevision"), Box(40, 30, 90, 110)
@@ -337,4 +340,5 @@ def test_recorded_rows_are_those_of_eager_attention(name, vlms):
     with torch.no_grad():
         out = VLM(name, eager, family).model(**encoded.inputs, use_cache=False, output_attentions=True)
     for layer, attention in enumerate(out.attentions):
-        torch.testing.assert_close(tape.attention[layer][:, :, 0], attention[:, :, -1 - encoded.lengths[0, 1]], atol=1e-5, rtol=1e-4)
+        expected = attention[:, :, -1 - encoded.lengths[0, 1]]
+        torch.testing.assert_close(tape.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)

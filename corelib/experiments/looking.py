@@ -91,7 +91,8 @@ def _overlaid(row: Float[Tensor, " key"], views: Sequence[View]) -> Float[Tensor
 
 def _shared(one: Grid, other: Grid, axis: int) -> Float[Tensor, "token other"]:
     """How a token of one grid divides among those of another, along one axis: by the length they share."""
-    (low, high), (start, end) = ((grid.edges(axis) - grid.shift[1 - axis]).T / grid.scale[1 - axis] for grid in (one, other))
+    xy = 1 - axis
+    (low, high), (start, end) = ((grid.edges(axis) - grid.shift[xy]).T / grid.scale[xy] for grid in (one, other))
     shared = (high[:, None].minimum(end) - low[:, None].maximum(start)).clamp(min=0)
     shared = torch.where(shared.sum(1, keepdim=True) > 0, shared, torch.ones_like(shared))  # of padding: anywhere
     return shared / shared.sum(1, keepdim=True)

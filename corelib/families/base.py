@@ -1,7 +1,7 @@
 """What corelib must know about a family of models: little, and only how pictures become tokens.
 
-Attention, layers and heads are read off the model itself (`corelib.attention`). A family puts samples into the words and
-pixels of its models, and says which token shows which part of which picture. It never computes a score.
+Attention, layers and heads are read off the model itself (`corelib.attention`). A family puts samples into the words
+and pixels of its models, and says which token shows which part of which picture. It never computes a score.
 
     embedded.py     the models inside the package, with prompts of their own
     chat.py         what all published families share: a chat template, an image processor, a tokenizer

@@ -73,9 +73,7 @@ class Embedded(Family):
         rows, lengths, marks = [], [], []
         for sample in samples:
             self.check(sample.question)
-            head = self.processor.opening(
-                sample.domain, len(sample.images), video=sample.video, context=sample.context
-            )
+            head = self.processor.opening(sample.domain, len(sample.images), video=sample.video, context=sample.context)
             parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
             read = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
             rows.append([token for part in read["input_ids"] for token in part])

@@ -1,7 +1,7 @@
 """InternVL: a picture is stretched over a mosaic of square tiles, and shown once more as a whole, in one tile.
 
 The mosaic is the one (of at most 12 tiles) whose shape is nearest to the picture's. Pixel shuffle merges 2 × 2 patches
-of a tile into a token. Tokens come tile by tile; the whole picture comes last. A picture of one tile has no second view.
+of a tile into a token. Tokens come tile by tile; the whole picture comes last. A picture of one tile is shown once.
 Source: transformers, `models/got_ocr2/image_processing_got_ocr2.py`, `models/internvl/processing_internvl.py`.
 """
 
@@ -63,7 +63,8 @@ class InternVL(Chat):
         pictures = [image.convert("RGB") for image in images]
         found = self.image_processor(images=pictures, crop_to_patches=not video, return_tensors="pt")
         tiles = found["num_patches"].tolist() if "num_patches" in found else [1] * len(pictures)
-        seen = [self._shown(number, image, count) for number, (image, count) in enumerate(zip(images, tiles, strict=True))]
+        counted = enumerate(zip(images, tiles, strict=True))
+        seen = [self._shown(number, image, count) for number, (image, count) in counted]
         pixels = {"pixel_values": found["pixel_values"]}
         if not video:
             return Seen(seen, pixels)

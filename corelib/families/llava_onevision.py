@@ -1,8 +1,8 @@
 """LLaVA-OneVision: one picture is shown as a whole, and again cut into tiles ("AnyRes"); several are shown as wholes.
 
 The tower reads tiles of 384 pixels in patches of 14, so the last 6 pixels of a tile are read by no patch. The mosaic
-keeps the picture's shape and is padded; what is padding is taken out again, so that tokens stand in the rows and columns
-of the picture itself, with a newline token after each row. A mosaic of more than `anyres_max_9` = 9 tiles' worth of
+keeps the picture's shape and is padded; what is padding is taken out again, so that tokens stand in the rows and
+columns of the picture itself, with a newline token after each row. A mosaic of more than `anyres_max_9` = 9 tiles' worth of
 tokens is shrunk bilinearly: then a token shows what the patches show that it is mixed from.
 Source: transformers, `models/llava_onevision/processing_llava_onevision.py` and `modeling_llava_onevision.py`.
 """
@@ -145,15 +145,12 @@ class LlavaOnevision(Chat):
         size = resized(*image.size, canvas)
         patch, side, tile = self.config.vision_config.patch_size, self._side, self._tile
         left = kept(*(length // tile * side for length in canvas), *image.size)
-        spans = [
-            tuple((place // side * tile + place % side * patch, place // side * tile + (place % side + 1) * patch) for place in axis)
-            for axis in left
-        ]
-        most = int(self.config.vision_aspect_ratio.strip("anyres_max_"))
+        starts = [[place // side * tile + place % side * patch for place in axis] for axis in left]
+        spans = [tuple((start, start + patch) for start in axis) for axis in starts]
+        most = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
         ratio = (len(left[0]) * len(left[1]) / (most * side**2)) ** 0.5
         if ratio > 1.1:
             spans = [mixed(axis, int(len(axis) // ratio)) for axis in spans]
         shift = ((canvas[1] - size[0]) // 2, (canvas[0] - size[1]) // 2)
-        return Grid(
-            len(spans[0]), len(spans[1]), *image.size, patch=patch, merge=1, resized=size, shift=shift, spans=tuple(spans)
-        )
+        cut = {"patch": patch, "merge": 1, "resized": size, "shift": shift, "spans": tuple(spans)}
+        return Grid(len(spans[0]), len(spans[1]), *image.size, **cut)

@@ -1,7 +1,7 @@
-"""Qwen2.5-VL: a picture is stretched to whole tokens of 28 × 28 pixels; two frames of a clip are merged into one slice.
+"""Qwen2.5-VL: a picture is stretched to whole tokens of 28 × 28 pixels; two frames of a clip are merged into a slice.
 
-Patches of `patch_size` pixels are merged `merge_size`² into one token, in raster order. The slices of a clip follow each
-other without a word between them. Source: transformers, `models/qwen2_5_vl/processing_qwen2_5_vl.py`.
+Patches of `patch_size` pixels are merged `merge_size`² into one token, in raster order. The slices of a clip follow
+each other without a word between them. Source: transformers, `models/qwen2_5_vl/processing_qwen2_5_vl.py`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class Qwen3VL(Qwen25VL):
     """The adapter of `Qwen3VLForConditionalGeneration`."""
 
     architecture: ClassVar = "Qwen3VLForConditionalGeneration"
+
     def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> Shown:
         merged = self.image_processor.temporal_patch_size
         text, pieces = "", []

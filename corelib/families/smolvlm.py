@@ -41,8 +41,8 @@ class SmolVLM(Chat):
         found = self.image_processor(
             images=pictures, do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
         )
-        shapes = zip(found["rows"][0], found["cols"][0], strict=True)
-        seen = [self._shown(number, image, *shape) for number, (image, shape) in enumerate(zip(images, shapes, strict=True))]
+        shapes = zip(images, found["rows"][0], found["cols"][0], strict=True)
+        seen = [self._shown(number, *shape) for number, shape in enumerate(shapes)]
         pixels = {"pixel_values": found["pixel_values"], "pixel_attention_mask": found["pixel_attention_mask"]}
         if not video:
             return Seen(seen, pixels)

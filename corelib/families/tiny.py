@@ -86,9 +86,8 @@ PLAIN = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")  # padding, the end of a
 
 
 def _qwen_ids(at: Callable[[str], int]) -> dict:
-    names = ("image_pad", "video_pad", "vision_start", "vision_end")
-    image, video, start, end = (at(f"<|{name}|>") for name in names)
-    return {"image_token_id": image, "video_token_id": video, "vision_start_token_id": start, "vision_end_token_id": end}
+    names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
+    return {f"{key}_token_id": at(f"<|{name}|>") for key, name in names.items()}
 
 
 def _qwen2_5_vl(at: Callable[[str], int]) -> PretrainedConfig:
