@@ -31,7 +31,7 @@ class Encoded:
     samples: tuple[Sample, ...]
     inputs: dict[str, Tensor]
     views: list[list[View]]  # of each sample: what is shown of its pictures, and where
-    lengths: Int[Tensor, "batch 2"]  # how many tokens at the end of each row are (question, answer)
+    lengths: Int[Tensor, "batch 3"]  # how many tokens at the end of each row are (question, closing, answer)
     context: Bool[Tensor, "batch token"]  # text before the question
     spans: Bool[Tensor, "batch token"]  # of that, what holds the answer
 
@@ -98,10 +98,10 @@ class Encoded:
         check_known("query rows", name, ROWS)
         length = self.tokens.shape[1]
         place = torch.arange(length, device=self.tokens.device)
-        question, answer = self.lengths.T[..., None]
+        question, closing, answer = self.lengths.T[..., None]
         last = length - 1 - answer  # the last token of the prompt: it predicts the answer's first token
         if name == "question":
-            return (place > last - question) & (place <= last)
+            return (place > last - closing - question) & (place <= last - closing)
         if name == "last":
             return place == last
         return (place >= last) & ((place < length - 1) | (answer == 0))

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 from transformers import __dict__ as architectures
 
-from corelib import embedded
+from corelib import embedded, processes
 from corelib.errors import BadInput, BadWeights, HubUnreachable, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
@@ -71,11 +71,11 @@ def open_checkpoint(
 ) -> tuple[PreTrainedModel, Chat, str]:
     """A published checkpoint, its family, and what identifies its weights: the commit, or a checksum of the files.
 
-    `device`: left out, a GPU if there is one. `dtype`: left out, what the device is fast in (`fitting_dtype`).
-    `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize` ("8bit", "4bit") needs
-    bitsandbytes and an NVIDIA GPU.
+    `device`: left out, a GPU if there is one (of several processes, each its own). `dtype`: left out, what the device
+    is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
+    ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
     """
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device or (f"cuda:{processes.local()}" if torch.cuda.is_available() else "cpu"))
     if where.type == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from corelib.errors import BadInput, BadResults, CannotWrite
 from corelib.results import write_whole
+
+PATIENCE = 1800  # seconds to wait for the next batch of another process
 
 
 class SampleStore:
@@ -90,17 +93,23 @@ def collect(
     fingerprint: dict,
     path: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
     """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
 
     With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
+    `share` = (number, count): one of several processes with the same `path`, which take the batches in turn. The first
+    one waits for the others and gives everything; each other one gives what is stored when it has done its part.
     """
+    number, count = share
+    if count > 1 and path is None:
+        raise BadInput(f"{count} processes need a store that they share: give a path")
     kept = None if path is None else SampleStore(path, fingerprint)
     stored = set() if kept is None else kept.done
     todo = [index for index in range(samples) if index not in stored]
     done, parts = samples - len(todo), []
     progress(done, samples)
-    for indices in batches(todo):
+    for indices in list(batches(todo))[number::count]:
         found = measure(indices)
         if kept is None:
             parts.append({**found, "index": torch.tensor(indices)})
@@ -108,8 +117,29 @@ def collect(
             kept.add(indices, found)
         done += len(indices)
         progress(done, samples)
+    if kept is not None and count > 1:
+        kept = _complete(path, fingerprint, samples, progress) if number == 0 else SampleStore(path, fingerprint)
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if kept is None else kept.load()
     return {name: value[:samples] for name, value in whole.items()}
+
+
+def _complete(path: str | Path, fingerprint: dict, samples: int, progress: Callable) -> SampleStore:
+    """The store, as soon as the other processes have filled it."""
+    since, before = time.monotonic(), -1
+    while True:
+        kept = SampleStore(path, fingerprint)
+        done = len(kept.done & set(range(samples)))
+        progress(done, samples)
+        if done == samples:
+            return kept
+        if done > before:
+            since, before = time.monotonic(), done
+        elif time.monotonic() - since > PATIENCE:
+            raise BadResults(
+                f"{samples - done} samples of other processes did not come within {PATIENCE} s: what is done is kept "
+                f"in {path}; start the same command again"
+            )
+        time.sleep(0.2)
 
 
 def in_order(batch: int) -> Callable[[list[int]], Iterable[list[int]]]:

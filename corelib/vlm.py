@@ -82,6 +82,11 @@ class VLM:
         return self.model.config.text_config.num_key_value_heads
 
     @property
+    def file_name(self) -> str:
+        """Its name, as a file or folder can have it: without the owner on the hub."""
+        return self.name.rsplit("/", 1)[-1].replace(":", "-")
+
+    @property
     def facts(self) -> dict:
         """What a results file says about its model: `sha256` is of the weights, or the commit of a hub's checkpoint."""
         facts = {

@@ -159,9 +159,10 @@ def test_question_answer_and_context_are_where_they_are_said_to_be(name, vlms):
     text = task("needle").sample("test", 0, 0)
     encoded = vlm.encode([picture, text])
     for row, sample in enumerate((picture, text)):
-        asked = vlm.tokenizer.decode(encoded.tokens[row, encoded.rows("question")[row]])
-        assert asked.startswith(f"{sample.question}\n{BRIEFLY}") and "ssistant" in asked
-        answer = encoded.lengths[row, 1]
+        assert vlm.tokenizer.decode(encoded.tokens[row, encoded.rows("question")[row]]) == sample.question
+        _, closing, answer = encoded.lengths[row].tolist()
+        said = vlm.tokenizer.decode(encoded.tokens[row, -closing - answer : -answer])
+        assert said.startswith(f"\n{BRIEFLY}") and "ssistant" in said
         assert vlm.tokenizer.decode(encoded.tokens[row, -answer:]).strip() == sample.answer
     (start, past), *_ = text.spans
     assert vlm.tokenizer.decode(encoded.tokens[1, encoded.spans[1]]) == text.context[start:past]
@@ -340,5 +341,5 @@ def test_recorded_rows_are_those_of_eager_attention(name, vlms):
     with torch.no_grad():
         out = VLM(name, eager, family).model(**encoded.inputs, use_cache=False, output_attentions=True)
     for layer, attention in enumerate(out.attentions):
-        expected = attention[:, :, -1 - encoded.lengths[0, 1]]
+        expected = attention[:, :, -1 - encoded.lengths[0, 2]]
         torch.testing.assert_close(tape.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)

@@ -45,6 +45,7 @@ FLOORS = {
     "tasks": 0,
     "results": 0,
     "store": 0,
+    "processes": 0,
     "errors": 0,
     "embedded": 0,
     "mini": 0,

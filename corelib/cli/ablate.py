@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.options import percent
+from corelib.cli.options import DOMAIN, MODEL, Device, Dtype, Quantize, Revision, Spread, chosen, percent
 from corelib.cli.show import bar, out
 
 
 def ablate(
     scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib profile`).")],
     out_: Annotated[Path, typer.Option("--out", help="The ablation file to write (JSON).")],
-    model: Annotated[str, typer.Option(help="The model of those scores.")] = "mini-s",
+    model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}")] = "mini-s",
     domain: Annotated[
-        str | None, typer.Option(help="The task to answer. Left out, the one that ranked; another one tests transfer.")
+        str | None,
+        typer.Option(help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}"),
     ] = None,
     top: Annotated[str, typer.Option(help="The share of heads to remove.")] = "5%",
     mode: Annotated[
@@ -39,6 +40,11 @@ def ablate(
         bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
     ] = False,
     batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 16,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: Spread = None,
+    quantize: Quantize = None,
 ) -> None:
     """Remove the heads on top of a ranking; say what is lost, and what removing *other* heads loses.
 
@@ -53,17 +59,18 @@ def ablate(
     from corelib.heads import HeadScores
     from corelib.metrics.catalogue import Metric
     from corelib.results import check_writable
-    from corelib.tasks import RETRIEVING, SPLITS, UNTAUGHT, task
+    from corelib.tasks import SPLITS, task
     from corelib.vlm import load
 
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)
     check_known("split", split, SPLITS)
     ranking = HeadScores.load(scores)
-    name = check_known("domain", domain or ranking.task["domain"], (*RETRIEVING, *UNTAUGHT))
+    work = task(domain) if domain else task(ranking.task["domain"], **ranking.task.get("difficulty", {}))
     check_writable(out_)
-    vlm, work, partial = load(model), task(name), out_.with_name(f".{out_.name}.partial")
-    with bar(f"{vlm.name} · {name}") as progress:
+    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
+    vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
+    with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
         found = ablate_top(
             vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,
             norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=64).scores,

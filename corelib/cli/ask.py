@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.options import MODEL, Device, Dtype, Quantize, Revision, Spread, chosen
 from corelib.cli.show import out
 from corelib.errors import BadInput
 
@@ -14,11 +15,15 @@ from corelib.errors import BadInput
 def ask(
     image: Annotated[list[Path], typer.Option(help="A picture. Several are the pages, or with --video the frames.")],
     question: Annotated[str, typer.Option(help="Such as 'digit on red square ?'")],
-    model: Annotated[
-        str, typer.Option(help="An embedded model (mini-s), or a folder that `corelib train` wrote.")
-    ] = "mini-s",
+    model: Annotated[str, typer.Option(help=MODEL)] = "mini-s",
     video: Annotated[bool, typer.Option("--video", help="The pictures are the frames of one clip.")] = False,
     save: Annotated[Path | None, typer.Option(help="Save a picture of where the model looked.")] = None,
+    tokens: Annotated[int, typer.Option(help="The length of an answer, at most.")] = 8,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: Spread = None,
+    quantize: Quantize = None,
 ) -> None:
     """Ask a model about a picture, and see where it looked.
 
@@ -38,8 +43,9 @@ def ask(
             pictures.append(Image.open(path).convert("RGB"))
         except (OSError, UnidentifiedImageError):
             raise BadInput(f"cannot read the picture {path}: give a PNG or JPEG file") from None
-    vlm = load(model)
-    answer = vlm.ask(pictures, question, video=video)
+    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
+    vlm = load(model, **how)
+    answer = vlm.ask(pictures, question, video=video, tokens=tokens)
     out.print(answer, highlight=False)
     if save:
         from corelib.experiments.looking import look

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from corelib.cli.options import DOMAIN, MODEL, Device, Dtype, Quantize, Revision, Spread, chosen
 from corelib.cli.show import bar, heads_table, out
 from corelib.errors import BadInput, check_known
 
@@ -18,13 +20,9 @@ def profile(
         Path,
         typer.Option("--out", help="The head-scores file to write (JSON); with several models or domains, a folder."),
     ],
-    model: Annotated[
-        list[str],
-        typer.Option(help="An embedded model, or a folder that `corelib train` wrote. Give it again for more."),
-    ] = ["mini-s"],  # noqa: B006
+    model: Annotated[list[str], typer.Option(help=f"{MODEL} Give it again for more.")] = ["mini-s"],  # noqa: B006
     domain: Annotated[
-        list[str],
-        typer.Option(help="scenes, documents, video; or text: needle, recital; or all but that. Repeat for more."),
+        list[str], typer.Option(help=f"{DOMAIN} Give it again for more; all: the first three, and needle.")
     ] = ["scenes"],  # noqa: B006
     samples: Annotated[int, typer.Option(help="How many pictures, one question each.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same pictures.")] = 0,
@@ -37,47 +35,62 @@ def profile(
         str | None, typer.Option(help="Query rows: answer, last or question. Left out, the metric's own.")
     ] = None,
     reduce: Annotated[str | None, typer.Option(help="Over the rows: mean or max. Left out, the metric's own.")] = None,
-    batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 32,
+    batch: Annotated[
+        int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
+    ] = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: Spread = None,
+    quantize: Quantize = None,
 ) -> None:
     """Score every head of a model, by default by Retrieval Attention Mass (RAM).
 
     RAM is the attention that a head, at the rows that predict the answer, puts on the visual tokens that hold it.
     Rank heads on the split `select`, and test them on `test`. A run that was stopped goes on where it was.
+
+    Several processes share the samples: `accelerate launch -m corelib profile …` writes the file that one would.
     """
+    from corelib import processes
     from corelib.experiments.profiling import measure, summarise
     from corelib.experiments.reading import check_quantities
     from corelib.metrics.catalogue import metric as by_name
     from corelib.results import check_writable
-    from corelib.tasks import RETRIEVING, SPLITS, UNTAUGHT, task
-    from corelib.vlm import load
+    from corelib.tasks import RETRIEVING, SPLITS, task
+    from corelib.vlm import load, published
 
-    known = (*RETRIEVING, *UNTAUGHT, "all")
-    domains = RETRIEVING if domain == ["all"] else [check_known("domain", one, known) for one in domain]
     check_known("split", split, SPLITS)
-    if "all" in domains:
+    if "all" in domain and len(domain) > 1:
         raise BadInput("--domain all stands alone: leave the other domains away")
-    chosen = by_name(metric, rows, reduce)
-    for one in domains:
-        check_quantities(task(one).sample(split, seed, 0), [chosen.quantity])
-    vlms = [load(one) for one in dict.fromkeys(model)]
-    pairs = list(itertools.product(vlms, dict.fromkeys(domains)))
-    targets = [out_] if len(pairs) == 1 else [out_ / f"{vlm.name}-{name}.json" for vlm, name in pairs]
+    works = {one: task(one) for one in (RETRIEVING if domain == ["all"] else dict.fromkeys(domain))}
+    wanted = by_name(metric, rows, reduce)
+    for work in works.values():
+        check_quantities(work.sample(split, seed, 0), [wanted.quantity])
+    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
+    vlms = [load(one, **how) for one in dict.fromkeys(model)]
+    pairs = list(itertools.product(vlms, works))
+    name = re.compile(r"[^\w.-]+")
+    targets = [out_ / name.sub("-", f"{vlm.file_name}-{one}.json") for vlm, one in pairs] if len(pairs) > 1 else [out_]
     if len(pairs) > 1:
         if out_.is_file():
             raise BadInput(f"{out_} is a file: {len(pairs)} results need a folder")
         if not out_.exists():
             check_writable(out_)
-            out_.mkdir()
+            out_.mkdir(exist_ok=True)
     check_writable(targets[0])
+    mine = processes.share()
     for (vlm, name), target in zip(pairs, targets, strict=True):
-        work, partial = task(name), target.with_name(f".{target.name}.partial")
+        work, partial = works[name], target.with_name(f".{target.name}.partial")
         options = {"split": split, "seed": seed}
+        at_once = batch or (2 if published(vlm.name) else 32)
         with bar(f"{vlm.name} · {name}") as progress:
             found = measure(
-                vlm, work, samples=samples, batch=batch, quantities=[chosen.quantity], store=partial,
-                progress=progress, **options,
+                vlm, work, samples=samples, batch=at_once, quantities=[wanted.quantity], store=partial,
+                progress=progress, share=mine, **options,
             )  # fmt: skip
-        scores = summarise(vlm, work, found, metric=chosen, **options)
+        if mine[0]:
+            continue  # the first process puts all of them together
+        scores = summarise(vlm, work, found, metric=wanted, **options)
         scores.save(target)
         shutil.rmtree(partial)
         if out.is_terminal:

@@ -101,7 +101,7 @@ def build(
     **options,
 ) -> Path:
     """Measure one cell and write it; goes on where a stopped run was."""
-    target = folder / vlm.name / f"{domain}.json"
+    target = folder / vlm.file_name / f"{domain}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{domain}.partial")
     cell = build_cell(vlm, domain, store=partial, progress=progress, **options)

@@ -98,7 +98,7 @@ def build(
 
 def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, running: Callable) -> Iterator[Path]:
     for job in chosen:
-        target = folder / job.kind / vlm.name / f"{job.name}.json"
+        target = folder / job.kind / vlm.file_name / f"{job.name}.json"
         if again or not _is_there(job, target, vlm):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{job.name}.partial")

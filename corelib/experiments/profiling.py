@@ -42,8 +42,10 @@ def measure(
     quantities: Sequence[str] = BASIC,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    share: tuple[int, int] = (0, 1),
 ) -> Measurement:
-    """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped."""
+    """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped. `share` is of several
+    processes that fill one store (`processes.py`); only the first one gets all samples."""
     if samples < 1 or batch < 1:
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
     first = work.sample(split, seed, 0)
@@ -55,6 +57,7 @@ def measure(
     began = time.perf_counter()
     fingerprint = {
         "model": vlm.sha256,
+        "precision": str(vlm.model.dtype),
         "task": repr(work),
         "split": split,
         "seed": seed,
@@ -67,7 +70,7 @@ def measure(
         found = read_heads(vlm, vlm.encode(drawn), quantities).tensors()
         return {**found, "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
 
-    everything = collect(read, samples, in_order(batch), fingerprint, store, progress)
+    everything = collect(read, samples, in_order(batch), fingerprint, store, progress, share)
     return Measurement.of(everything, time.perf_counter() - began)
 
 

@@ -38,7 +38,8 @@ class Written:
 
     inputs: dict[str, Tensor]
     views: list[list[View]]
-    lengths: Int[Tensor, "sample 2"]  # how many tokens at the end of each row are (question, answer)
+    lengths: Int[Tensor, "sample 3"]  # how many tokens at the end of each row are (question, closing, answer): what
+    # closes a prompt is its template's, such as "answer with one word" and the marks of a turn
     context: Bool[Tensor, "sample token"]  # the text before the question
     spans: Bool[Tensor, "sample token"]  # of that, the text that holds the answer
 

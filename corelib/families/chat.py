@@ -90,15 +90,16 @@ class Chat(Family):
         for sample in samples:
             video = sample.video and self.clips
             seen = self.see(sample.images, video) if sample.images else Seen([], {})
-            prompt, starts = self.prompt(sample, [one.text for one in seen.shown], video)
+            prompt, context, asked = self.prompt(sample, [one.text for one in seen.shown], video)
             read = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
             ids, places = read["input_ids"], read["offset_mapping"]
             answer = self._ids(self.lead + sample.answer) if answers else []
-            asked = sum(last > starts["question"] for _, last in places)
+            question = sum(within(places, asked, [(0, len(sample.question))]))
+            closing = sum(first >= asked + len(sample.question) for first, _ in places)
             rows.append([*ids, *answer])
-            lengths.append((asked, len(answer)))
+            lengths.append((question, closing, len(answer)))
             ranges = ([(0, len(sample.context))], sample.spans) if sample.context else ([], [])
-            marks.append([within(places, starts["context"], mine) for mine in ranges])
+            marks.append([within(places, context, mine) for mine in ranges])
             views.append(self._placed(torch.tensor(ids), seen.shown))
             pixels.append(seen.pixels)
         fill = self.tokenizer.pad_token_id
@@ -109,8 +110,8 @@ class Chat(Family):
         inputs = {"input_ids": ids, "attention_mask": mask, **self.join(pixels)}
         return Written({**inputs, **self.more(inputs)}, views, torch.tensor(lengths), *marked)
 
-    def prompt(self, sample: Sample, shown: Sequence[str], video: bool) -> tuple[str, dict[str, int]]:
-        """The prompt with its pictures filled in, and the characters where context and question begin."""
+    def prompt(self, sample: Sample, shown: Sequence[str], video: bool) -> tuple[str, int, int]:
+        """The prompt with its pictures filled in, and the characters at which context and question begin."""
         if not sample.question.strip():
             raise BadInput("the question is empty: ask something, such as 'What stands on the red square?'")
         content: list[dict] = []
@@ -138,8 +139,7 @@ class Chat(Family):
         context = sample.context + "\n" if sample.context else ""
         ends = sample.question.rstrip().endswith((".", "!"))  # it says how to answer
         asked = sample.question if ends else f"{sample.question}\n{BRIEFLY}"
-        starts = {"context": len(head), "question": len(head) + len(context)}
-        return head + context + asked + tail, starts
+        return head + context + asked + tail, len(head), len(head) + len(context)
 
     @staticmethod
     def _name(sample: Sample) -> str:

@@ -77,7 +77,7 @@ class Embedded(Family):
             parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
             read = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
             rows.append([token for part in read["input_ids"] for token in part])
-            lengths.append((len(read["input_ids"][1]), len(read["input_ids"][2]) if answers else 0))
+            lengths.append((len(read["input_ids"][1]), 0, len(read["input_ids"][2]) if answers else 0))
             start, places = head.rfind(sample.context), read["offset_mapping"][0]
             mine = [within(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
             marks.append(nn.functional.pad(torch.tensor(mine), (0, sum(lengths[-1]))))

@@ -2,8 +2,8 @@
 
 The tower reads tiles of 384 pixels in patches of 14, so the last 6 pixels of a tile are read by no patch. The mosaic
 keeps the picture's shape and is padded; what is padding is taken out again, so that tokens stand in the rows and
-columns of the picture itself, with a newline token after each row. A mosaic of more than `anyres_max_9` = 9 tiles' worth of
-tokens is shrunk bilinearly: then a token shows what the patches show that it is mixed from.
+columns of the picture itself, with a newline token after each row. A mosaic of more than `anyres_max_9` = 9 tiles'
+worth of tokens is shrunk bilinearly: then a token shows what the patches show that it is mixed from.
 Source: transformers, `models/llava_onevision/processing_llava_onevision.py` and `modeling_llava_onevision.py`.
 """
 

@@ -1,14 +1,19 @@
 """The tasks: pictures and questions whose evidence is known to the pixel.
 
-`task("scenes")` gives a domain at its default difficulty, `task("scenes", objects=16)` turns it up.
+`task("scenes")` gives a domain at its default difficulty, `task("scenes", objects=16)` turns it up. For models that
+know the world there are real pictures: `collage`, `folder:PATH` (your own) and `hub:NAME` (public data sets).
 """
 
 from __future__ import annotations
 
-from corelib.errors import check_known
+from corelib.errors import BadInput, check_known
+from corelib.tasks import folder, hub
 from corelib.tasks.assets import SPLITS
 from corelib.tasks.base import Picture, Question, Task
+from corelib.tasks.collage import Collage
 from corelib.tasks.documents import Documents
+from corelib.tasks.folder import Folder
+from corelib.tasks.hub import Hub
 from corelib.tasks.sample import Box, Sample
 from corelib.tasks.scenes import Scenes
 from corelib.tasks.text import Arithmetic, Needle, Recital
@@ -17,7 +22,9 @@ from corelib.tasks.video import Video
 DOMAINS = ("scenes", "documents", "video")  # with pictures, and evidence in them
 RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
 TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}  # that models are trained on
-UNTAUGHT = {Recital.name: Recital}
+UNTAUGHT = {Recital.name: Recital}  # that a language model can do by itself
+WORLDLY = {Collage.name: Collage}  # that only a model can do which knows the world
+READ = {folder.PREFIX: Folder.at, hub.PREFIX: lambda name: Hub(source=name)}  # tasks that are read from elsewhere
 
 
 def task(name: str, **difficulty) -> Task:
@@ -26,7 +33,12 @@ def task(name: str, **difficulty) -> Task:
     >>> task("documents", pages=4).pages
     4
     """
-    known = {**TASKS, **UNTAUGHT}
+    for prefix, read in READ.items():
+        if name.startswith(prefix):
+            if difficulty:
+                raise BadInput(f"{name} is as difficult as it is: leave {', '.join(difficulty)} away")
+            return read(name.removeprefix(prefix))
+    known = {**TASKS, **UNTAUGHT, **WORLDLY}
     return known[check_known("domain", name, known)]().harder(**difficulty)
 
 
@@ -36,7 +48,11 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "UNTAUGHT",
+    "WORLDLY",
     "Box",
+    "Collage",
+    "Folder",
+    "Hub",
     "Picture",
     "Question",
     "Sample",

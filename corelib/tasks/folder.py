@@ -1,0 +1,127 @@
+"""`folder:`: your own pictures, with a line of JSON for each question.
+
+    corelib profile --domain folder:my-data/questions.jsonl --model … --out scores.json
+
+    {"image": "kitchen.jpg", "question": "What is on the stove?", "answer": "kettle", "boxes": [[412, 96, 520, 210]]}
+    {"images": ["1.png", "2.png"], "question": "What is the total?", "answer": "97", "boxes": [[80, 40, 130, 60, 1]]}
+
+A box is x0, y0, x1, y1 in pixels of its picture, and with several pictures the number of the picture, from 0. Pictures
+lie where the file says, seen from the file. `distractors` (boxes of the same kind as the evidence) and `kind` may be
+given too. Everything is checked before anything is measured. Nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from PIL import Image, UnidentifiedImageError
+
+from corelib.errors import BadInput
+from corelib.tasks.records import Record, Records
+from corelib.tasks.sample import Box
+
+PREFIX = "folder:"
+NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distractors", "kind"}
+FILE = "questions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(Records):
+    """Questions about your own pictures. `path`: the JSONL file, or a folder with `questions.jsonl` in it."""
+
+    name: ClassVar[str] = "folder"
+
+    path: str
+    sha256: str = ""  # of the file: another file is another task
+
+    @classmethod
+    def at(cls, path: str) -> Folder:
+        """The task of a file, read and checked."""
+        file = _file(path)
+        found = cls(path=path, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+        _ = found.records
+        return found
+
+    @property
+    def facts(self) -> dict:
+        return {"domain": PREFIX + self.path, "sha256": self.sha256}
+
+    def load(self) -> Iterator[Record]:
+        file = _file(self.path)
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                yield _record(line, file.parent, f"{file}, line {number}")
+
+
+def _file(path: str) -> Path:
+    file = Path(path).expanduser()
+    file = file / FILE if file.is_dir() else file
+    if not file.is_file():
+        raise BadInput(f"{file} is not there: give a JSONL file, or a folder with {FILE} in it")
+    return file
+
+
+def _record(line: str, folder: Path, where: str) -> Record:
+    try:
+        given = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where}: not JSON ({error})") from None
+    if not isinstance(given, dict) or not NEEDED <= given.keys() <= NEEDED | ALLOWED or not _one_of(given):
+        keys = ", ".join(sorted(given)) if isinstance(given, dict) else type(given).__name__
+        raise BadInput(
+            f"{where}: found {keys}; needed are question, answer, boxes, and image or images; allowed are kind and "
+            "distractors"
+        )
+    for key in ("question", "answer"):
+        if not isinstance(given[key], str) or not given[key].strip():
+            raise BadInput(f"{where}: {key} is {given[key]!r}: give a text that is not empty")
+    names = given["images"] if "images" in given else [given["image"]]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{where}: give the file of a picture, or a list of them")
+    paths = [folder / name for name in names]
+    sizes = [_size(path, where) for path in paths]
+    if not given["boxes"]:
+        raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
+    boxes, others = (
+        tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors")
+    )
+    kind, read = str(given.get("kind", "question")), partial(_read, tuple(paths))
+    return Record(tuple(names), given["question"], given["answer"], boxes, others, kind, read)
+
+
+def _one_of(given: dict) -> bool:
+    return ("image" in given) != ("images" in given)
+
+
+def _size(path: Path, where: str) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError):
+        raise BadInput(f"{where}: cannot read the picture {path}: give a PNG or JPEG file") from None
+
+
+def _box(given: object, sizes: list[tuple[int, int]], where: str) -> Box:
+    numbers = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
+    if not numbers or len(given) not in (4, 5):
+        raise BadInput(f"{where}: box {given}: give [x0, y0, x1, y1], and with several pictures the picture's number")
+    image = given[4] if len(given) == 5 else 0
+    if image not in range(len(sizes)):
+        raise BadInput(f"{where}: box {given} is on picture {image} of {len(sizes)}; they count from 0")
+    width, height = sizes[int(image)]
+    x0, y0, x1, y1 = given[:4]
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise BadInput(f"{where}: box {given} does not lie in its picture of {width} × {height} pixels")
+    return Box(x0, y0, x1, y1, image=int(image))
+
+
+def _read(paths: tuple[Path, ...]) -> list[Image.Image]:
+    return [Image.open(path) for path in paths]
+
+

@@ -1,0 +1,180 @@
+"""`hub:`: public data sets of pictures with known evidence, read through the package `datasets`.
+
+    corelib profile --domain hub:refcocog --model Qwen/Qwen3-VL-2B-Instruct --samples 64 --out scores.json
+
+| name | on the hub | evidence | an answer is right if |
+|---|---|---|---|
+| `refcocog` | lmms-lab/RefCOCOg | the object that a phrase names | boxes overlap by half |
+| `refcoco-m` | moondream/refcoco-m | the same, with better masks | boxes overlap by half |
+| `mmdocir` | MMDocIR/MMDocIR_Evaluation_Dataset | the page, and the place on it | it is the same text |
+| `mmlongbench-doc` | yubo2333/MMLongBench-Doc | the pages | it is the same text |
+| `hc-stvg` | k-nick/HC-STVG | the person that a sentence describes, frame by frame | boxes overlap by half |
+
+Which columns a set has is checked when it is opened, and an error lists what was found. What stands here was written
+from the sets' public descriptions, without the sets at hand: **unverified**, until a set has been opened once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from itertools import islice
+from typing import ClassVar
+
+from PIL import Image
+
+from corelib.errors import BadResults, HubUnreachable, MissingPackage, check_known
+from corelib.tasks.records import Record, Records
+from corelib.tasks.sample import Box
+
+PREFIX = "hub:"
+MOST = 2000  # records that are read of a set, at most
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set of the hub, and how its rows become records."""
+
+    id: str
+    split: str
+    columns: tuple[str, ...]  # that its rows must have
+    records: Callable[[Mapping], Iterator[Record]]
+    rule: str  # of `scoring.py`
+    licence: str  # as its page states it; read it there before you use a set
+    config: str | None = None
+
+
+def shown(value: object) -> Image.Image:
+    """A picture, as data sets hold it: decoded, or as the bytes of a file."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    return Image.open(BytesIO(value)) if isinstance(value, bytes) else value
+
+
+def _corners(box: Sequence[float], image: int = 0) -> Box:
+    """COCO's (x, y, width, height)."""
+    x, y, width, height = (float(one) for one in box)
+    return Box(x, y, x + width, y + height, image=image)
+
+
+def _written(box: Box) -> str:
+    return f"[{box.x0:.0f}, {box.y0:.0f}, {box.x1:.0f}, {box.y1:.0f}]"
+
+
+def _located(phrase: str) -> str:
+    return f"Where is {phrase.strip().rstrip('.')}? Answer with its box in pixels as [x0, y0, x1, y1]."
+
+
+def _refcocog(row: Mapping) -> Iterator[Record]:
+    box, read = _corners(row["bbox"]), lambda: [shown(row["image"])]
+    for phrase in row["answer"]:
+        yield Record((str(row["file_name"]),), _located(phrase), _written(box), (box,), read=read)
+
+
+def _refcoco_m(row: Mapping) -> Iterator[Record]:
+    name, read = str(row["image_id"]), lambda: [shown(row["image"])]
+    for sample in row["samples"]:
+        box = _corners(sample["bbox"])
+        for phrase in sample["sentences"]:
+            yield Record((name,), _located(phrase), _written(box), (box,), read=read)
+
+
+def _mmdocir(row: Mapping) -> Iterator[Record]:
+    pages = [shown(page) for page in row["page_images"]]
+    boxes = tuple(
+        Box(*(float(one) for one in mark["bbox"]), image=int(mark["page"])) for mark in row["layout_mapping"]
+    )
+    names = tuple(f"{row['doc_name']}/{number}" for number in range(len(pages)))
+    yield Record(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
+
+
+def _mmlongbench(row: Mapping) -> Iterator[Record]:
+    pages = [shown(page) for page in row["images"]]
+    boxes = tuple(
+        Box(0, 0, *pages[number - 1].size, image=number - 1) for number in row["evidence_pages"] if number <= len(pages)
+    )
+    names, kind = tuple(f"{row['doc_id']}/{number}" for number in range(len(pages))), str(row["answer_format"])
+    if boxes:  # some questions have no answer in the document
+        yield Record(names, row["question"], str(row["answer"]), boxes, kind=kind, read=lambda: pages)
+
+
+def _hc_stvg(row: Mapping) -> Iterator[Record]:
+    frames = [shown(frame) for frame in row["frames"]]
+    boxes = tuple(_corners(box, image) for image, box in enumerate(row["bbox"]) if box)
+    names = tuple(f"{row['video_id']}/{number}" for number in range(len(frames)))
+    if boxes:
+        yield Record(names, _located(row["caption"]), _written(boxes[0]), boxes, read=lambda: frames)
+
+
+SOURCES = {
+    "refcocog": Source(
+        "lmms-lab/RefCOCOg", "val", ("image", "file_name", "answer", "bbox"), _refcocog, "box",
+        "annotations of RefCOCOg on pictures of COCO; see its page",
+    ),
+    "refcoco-m": Source(
+        "moondream/refcoco-m", "validation", ("image", "image_id", "samples"), _refcoco_m, "box", "MIT"
+    ),
+    "mmdocir": Source(
+        "MMDocIR/MMDocIR_Evaluation_Dataset", "test", ("doc_name", "page_images", "Q", "A", "type", "layout_mapping"),
+        _mmdocir, "exact", "Apache-2.0",
+    ),
+    "mmlongbench-doc": Source(
+        "yubo2333/MMLongBench-Doc", "train",
+        ("doc_id", "images", "question", "answer", "evidence_pages", "answer_format"), _mmlongbench, "exact",
+        "see its page",
+    ),
+    "hc-stvg": Source(
+        "k-nick/HC-STVG", "test", ("video_id", "frames", "caption", "bbox"), _hc_stvg, "box", "see its page"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub(Records):
+    """Questions of a public data set. `most`: how many rows are read."""
+
+    name: ClassVar[str] = "hub"
+
+    source: str
+    most: int = MOST
+    revision: str | None = None
+
+    @property
+    def facts(self) -> dict:
+        extra = {key: value for key, value in (("most", self.most), ("revision", self.revision)) if value}
+        return {"domain": PREFIX + self.source, "source": self.about.id, **extra}
+
+    @cached_property
+    def about(self) -> Source:
+        return SOURCES[check_known("data set", self.source, SOURCES)]
+
+    def load(self) -> Iterator[Record]:
+        rows = iter(islice(self.rows(), self.most))
+        first = next(rows, None)
+        if first is None:
+            raise BadResults(f"{self.about.id}, split {self.about.split}: there is no row")
+        missing = [name for name in self.about.columns if name not in first]
+        if missing:
+            raise BadResults(
+                f"{self.about.id} has no column {', '.join(missing)}; found: {', '.join(sorted(first))}. It has "
+                "changed, or was described wrongly: corelib/tasks/hub.py says how its rows are read"
+            )
+        for row in (first, *rows):
+            yield from self.about.records(row)
+
+    def rows(self) -> Iterable[Mapping]:
+        """The rows of the set, one after the other, without downloading the whole of it."""
+        about = self.about
+        try:
+            from datasets import load_dataset
+        except ImportError:
+            raise MissingPackage("data sets of the hub need the package datasets: pip install datasets") from None
+        try:
+            return load_dataset(about.id, about.config, split=about.split, revision=self.revision, streaming=True)
+        except Exception as error:
+            raise HubUnreachable(
+                f"{about.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of your "
+                "own (folder:PATH)"
+            ) from None

@@ -1,0 +1,109 @@
+"""Questions that were written down: one record a question, with the pictures it is about and where its answer is.
+
+Records come from a folder of your own (`folder.py`) or from the hub (`hub.py`). A record does not know a split, so
+pictures are dealt out by the checksum of their name: one half to `select`, one to `test` (our definition). Records that
+share a picture stay together, so that heads are never tested on a picture that ranked them. The seed shuffles a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from corelib.errors import BadInput
+from corelib.tasks.assets import check_split
+from corelib.tasks.base import Picture, Question, Task
+from corelib.tasks.sample import Box
+
+DEALT = ("select", "test")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question. `pictures` names what it is about: records of the same pictures belong together."""
+
+    pictures: tuple[str, ...]
+    question: str
+    answer: str
+    boxes: tuple[Box, ...]
+    distractors: tuple[Box, ...] = ()
+    kind: str = "question"
+    read: Callable[[], Sequence[Image.Image]] | None = None  # the pictures themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records(Task):
+    """A task whose questions are records."""
+
+    @abstractmethod
+    def load(self) -> Sequence[Record]:
+        """All records; called once."""
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        found = tuple(self.load())
+        if not found:
+            raise BadInput(f"{self.name}: there is no record")
+        return found
+
+    @cached_property
+    def kinds(self) -> dict[str, float]:
+        names = [record.kind for record in self.records]
+        return {name: names.count(name) / len(names) for name in dict.fromkeys(names)}
+
+    @cached_property
+    def dealt(self) -> dict[str, list[tuple[Record, ...]]]:
+        """By split, the records of each picture."""
+        mine: dict[tuple[str, ...], list[Record]] = {}
+        for record in self.records:
+            mine.setdefault(record.pictures, []).append(record)
+        together = _together(list(mine))
+        together.sort(key=lambda groups: hashlib.sha256("\n".join(groups[0]).encode()).digest())
+        return {
+            split: [tuple(mine[pictures]) for groups in together[number :: len(DEALT)] for pictures in groups]
+            for number, split in enumerate(DEALT)
+        }
+
+    def draw(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+        groups = self.dealt.get(check_split(split), [])
+        if not 0 <= index < len(groups):
+            counts = ", ".join(f"{len(mine)} in {name}" for name, mine in self.dealt.items())
+            raise BadInput(
+                f"{self.name} has no picture {index} in {split}: there are {counts}; ask for fewer samples (with one "
+                "question about each picture), or for several questions"
+            )
+        order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
+        group = groups[order[index]]
+        questions = tuple(
+            Question(record.kind, record.question, record.answer, record.boxes, record.distractors) for record in group
+        )
+        pictures = tuple(image.convert("RGB") for image in group[0].read())
+        return Picture(pictures, questions), np.random.default_rng([seed, index])
+
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        raise BadInput(f"{self.name} has no pictures but those of its records")
+
+
+def _together(groups: list[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
+    """Groups of pictures, those together that share one.
+
+    >>> _together([("a", "b"), ("c",), ("b",)])
+    [[('a', 'b'), ('b',)], [('c',)]]
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for group in groups for name in group))}
+    holds = np.zeros((len(groups), len(numbers)), dtype=bool)
+    for row, group in enumerate(groups):
+        holds[row, [numbers[name] for name in group]] = True
+    _, label = connected_components(csr_array(holds) @ csr_array(holds).T, directed=False)
+    parts: dict[int, list[tuple[str, ...]]] = {}
+    for group, number in zip(groups, label.tolist(), strict=True):
+        parts.setdefault(number, []).append(group)
+    return [sorted(part) for part in parts.values()]

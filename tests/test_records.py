@@ -1,0 +1,249 @@
+"""Real pictures: a collage of photographs, a folder of one's own, and rows of public data sets."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corelib.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
+from corelib.tasks import Box, task
+from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
+from corelib.tasks.collage import NAMES, SOUGHT
+from corelib.tasks.hub import SOURCES, Hub
+from corelib.tasks.scoring import box_of, judged, letter, normalised, overlap
+
+# --- collage ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_photograph_is_asked_for_in_one_split():
+    assert sorted(NAMES) == sorted(name for names in PHOTOGRAPHS.values() for name in names)
+    assert set(SOUGHT) == set(SPLITS) and sum(map(len, SOUGHT.values())) == len(NAMES)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_number_of_a_collage_stands_where_it_is_said(split):
+    """The badge of the evidence is white paper with ink on it, on the photograph that is asked for."""
+    for index in range(6):
+        sample = task("collage", place=0.0).sample(split, 0, index)
+        canvas, (badge,), (cell,) = np.asarray(sample.images[0].convert("L")), sample.evidence, sample.anchors
+        inside = canvas[int(badge.y0) + 1 : int(badge.y1) - 1, int(badge.x0) + 1 : int(badge.x1) - 1]
+        assert inside.max() == 255 and inside.min() < 40 and (inside > 250).mean() > 0.5
+        assert cell.x0 < badge.x0 and badge.x1 < cell.x1 and cell.y0 < badge.y0 and badge.y1 < cell.y1
+        assert sample.answer in "123456789" and len(sample.distractors) == 8
+        assert any(words in sample.question for words in SOUGHT[split].values())
+
+
+def test_the_row_of_a_collage():
+    for index in range(6):
+        sample = task("collage", place=1.0, rows=2, columns=4).sample("test", 0, index)
+        assert sample.kind == "row" and int(sample.answer) == sample.evidence[0].y0 // 160 + 1
+        assert all(box.y0 != sample.evidence[0].y0 for box in sample.distractors)
+
+
+def test_a_collage_that_cannot_be_is_refused():
+    for difficulty, told in (({"rows": 4}, "rows × columns"), ({"side": 8}, "side must"), ({"place": 2}, "place must")):
+        with pytest.raises(BadInput, match=told):
+            task("collage", **difficulty).sample("test", 0, 0)
+
+
+# --- a folder of one's own -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six real photographs, two questions each, and one about two pictures."""
+    lines = []
+    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut"):
+        photograph(name).save(tmp_path / f"{name}.png")
+        for number in range(2):
+            box = [10, 10 + 40 * number, 90, 50 + 40 * number]
+            lines.append({"image": f"{name}.png", "question": f"What is {number}?", "answer": name, "boxes": [box]})
+    lines.append(
+        {
+            "images": ["coffee.png", "rocket.png"],
+            "question": "Where?",
+            "answer": "there",
+            "boxes": [[0, 0, 20, 20, 1]],
+            "distractors": [[0, 0, 20, 20, 0]],
+            "kind": "two",
+        }
+    )
+    write(tmp_path, lines)
+    return tmp_path
+
+
+def write(folder, lines) -> None:
+    (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+
+
+def test_a_folder_becomes_samples(folder):
+    work = task(f"folder:{folder}")
+    assert work.kinds == {"question": 12 / 13, "two": 1 / 13}
+    assert work.facts["domain"] == f"folder:{folder}" and len(work.facts["sha256"]) == 64
+    drawn = [work.sample(split, 0, place) for split in work.dealt for place in range(len(work.dealt[split]))]
+    assert len(drawn) == 7 and all(sample.evidence and sample.images[0].mode == "RGB" for sample in drawn)
+    two = next(sample for sample in drawn if sample.kind == "two")
+    assert two.evidence == (Box(0, 0, 20, 20, image=1),) and two.distractors == (Box(0, 0, 20, 20, image=0),)
+    place = next(place for place in range(7) if work.sample("test", 0, place).kind == "question")
+    assert {sample.question for sample in work.about("test", 0, place, 2)} == {"What is 0?", "What is 1?"}
+
+
+def test_no_picture_is_in_two_splits(folder):
+    work = task(f"folder:{folder}")
+    names = [{name for group in work.dealt[split] for name in group[0].pictures} for split in ("select", "test")]
+    assert all(names) and not names[0] & names[1] and len(names[0] | names[1]) == 6
+
+
+def test_the_seed_shuffles_a_split(folder):
+    work = task(f"folder:{folder}")
+    count = len(work.dealt["test"])
+    orders = {tuple(work.sample("test", seed, place).answer for place in range(count)) for seed in range(8)}
+    assert len(orders) > 1 and len({tuple(sorted(order)) for order in orders}) == 1
+
+
+def test_a_folder_that_changed_is_another_task(folder):
+    before = task(f"folder:{folder}")
+    (folder / "questions.jsonl").write_text((folder / "questions.jsonl").read_text().replace("there", "here"))
+    assert repr(task(f"folder:{folder}")) != repr(before)
+
+
+def test_there_are_only_so_many_pictures(folder):
+    work = task(f"folder:{folder}")
+    with pytest.raises(BadInput, match="4 in select, 3 in test"):
+        work.sample("test", 0, 99)
+    with pytest.raises(BadInput, match="no picture 0 in train"):
+        work.sample("train", 0, 0)
+
+
+GOOD = {"image": "coffee.png", "question": "What?", "answer": "cup", "boxes": [[0, 0, 9, 9]]}
+MISTAKES = {
+    "found answer, boxes, image": {key: value for key, value in GOOD.items() if key != "question"},
+    "found answer, boxes, colour, image, question": {**GOOD, "colour": "red"},
+    "needed are question, answer, boxes, and image or images": {**GOOD, "images": ["coffee.png"]},
+    "question is '  '": {**GOOD, "question": "  "},
+    "answer is 7": {**GOOD, "answer": 7},
+    "cannot read the picture .*tea.png": {**GOOD, "image": "tea.png"},
+    "boxes is empty": {**GOOD, "boxes": []},
+    r"box \[0, 0, 9\]: give": {**GOOD, "boxes": [[0, 0, 9]]},
+    "is on picture 1 of 1": {**GOOD, "boxes": [[0, 0, 9, 9, 1]]},
+    "does not lie in its picture": {**GOOD, "boxes": [[0, 0, 9999, 9]]},
+}
+
+
+@pytest.mark.parametrize("told", MISTAKES)
+def test_a_mistake_is_named_with_its_line(folder, told):
+    write(folder, [GOOD, MISTAKES[told]])
+    with pytest.raises(BadInput, match=told) as caught:
+        task(f"folder:{folder}")
+    assert "line 2" in str(caught.value)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(BadInput, match=r"folder with questions.jsonl"):
+        task(f"folder:{tmp_path}")
+    (tmp_path / "questions.jsonl").write_text("{")
+    with pytest.raises(BadInput, match="line 1: not JSON"):
+        task(f"folder:{tmp_path}")
+    (tmp_path / "questions.jsonl").write_text("\n")
+    with pytest.raises(BadInput, match="no record"):
+        task(f"folder:{tmp_path}")
+    with pytest.raises(BadInput, match="leave pages away"):
+        task(f"folder:{tmp_path}", pages=3)
+
+
+# --- the hub ---------------------------------------------------------------------------------------------------------
+
+
+def picture(seed: int = 0, encoded: bool = False):
+    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    if not encoded:
+        return image
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": "x.png"}
+
+
+ROWS = {
+    "refcocog": {
+        "image": picture(), "file_name": "a.jpg", "answer": ["the left cup", "a cup"], "bbox": [10, 20, 30, 25],
+    },
+    "refcoco-m": {
+        "image": picture(encoded=True), "image_id": 7,
+        "samples": [{"bbox": [10, 20, 30, 25], "sentences": ["the left cup", "a cup"]}],
+    },
+    "mmdocir": {
+        "doc_name": "d", "page_images": [picture(0), picture(1)], "Q": "What?", "A": 7, "type": "Table",
+        "layout_mapping": [{"page": 1, "bbox": [10, 20, 40, 45]}],
+    },
+    "mmlongbench-doc": {
+        "doc_id": "d", "images": [picture(0), picture(1)], "question": "What?", "answer": "7", "evidence_pages": [2],
+        "answer_format": "Int",
+    },
+    "hc-stvg": {
+        "video_id": "v", "frames": [picture(0), picture(1)], "caption": "A man who sits down.",
+        "bbox": [None, [10, 20, 30, 25]],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_rows_become_records(name, monkeypatch):
+    monkeypatch.setattr(Hub, "rows", lambda self: [ROWS[name]] * 2)
+    work = task(f"hub:{name}")
+    record = work.records[0]
+    page = len(record.read()) - 1
+    wanted = Box(0, 0, 80, 60, image=1) if name == "mmlongbench-doc" else Box(10, 20, 40, 45, image=page)
+    assert record.boxes == (wanted,) and record.read()[page].size == (80, 60)
+    assert judged(record.answer, "7" if SOURCES[name].rule == "exact" else "[10, 20, 40, 45]", SOURCES[name].rule)
+    assert len(work.records) == (4 if name.startswith("refcoco") else 2)
+    assert work.facts["source"] == SOURCES[name].id
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_column_that_is_not_there_is_named_with_those_that_are(name, monkeypatch):
+    column = SOURCES[name].columns[0]
+    row = {key: value for key, value in ROWS[name].items() if key != column}
+    monkeypatch.setattr(Hub, "rows", lambda self: [row])
+    with pytest.raises(BadResults, match=f"has no column {column}; found: .*{sorted(row)[0]}"):
+        _ = task(f"hub:{name}").records
+
+
+def test_what_is_said_without_the_package_or_the_network(monkeypatch):
+    with pytest.raises(UnknownName, match="did you mean 'refcocog'"):
+        _ = task("hub:refcoco").records
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingPackage, match="pip install datasets"):
+        _ = task("hub:refcocog").records
+
+    def unreachable(*args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=unreachable))
+    with pytest.raises(HubUnreachable, match=r"ConnectionError: no route.*folder:PATH"):
+        _ = task("hub:refcocog").records
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *a, **o: iter([])))
+    with pytest.raises(BadResults, match="there is no row"):
+        _ = task("hub:refcocog").records
+
+
+# --- was it right? ---------------------------------------------------------------------------------------------------
+
+
+def test_scoring_by_hand():
+    assert normalised("  The Kettle. ") == "kettle" and normalised("É-5") == "e-5"
+    assert judged("Kettle", "the kettle") and judged("7 apples", "7") and not judged("77", "7") and not judged("", "7")
+    assert letter("I think (C), not A") == "C" and judged("(B)", "B", "choice") and not judged("none", "B", "choice")
+    assert overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3) and overlap((0, 0, 0, 2), (0, 0, 1, 2)) == 0
+    assert box_of("[1, 2, 3]") == ()
+    assert judged("[0, 0, 10, 10]", "[0, 0, 10, 6]", "box") and not judged("[0, 0, 10, 10]", "[0, 0, 10, 4]", "box")
+    assert not judged("somewhere", "[0, 0, 10, 4]", "box")
+    with pytest.raises(BadInput, match="is no box"):
+        judged("[0, 0, 10, 10]", "left", "box")
+    with pytest.raises(UnknownName, match="rule"):
+        judged("a", "b", "fuzzy")
