@@ -7,7 +7,6 @@ torchvision). The places are found out: paint a region, and see which embeddings
 from __future__ import annotations
 
 import importlib
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
 
 from corelib import Box, Sample, task
-from corelib.errors import BadInput, BadRegion, UnknownName
+from corelib.checks import blocks_away, repaint
+from corelib.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
@@ -214,43 +213,6 @@ def test_what_cannot_be_asked_is_refused(vlms):
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def blocks_away(model: nn.Module):
-    """The blocks of the vision tower let everything pass: a token is what its own pixels make of it."""
-    names = ("visual", "vision_tower", "vision_model")
-    tower = next(one for name in names if (one := getattr(model.model, name, None)))
-    lists = [one for one in tower.modules() if isinstance(one, nn.ModuleList)]
-    layers = [layer for one in lists for layer in one if hasattr(layer, "mlp") or hasattr(layer, "self_attn")]
-    assert len(layers) == 2
-    for layer in layers:
-        layer.forward = lambda hidden_states, *args, **kwargs: hidden_states
-    yield
-    for layer in layers:
-        del layer.forward
-
-
-@torch.no_grad()
-def embeddings(vlm: VLM, sample: Sample) -> torch.Tensor:
-    """What enters the language model: [token, width]."""
-    caught = []
-    decoder = getattr(vlm.model.model, "language_model", None) or vlm.model.model.text_model
-    hook = decoder.register_forward_pre_hook(
-        lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
-    )
-    with hook, blocks_away(vlm.model):
-        vlm.model(**vlm.encode([sample]).inputs, use_cache=False)
-    return caught[0][0]
-
-
-def changed(vlm: VLM, sample: Sample, image: int, box: Box) -> torch.Tensor:
-    """How much each token changes when a region of a picture is painted over."""
-    painted = sample.images[image].copy()
-    painted.paste((255, 0, 0), (int(box.x0), int(box.y0), int(box.x1), int(box.y1)))
-    images = (*sample.images[:image], painted, *sample.images[image + 1 :])
-    after = Sample.of(images, sample.question, video=sample.video)
-    return (embeddings(vlm, sample) - embeddings(vlm, after)).abs().amax(1)
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
@@ -259,56 +221,49 @@ def test_exactly_the_claimed_tokens_change(name, vlms, data):
     vlm, (width, height) = vlms(name), EXACT[name]
     x0, y0 = data.draw(st.integers(0, width - 8)), data.draw(st.integers(0, height - 8))
     box = Box(x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
-    sample = Sample.of([noise(width, height)], "What is it?")
-    encoded = vlm.encode([sample])
-    claimed, found = encoded.cover([[box]])[0], changed(vlm, sample, 0, box)
-    assert not found[~encoded.visual[0]].any()
-    finest = max(encoded.views[0], key=lambda view: view.grid.tokens)
-    assert torch.equal(found[finest.positions] > 1e-6, claimed[finest.positions])
-    for view in encoded.views[0]:
-        strong = found[view.positions] > 0.5 * found.max()
-        assert not (strong & ~claimed[view.positions]).any()
+    found = repaint(vlm, Sample.of([noise(width, height)], "What is it?"), box)
+    assert found.exact and found.elsewhere < 0.5
 
 
+@pytest.mark.parametrize("video", [False, True], ids=["pictures", "clip"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_of_several_pictures_only_the_painted_one_changes(name, vlms):
+def test_of_several_pictures_only_the_painted_one_changes(name, video, vlms):
     vlm, (width, height) = vlms(name), EXACT[name]
-    sample = Sample.of([noise(width, height, seed) for seed in range(2)], "What is it?")
-    encoded, box = vlm.encode([sample]), Box(16, 16, 100, 100)
-    found = changed(vlm, sample, 1, box)
-    claimed = encoded.cover([[Box(16, 16, 100, 100, image=1)]])[0]
-    first = torch.cat([view.positions for view in encoded.views[0] if view.images == (0,)])
-    assert not found[first].any()
-    assert not (found[~claimed] > 0.5 * found.max()).any() and found[claimed].any()
+    sample = Sample.of([noise(width, height, seed) for seed in range(3)], "What is it?", video=video)
+    found = repaint(vlm, sample, Box(16, 16, 100, 100, image=2))
+    others = [view.positions for view in vlm.encode([sample]).views[0] if 2 not in view.images]
+    assert not found.change[torch.cat(others)].any()
+    assert found.elsewhere < 0.5 and found.change[found.claimed].any()
+    assert found.exact or not name.startswith("qwen")  # others show one of several pictures, or a frame, in one tile
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_of_a_clip_only_the_painted_frame_changes(name, vlms):
-    vlm, (width, height) = vlms(name), EXACT[name]
-    sample = Sample.of([noise(width, height, seed) for seed in range(3)], "What is it?", video=True)
-    encoded = vlm.encode([sample])
-    found = changed(vlm, sample, 2, Box(16, 16, 100, 100))
-    claimed = encoded.cover([[Box(16, 16, 100, 100, image=2)]])[0]
-    others = torch.cat([view.positions for view in encoded.views[0] if 2 not in view.images])
-    assert not found[others].any()
-    assert not (found[~claimed] > 0.5 * found.max()).any() and found[claimed].any()
-    if name.startswith("qwen"):  # not resized
-        assert torch.equal(found > 1e-6, claimed)
+@pytest.mark.parametrize("size", [(312, 150), (150, 312)], ids=str)
+def test_padding_is_no_place(size, vlms):
+    """LLaVA-OneVision pads a picture, and takes the padding out again: what is left are its own tokens."""
+    vlm, sample = vlms("llava-onevision"), Sample.of([noise(*size)], "What is it?")
+    assert vlm.encode([sample]).views[0][1].grid.resized == size
+    assert repaint(vlm, sample, Box(40, 30, 90, 110)).exact
 
 
-@pytest.mark.parametrize("size", [(312, 150), (150, 312), (416, 416), (600, 420)], ids=str)
-def test_a_padded_mosaic_and_one_that_is_shrunk(size, vlms):
-    """Padding is cut off; and where a large mosaic is shrunk, every token that changes is claimed."""
-    vlm, box = vlms("llava-onevision"), Box(40, 30, 90, 110)
-    sample = Sample.of([noise(*size)], "What is it?")
-    encoded = vlm.encode([sample])
-    claimed, found = encoded.cover([[box]])[0], changed(vlm, sample, 0, box)
-    grid = encoded.views[0][1].grid
-    fine = encoded.views[0][1].positions
-    if grid.resized == size:
-        assert not (found[fine] > 1e-6)[~claimed[fine]].any()
-        assert torch.equal(found[fine] > 1e-6, claimed[fine]) or size == (416, 416)
-    assert (found[claimed] > 1e-6).float().mean() > 0.8
+@pytest.mark.parametrize("size", [(416, 416), (600, 420)], ids=str)
+def test_of_a_mosaic_that_is_shrunk_no_changed_token_is_unclaimed(size, vlms):
+    vlm, sample = vlms("llava-onevision"), Sample.of([noise(*size)], "What is it?")
+    found = repaint(vlm, sample, Box(40, 30, 90, 110))
+    assert found.elsewhere < (1e-6 if size == (416, 416) else 0.5)  # the other one is resized, too
+    assert (found.change[found.claimed] > 1e-6).float().mean() > 0.8
+
+
+def test_a_claim_that_is_wrong_is_seen(vlms, monkeypatch):
+    """The check can fail: with the rows of tiles in the wrong order, claimed tokens do not change."""
+    vlm, (width, height) = vlms("smolvlm"), EXACT["smolvlm"]
+    order = importlib.import_module("corelib.families.smolvlm").raster
+    monkeypatch.setattr("corelib.families.smolvlm.raster", lambda *shape: order(*shape).flip(0))
+    assert not repaint(vlm, Sample.of([noise(width, height)], "What is it?"), Box(40, 30, 90, 110)).exact
+
+
+def test_a_tower_that_cannot_be_passed_by(vlms):
+    with pytest.raises(UnsupportedArchitecture, match="has none of visual"), blocks_away(torch.nn.Sequential()):
+        pass
 
 
 def test_a_region_between_the_tokens_is_refused(vlms):

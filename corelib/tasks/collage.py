@@ -20,8 +20,8 @@ from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.sample import Box
 
 SOUGHT = {  # what is asked for, by split (our words)
-    "train": {"astronaut": "an astronaut", "brick": "a brick wall", "hubble_deep_field": "a sky full of galaxies"},
-    "select": {"coffee": "a cup of coffee", "rocket": "a rocket", "grass": "a lawn"},
+    "train": {"astronaut": "an astronaut", "brick": "bricks", "hubble_deep_field": "a sky full of galaxies"},
+    "select": {"coffee": "a cup of coffee", "rocket": "a rocket", "grass": "grass"},
     "validate": {"china": "a temple", "grace_hopper": "an officer in uniform", "gravel": "gravel"},
     "test": {"chelsea": "a cat", "flower": "a flower", "retina": "the inside of an eye"},
 }
