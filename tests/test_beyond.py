@@ -1,0 +1,207 @@
+"""What the page "Beyond this book" says can be done: another family, several processes, the commands on any model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_cli import run
+
+from corelib import hub
+from corelib.errors import BadInput, BadResults
+from corelib.families import tiny
+from corelib.processes import share
+from corelib.store import collect, in_order
+from corelib.tasks.assets import photograph
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "book" / "beyond.md"
+FAMILIES = tuple(tiny.KINDS)
+
+
+# --- another family --------------------------------------------------------------------------------------------------
+
+
+def llava(folder: Path) -> Path:
+    """A tiny LLaVA 1.5 on disk."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    words = tiny.tokenizer((*tiny.PLAIN, "<image>", "<video>"))
+    vision = {**tiny.VISION, "model_type": "clip_vision_model", "image_size": 112, "patch_size": 14}
+    config = LlavaConfig(
+        text_config=tiny._text("llama", tiny.SIZE),
+        vision_config=vision,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        image_seq_length=64,
+    )
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    sides = {"size": {"shortest_edge": 112}, "crop_size": {"height": 112, "width": 112}}
+    tiny.image_processor("CLIP", sides).save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(tiny.LLAVA, encoding="utf-8")
+    return folder
+
+
+def test_who_follows_the_page_adds_a_family(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "FAMILIES", dict(hub.FAMILIES))
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    names = {"CHECKPOINT": llava(tmp_path / "llava"), "__name__": "followed"}
+    monkeypatch.setitem(sys.modules, "followed", type(sys)("followed"))  # where dataclasses look for its names
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    assert names["vlm"].family.architecture == "LlavaForConditionalGeneration"
+    assert len(names["scores"].top(0.05)) == 2
+
+
+def test_every_family_of_the_page_is_there():
+    told = re.findall(r"^\| .* \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert told == [family.architecture for family in hub.FAMILIES.values()]
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_commands_take_a_tiny_model(name, tmp_path):
+    scores, lost = tmp_path / "scores.json", tmp_path / "ablation.json"
+    model = ("--model", f"tiny-random:{name}")
+    done = run("profile", *model, "--domain", "collage", "--samples", "4", "--out", str(scores))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(scores.read_text())
+    assert told["model"]["name"] == f"tiny-random:{name}" and told["task"]["domain"] == "collage"
+    done = run(
+        "ablate", *model, "--scores", str(scores), "--samples", "4", "--questions", "1", "--controls", "3",
+        "--batch", "4", "--out", str(lost),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(lost.read_text())["task"]["split"] == "test"
+    photograph("coffee").save(tmp_path / "coffee.png")
+    done = run("ask", *model, "--image", str(tmp_path / "coffee.png"), "--question", "What is it?", "--tokens", "2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_your_own_pictures_from_end_to_end(tmp_path):
+    """Real photographs, questions in a file, the two commands of the page."""
+    lines = []
+    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick"):
+        photograph(name).save(tmp_path / f"{name}.png")
+        lines.append({"image": f"{name}.png", "question": "What?", "answer": name, "boxes": [[20, 20, 200, 200]]})
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    domain = ("--domain", f"folder:{tmp_path}", "--model", "tiny-random:smolvlm")
+    done = run("profile", *domain, "--samples", "4", "--out", str(tmp_path / "scores.json"))
+    assert done.returncode == 0, done.stderr
+    done = run(
+        "ablate", "--model", "tiny-random:smolvlm", "--scores", str(tmp_path / "scores.json"), "--samples", "4",
+        "--questions", "1", "--controls", "2", "--batch", "4", "--out", str(tmp_path / "ablation.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "ablation.json").read_text())["task"]["domain"] == f"folder:{tmp_path}"
+    done = run("profile", *domain, "--samples", "9", "--out", str(tmp_path / "more.json"))
+    assert done.returncode == 2 and "4 in select, 4 in test" in done.stderr and not (tmp_path / "more.json").exists()
+
+
+def test_what_cannot_be_loaded_is_one_line(tmp_path):
+    done = run("profile", "--model", "mini-s", "--dtype", "float16", "--out", str(tmp_path / "x.json"))
+    assert done.returncode == 2 and "takes no such options" in done.stderr
+    done = run("profile", "--model", "tiny-random:qwen", "--out", str(tmp_path / "x.json"))
+    assert done.returncode == 2 and "tiny-random:qwen3-vl" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+COMMAND = ("profile", "--model", "tiny-random:qwen3-vl", "--domain", "collage", "--samples", "8", "--batch", "2")
+
+
+def start(target: Path, rank: int = 0, world: int = 1) -> subprocess.Popen:
+    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "corelib", *COMMAND, "--out", str(target)]
+    return subprocess.Popen(command, env=environment, cwd=target.parent, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen) -> None:
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+
+
+def content(path: Path) -> dict:
+    found = json.loads(path.read_text())
+    return {key: value for key, value in found.items() if key != "seconds"}
+
+
+def test_two_processes_write_the_file_of_one(tmp_path):
+    alone = start(tmp_path / "alone.json")
+    finished(alone)
+    both = [start(tmp_path / "both.json", rank, 2) for rank in range(2)]
+    for process in both:
+        finished(process)
+    assert content(tmp_path / "both.json") == content(tmp_path / "alone.json")
+    # One of them is killed: what the other has done stays, and one process goes on.
+    finished(start(tmp_path / "killed.json", rank=1, world=2))
+    shards = list((tmp_path / ".killed.json.partial").glob("*.safetensors"))
+    assert len(shards) == 2 and not (tmp_path / "killed.json").exists()
+    finished(start(tmp_path / "killed.json"))
+    assert content(tmp_path / "killed.json") == content(tmp_path / "alone.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "both.json", "killed.json"]
+
+
+@pytest.mark.slow
+def test_accelerate_launches_them(tmp_path):
+    pytest.importorskip("accelerate")
+    finished(start(tmp_path / "alone.json"))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_cpu_threads_per_process", "1", "-m", "corelib", *COMMAND, "--out", str(tmp_path / "both.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "both.json") == content(tmp_path / "alone.json")
+
+
+def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("corelib.store.PATIENCE", 0.5)
+    measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
+    with pytest.raises(BadResults, match="2 samples of other processes did not come"):
+        collect(measured, 4, in_order(1), {}, tmp_path / "store", share=(0, 2))
+    mine = collect(measured, 4, in_order(1), {}, tmp_path / "other", share=(1, 2))
+    assert mine["x"].tolist() == [1, 3]
+    with pytest.raises(BadInput, match="need a store that they share"):
+        collect(measured, 4, in_order(1), {}, share=(0, 2))
+
+
+def test_a_share_is_read_from_the_environment(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert share() == (2, 3)
+    monkeypatch.setenv("RANK", "two")
+    with pytest.raises(BadInput, match="RANK is 'two'"):
+        share()
+
+
+# --- the notebook ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_notebook_runs_unchanged(name, tmp_path):
+    """Chapter 10, every cell, on a tiny model."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "notebooks" / "10_real_checkpoints.ipynb", 4)
+    environment = {**os.environ, "CORELIB_MODEL": f"tiny-random:{name}", "CORELIB_SAMPLES": "16"}
+    environment["CORELIB_RESULTS"] = str(tmp_path / "results")
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute(env=environment)
+    saved = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert saved == [f"tiny-random-{name}-collage-ablation.json", f"tiny-random-{name}-collage.json"]
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
