@@ -115,7 +115,7 @@ def test_a_folder_that_changed_is_another_task(folder):
 
 def test_there_are_only_so_many_pictures(folder):
     work = task(f"folder:{folder}")
-    with pytest.raises(BadInput, match="4 in select, 3 in test"):
+    with pytest.raises(BadInput, match=r"there are \d in select, \d in test"):
         work.sample("test", 0, 99)
     with pytest.raises(BadInput, match="no picture 0 in train"):
         work.sample("train", 0, 0)
@@ -238,7 +238,7 @@ def test_what_is_said_without_the_package_or_the_network(monkeypatch):
 def test_scoring_by_hand():
     assert normalised("  The Kettle. ") == "kettle" and normalised("É-5") == "e-5"
     assert judged("Kettle", "the kettle") and judged("7 apples", "7") and not judged("77", "7") and not judged("", "7")
-    assert letter("I think (C), not A") == "C" and judged("(B)", "B", "choice") and not judged("none", "B", "choice")
+    assert letter("I think (C), not A") == "C" and judged("B.", "(B)", "choice") and not judged("none", "B", "choice")
     assert overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3) and overlap((0, 0, 0, 2), (0, 0, 1, 2)) == 0
     assert box_of("[1, 2, 3]") == ()
     assert judged("[0, 0, 10, 10]", "[0, 0, 10, 6]", "box") and not judged("[0, 0, 10, 10]", "[0, 0, 10, 4]", "box")

@@ -29,12 +29,13 @@ def normalised(text: str) -> str:
 
 
 def letter(text: str) -> str:
-    """The option that a text chooses: the first capital letter A–Z that stands alone; empty if there is none.
+    """The option that a text chooses: the first letter A–Z in brackets; or else the first capital letter that stands
+    alone, and is not the word "A" or "I" before another one; empty if there is none.
 
-    >>> letter("The answer is (B)."), letter("cannot say")
-    ('B', '')
+    >>> letter("The answer is (B)."), letter("I choose D"), letter("cannot say")
+    ('B', 'D', '')
     """
-    found = re.search(r"(?<![A-Za-z])([A-Z])(?![A-Za-z'])", text)
+    found = re.search(r"\(([A-Z])\)", text) or re.search(r"(?<![A-Za-z])(?![AI] [a-z])([A-Z])(?![A-Za-z'])", text)
     return found[1] if found else ""
 
 
