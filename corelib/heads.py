@@ -136,7 +136,10 @@ KEYS = {
     "metric": {"quantity", "rows", "reduce"},
     "interval": {"level", "low", "high"},
 }
-MORE = {"task": {"difficulty"}}  # keys that may be missing
+MORE = {  # keys that may be missing
+    "task": {"difficulty", "sha256", "source", "most", "revision"},
+    "model": {"dtype"},
+}
 
 
 @dataclass(frozen=True)

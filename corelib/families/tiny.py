@@ -188,7 +188,7 @@ def tokenizer(special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     """A tokenizer that knows every byte, and these tokens besides.
 
     >>> tokenizer(("<|endoftext|>", "<|im_end|>", "<image>"))("a<image>")["input_ids"]
-    [68, 2]
+    [67, 2]
     """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: place for place, token in enumerate([*special, *letters])}
