@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
-from transformers import __dict__ as architectures
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from corelib import embedded, processes
 from corelib.errors import BadInput, BadWeights, HubUnreachable, MissingPackage, UnsupportedArchitecture, check_known
@@ -101,11 +101,11 @@ def open_checkpoint(
     local = {"local_files_only": True, "trust_remote_code": False}
     family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
     with embedded.quiet():
-        model = architectures[family.architecture].from_pretrained(
+        model = getattr(transformers, family.architecture).from_pretrained(
             folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    images = AutoImageProcessor.from_pretrained(folder, **local)
+    images = family.processor.from_pretrained(folder, **local)
     adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
     return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
 
@@ -189,9 +189,7 @@ def _check_memory(name: str, weights: float, device: torch.device) -> None:
 
 def _placement(device: torch.device, device_map: str | None, quantize: str | None) -> dict:
     """Where the weights go, as `from_pretrained` is told."""
-    placed: dict = {"device_map": device_map or ({"": str(device)} if device.type != "cpu" or quantize else None)}
-    if placed["device_map"]:
-        _need("accelerate", "device_map")
+    placed: dict = {"device_map": device_map or ({"": str(device)} if device.type != "cpu" else None)}
     if quantize:
         if device.type != "cuda":
             raise BadInput(f"quantize={quantize!r} needs an NVIDIA GPU: leave it away on {device}")
@@ -199,6 +197,8 @@ def _placement(device: torch.device, device_map: str | None, quantize: str | Non
         from transformers import BitsAndBytesConfig
 
         placed["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{quantize}": True})
+    if placed["device_map"]:
+        _need("accelerate", "device_map")
     return placed
 
 

@@ -31,6 +31,7 @@ FAMILIES = tuple(tiny.KINDS)
 def llava(folder: Path) -> Path:
     """A tiny LLaVA 1.5 on disk."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     words = tiny.tokenizer((*tiny.PLAIN, "<image>", "<video>"))
     vision = {**tiny.VISION, "model_type": "clip_vision_model", "image_size": 112, "patch_size": 14}
@@ -45,7 +46,7 @@ def llava(folder: Path) -> Path:
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     words.save_pretrained(folder)
     sides = {"size": {"shortest_edge": 112}, "crop_size": {"height": 112, "width": 112}}
-    tiny.image_processor("CLIP", sides).save_pretrained(folder)
+    CLIPImageProcessorPil(**sides).save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(tiny.LLAVA, encoding="utf-8")
     return folder
 

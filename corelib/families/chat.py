@@ -63,7 +63,8 @@ class Chat(Family):
     image_processor: object
     template: str
 
-    architecture: ClassVar[str]  # the class in transformers
+    architecture: ClassVar[str]  # the model's class in transformers
+    processor: ClassVar[type]  # the image processor's, in the version without torchvision: the same pixels everywhere
     lead: ClassVar[str] = ""  # stands between the prompt and an answer
     clips: ClassVar[bool] = True  # can take the frames of a clip as one; otherwise as so many pictures
     marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from corelib.errors import BadInput
 from corelib.families.chat import Chat, Piece, Seen, Shown
@@ -54,6 +55,7 @@ class InternVL(Chat):
     """The adapter of `InternVLForConditionalGeneration` (the checkpoints whose name ends in `-HF`)."""
 
     architecture: ClassVar = "InternVLForConditionalGeneration"
+    processor: ClassVar = GotOcr2ImageProcessorPil
     marks: ClassVar = (CONTEXT, CLIP)
 
     def visual_tokens(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
 from corelib.families.chat import Chat, Piece, Seen, Shown
 from corelib.regions import Grid
@@ -84,6 +85,7 @@ class LlavaOnevision(Chat):
     """The adapter of `LlavaOnevisionForConditionalGeneration`. The frames of a clip are given as so many pictures."""
 
     architecture: ClassVar = "LlavaOnevisionForConditionalGeneration"
+    processor: ClassVar = LlavaOnevisionImageProcessorPil
     clips: ClassVar = False
     marks: ClassVar = (IMAGE, CLIP)
 

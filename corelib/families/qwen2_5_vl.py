@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from corelib.errors import BadInput
 from corelib.families.chat import Chat, Piece, Seen, Shown
@@ -28,6 +29,7 @@ class Qwen25VL(Chat):
     """The adapter of `Qwen2_5_VLForConditionalGeneration`."""
 
     architecture: ClassVar = "Qwen2_5_VLForConditionalGeneration"
+    processor: ClassVar = Qwen2VLImageProcessorPil
     marks: ClassVar = (f"{START}{IMAGE}{END}", f"{START}{VIDEO}{END}")
 
     def visual_tokens(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from corelib.families.chat import Chat, Piece, Seen, Shown
 from corelib.families.internvl import raster
@@ -30,6 +31,7 @@ class SmolVLM(Chat):
     """The adapter of `SmolVLMForConditionalGeneration`."""
 
     architecture: ClassVar = "SmolVLMForConditionalGeneration"
+    processor: ClassVar = SmolVLMImageProcessorPil
     lead: ClassVar = " "
     marks: ClassVar = (IMAGE, CLIP)
 

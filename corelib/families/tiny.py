@@ -23,7 +23,6 @@ from corelib.families.chat import Chat
 
 PREFIX = "tiny-random:"
 SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
-IMAGES = {"qwen2_5_vl": 280, "qwen3_vl": 320}  # pixels of a side, at most
 
 # The public chat templates, without what only tools and systems need.
 QWEN = (
@@ -56,7 +55,7 @@ class Kind:
     template: str
     special: tuple[str, ...]  # tokens beside the bytes
     config: Callable[[Callable[[str], int]], PretrainedConfig]  # of a function from tokens to ids
-    processor: tuple[str, dict]  # the image processor's name in transformers, and its settings
+    pixels: dict  # settings of the image processor
 
 
 def _text(kind: str, size: int, **more) -> dict:
@@ -146,35 +145,35 @@ KINDS = {
         QWEN,
         QWEN_MARKS,
         _qwen3_vl,
-        ("Qwen2VL", {"patch_size": 16, "size": {"shortest_edge": 32 * 32, "longest_edge": 320 * 320}}),
+        {"patch_size": 16, "size": {"shortest_edge": 32 * 32, "longest_edge": 320 * 320}},
     ),
     "qwen2.5-vl": Kind(
         qwen2_5_vl.Qwen25VL,
         QWEN,
         QWEN_MARKS,
         _qwen2_5_vl,
-        ("Qwen2VL", {"size": {"shortest_edge": 28 * 28, "longest_edge": 280 * 280}}),
+        {"size": {"shortest_edge": 28 * 28, "longest_edge": 280 * 280}},
     ),
     "internvl": Kind(
         internvl.InternVL,
         INTERNVL,
         (*PLAIN, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
         _internvl,
-        ("GotOcr2", {"size": _square(112), "crop_to_patches": True}),
+        {"size": _square(112), "crop_to_patches": True},
     ),
     "llava-onevision": Kind(
         llava_onevision.LlavaOnevision,
         LLAVA,
         (*PLAIN, "<image>", "<video>"),
         _llava_onevision,
-        ("LlavaOnevision", {"size": _square(LLAVA_TILE), "image_grid_pinpoints": _pinpoints(LLAVA_TILE)}),
+        {"size": _square(LLAVA_TILE), "image_grid_pinpoints": _pinpoints(LLAVA_TILE)},
     ),
     "smolvlm": Kind(
         smolvlm.SmolVLM,
         SMOL,
         (*PLAIN, "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", *LINES),
         _smolvlm,
-        ("SmolVLM", {"size": {"longest_edge": 512}, "max_image_size": {"longest_edge": 128}}),
+        {"size": {"longest_edge": 512}, "max_image_size": {"longest_edge": 128}},
     ),
 }
 
@@ -199,12 +198,6 @@ def tokenizer(special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=special[0], eos_token=special[1])
 
 
-def image_processor(name: str, settings: dict):
-    """The real image processor, in the version that needs no torchvision."""
-    found = getattr(transformers, f"{name}ImageProcessorPil", None) or getattr(transformers, f"{name}ImageProcessor")
-    return found(**settings)
-
-
 def build(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
     """A tiny random model and its adapter, by the name of its family."""
     kind = KINDS[check_known("family of a tiny model", name, KINDS)]
@@ -214,4 +207,5 @@ def build(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
         torch.manual_seed(seed)
         model = getattr(transformers, kind.family.architecture)(config)
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, 1
-    return model.eval(), kind.family(model.config, words, image_processor(*kind.processor), kind.template)
+    images = kind.family.processor(**kind.pixels)
+    return model.eval(), kind.family(model.config, words, images, kind.template)
