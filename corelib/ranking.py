@@ -157,7 +157,7 @@ def split_half(
     >>> split_half(np.random.default_rng(0).random((8, 1, 1)) + np.arange(6.0).reshape(1, 2, 3)).halves
     1.0
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values)
     if values.ndim != 3 or len(values) < 4:
         raise BadInput(f"values have shape {values.shape}: give [sample, layer, head] with at least 4 samples")
     flat, rng = values.reshape(len(values), -1), np.random.default_rng(seed)
@@ -165,7 +165,7 @@ def split_half(
     found = []
     for _ in range(splits):
         order = rng.permutation(len(flat))
-        one, two = (flat[half].mean(0) for half in np.array_split(order, 2))
+        one, two = (flat[half].mean(0, dtype=np.float64) for half in np.array_split(order, 2))
         if np.ptp(one) == 0 or np.ptp(two) == 0:
             raise BadInput("all heads have one score: there is no ranking to compare")
         tops = [set(np.argsort(-half, kind="stable")[:count].tolist()) for half in (one, two)]

@@ -10,6 +10,8 @@ from scipy.stats import binomtest
 
 from corelib.errors import BadInput
 
+COLUMNS = 512  # are resampled at once: a large model's heads on many samples fill the memory otherwise
+
 
 def bootstrap_interval(
     values: Float[np.ndarray, "sample ..."],
@@ -31,7 +33,7 @@ def bootstrap_interval(
     >>> bool(0 <= low[0] < 0.5 < high[0] <= 1)
     True
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values)
     names = range(len(values)) if clusters is None else list(clusters)
     if len(names) != len(values):
         raise BadInput(f"{len(values)} samples, but {len(names)} cluster names: give one a sample")
@@ -43,11 +45,16 @@ def bootstrap_interval(
     if count < 2:
         raise BadInput(f"{count} cluster: an interval needs at least two")
     member = np.array([numbers[name] for name in names])
-    sums = np.zeros((count, values[0].size))
-    np.add.at(sums, member, values.reshape(len(values), -1))
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)  # [draw, cluster]
-    means = (weights @ sums) / (weights @ np.bincount(member, minlength=count))[:, None]
-    means = means.reshape(draws, *values.shape[1:])
+    weights = weights.astype(np.float64)
+    sizes = (weights @ np.bincount(member, minlength=count))[:, None]
+    flat, parts = values.reshape(len(values), -1), []
+    for start in range(0, flat.shape[1], COLUMNS):
+        part = flat[:, start : start + COLUMNS]
+        sums = np.zeros((count, part.shape[1]))
+        np.add.at(sums, member, part)
+        parts.append(weights @ sums / sizes)
+    means = np.concatenate(parts, axis=1).reshape(draws, *values.shape[1:])
     tail = (1 - level) / 2
     drawn = means if statistic is None else np.array([statistic(mean) for mean in means])
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)

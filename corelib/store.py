@@ -34,11 +34,16 @@ class SampleStore:
         self.path = Path(path)
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self._shards: dict[Path, list[int]] = {}
+        self._done: set[int] = set()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path}: {error.strerror}") from error
-        for shard in sorted(self.path.glob("*.safetensors")):
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for shards that other processes have written since."""
+        for shard in sorted(set(self.path.glob("*.safetensors")) - self._shards.keys()):
             try:
                 with safe_open(shard, framework="pt") as file:
                     found, indices = json.loads(file.metadata()["fingerprint"]), file.get_tensor("index").tolist()
@@ -50,16 +55,20 @@ class SampleStore:
                 keys = found.keys() | self.fingerprint.keys()
                 differ = sorted(key for key in keys if found.get(key) != self.fingerprint.get(key))
                 raise BadResults(f"{self.path} holds scores of other settings ({', '.join(differ)}): use a new folder")
-            self._shards[shard] = indices
+            self._enter(shard, indices)
 
     @property
-    def done(self) -> set[int]:
-        return {index for indices in self._shards.values() for index in indices}
+    def done(self) -> frozenset[int]:
+        return frozenset(self._done)
+
+    def _enter(self, shard: Path, indices: list[int]) -> None:
+        self._shards[shard] = indices
+        self._done.update(indices)
 
     def add(self, indices: Iterable[int], tensors: dict[str, Tensor]) -> None:
         """Write one batch: every tensor has a first axis of samples."""
         indices = [int(index) for index in indices]
-        again = self.done.intersection(indices)
+        again = self._done.intersection(indices)
         if again or len(set(indices)) != len(indices) or not indices:
             raise BadInput(f"samples {sorted(again) or indices} are none, twice or already stored: add only new ones")
         wrong = {name: list(t.shape) for name, t in tensors.items() if not t.ndim or t.shape[0] != len(indices)}
@@ -70,7 +79,7 @@ class SampleStore:
         payload["index"] = torch.tensor(indices)
         content = save(payload, {"fingerprint": json.dumps(self.fingerprint)})
         write_whole(shard, lambda beside: beside.write_bytes(content))
-        self._shards[shard] = indices
+        self._enter(shard, indices)
 
     def load(self) -> dict[str, Tensor]:
         """All samples in one tensor a name, ordered by index; the indices themselves are under `"index"`."""
@@ -83,7 +92,7 @@ class SampleStore:
         if any(part.keys() != parts[0].keys() for part in parts):
             raise BadResults(f"{self.path} holds shards with different scores: start again in an empty folder")
         order = torch.cat([part["index"] for part in parts]).argsort()
-        return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+        return {name: torch.cat([part.pop(name) for part in parts])[order] for name in list(parts[0])}
 
 
 def collect(
@@ -94,22 +103,23 @@ def collect(
     path: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor] | None:
     """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
 
     With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
     `share` = (number, count): one of several processes with the same `path`, which take the batches in turn. The first
-    one waits for the others and gives everything; each other one gives what is stored when it has done its part.
+    one waits for the others and gives everything; each other one does its part and gives None.
     """
     number, count = share
     if count > 1 and path is None:
         raise BadInput(f"{count} processes need a store that they share: give a path")
     kept = None if path is None else SampleStore(path, fingerprint)
     stored = set() if kept is None else kept.done
-    todo = [index for index in range(samples) if index not in stored]
-    done, parts = samples - len(todo), []
+    # Dealt from all samples, stored or not: a process that starts later must not deal otherwise.
+    dealt = [[index for index in one if index not in stored] for one in batches(list(range(samples)))][number::count]
+    done, parts = len(stored.intersection(range(samples))), []
     progress(done, samples)
-    for indices in list(batches(todo))[number::count]:
+    for indices in filter(None, dealt):
         found = measure(indices)
         if kept is None:
             parts.append({**found, "index": torch.tensor(indices)})
@@ -117,27 +127,29 @@ def collect(
             kept.add(indices, found)
         done += len(indices)
         progress(done, samples)
-    if kept is not None and count > 1:
-        kept = _complete(path, fingerprint, samples, progress) if number == 0 else SampleStore(path, fingerprint)
+    if number:
+        return None  # and touch the store no more: the first process may clear it away
+    if count > 1:
+        _complete(kept, samples, progress)
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if kept is None else kept.load()
     return {name: value[:samples] for name, value in whole.items()}
 
 
-def _complete(path: str | Path, fingerprint: dict, samples: int, progress: Callable) -> SampleStore:
-    """The store, as soon as the other processes have filled it."""
+def _complete(kept: SampleStore, samples: int, progress: Callable) -> None:
+    """Wait until the other processes have filled the store."""
     since, before = time.monotonic(), -1
     while True:
-        kept = SampleStore(path, fingerprint)
+        kept.refresh()
         done = len(kept.done & set(range(samples)))
         progress(done, samples)
         if done == samples:
-            return kept
+            return
         if done > before:
             since, before = time.monotonic(), done
         elif time.monotonic() - since > PATIENCE:
             raise BadResults(
                 f"{samples - done} samples of other processes did not come within {PATIENCE} s: what is done is kept "
-                f"in {path}; start the same command again"
+                f"in {kept.path}; start the same command again"
             )
         time.sleep(0.2)
 

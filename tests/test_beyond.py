@@ -12,17 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 from test_cli import run
+from typer.testing import CliRunner
 
 from corelib import hub
+from corelib.cli import app
 from corelib.errors import BadInput, BadResults
 from corelib.families import tiny
 from corelib.processes import share
-from corelib.store import collect, in_order
+from corelib.store import SampleStore, collect, in_order
 from corelib.tasks.assets import photograph
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "beyond.md"
 FAMILIES = tuple(tiny.KINDS)
+FEW = ("--samples", 4, "--questions", 1, "--batch", 4)
 
 
 # --- another family --------------------------------------------------------------------------------------------------
@@ -71,23 +74,23 @@ def test_every_family_of_the_page_is_there():
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
+def command(*arguments: str) -> None:
+    """One command, in this process; it must succeed."""
+    done = CliRunner().invoke(app, ["--threads", "1", *map(str, arguments)])
+    assert done.exit_code == 0, done.exception or done.output
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_commands_take_a_tiny_model(name, tmp_path):
     scores, lost = tmp_path / "scores.json", tmp_path / "ablation.json"
     model = ("--model", f"tiny-random:{name}")
-    done = run("profile", *model, "--domain", "collage", "--samples", "4", "--out", str(scores))
-    assert done.returncode == 0, done.stderr
+    command("profile", *model, "--domain", "collage", "--samples", 4, "--out", scores)
     told = json.loads(scores.read_text())
     assert told["model"]["name"] == f"tiny-random:{name}" and told["task"]["domain"] == "collage"
-    done = run(
-        "ablate", *model, "--scores", str(scores), "--samples", "4", "--questions", "1", "--controls", "3",
-        "--batch", "4", "--out", str(lost),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command("ablate", *model, "--scores", scores, *FEW, "--controls", 3, "--out", lost)
     assert json.loads(lost.read_text())["task"]["split"] == "test"
     photograph("coffee").save(tmp_path / "coffee.png")
-    done = run("ask", *model, "--image", str(tmp_path / "coffee.png"), "--question", "What is it?", "--tokens", "2")
-    assert done.returncode == 0, done.stderr
+    command("ask", *model, "--image", tmp_path / "coffee.png", "--question", "What is it?", "--tokens", 2)
 
 
 def test_your_own_pictures_from_end_to_end(tmp_path):
@@ -97,16 +100,12 @@ def test_your_own_pictures_from_end_to_end(tmp_path):
         photograph(name).save(tmp_path / f"{name}.png")
         lines.append({"image": f"{name}.png", "question": "What?", "answer": name, "boxes": [[20, 20, 200, 200]]})
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    domain = ("--domain", f"folder:{tmp_path}", "--model", "tiny-random:smolvlm")
-    done = run("profile", *domain, "--samples", "4", "--out", str(tmp_path / "scores.json"))
-    assert done.returncode == 0, done.stderr
-    done = run(
-        "ablate", "--model", "tiny-random:smolvlm", "--scores", str(tmp_path / "scores.json"), "--samples", "4",
-        "--questions", "1", "--controls", "2", "--batch", "4", "--out", str(tmp_path / "ablation.json"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "ablation.json").read_text())["task"]["domain"] == f"folder:{tmp_path}"
-    done = run("profile", *domain, "--samples", "9", "--out", str(tmp_path / "more.json"))
+    model, domain = ("--model", "tiny-random:smolvlm"), ("--domain", f"folder:{tmp_path}")
+    scores, lost = tmp_path / "scores.json", tmp_path / "ablation.json"
+    command("profile", *domain, *model, "--samples", 4, "--out", scores)
+    command("ablate", *model, "--scores", scores, *FEW, "--controls", 2, "--out", lost)
+    assert json.loads(lost.read_text())["task"]["domain"] == f"folder:{tmp_path}"
+    done = run("profile", *domain, *model, "--samples", "9", "--out", str(tmp_path / "more.json"))
     assert done.returncode == 2 and "4 in select, 4 in test" in done.stderr and not (tmp_path / "more.json").exists()
 
 
@@ -155,6 +154,18 @@ def test_two_processes_write_the_file_of_one(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "both.json", "killed.json"]
 
 
+@pytest.mark.parametrize("late", [0, 1, 3])
+def test_a_process_that_starts_late_takes_its_own_share(tmp_path, late):
+    """Whatever the other one has stored by then."""
+    measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
+    begun = SampleStore(tmp_path, {})
+    for first in (0, 4, 8)[:late]:
+        begun.add([first, first + 1], measured([first, first + 1]))
+    assert collect(measured, 12, in_order(2), {}, tmp_path, share=(1, 2)) is None
+    found = collect(measured, 12, in_order(2), {}, tmp_path, share=(0, 2))
+    assert found["x"].tolist() == list(range(12))
+
+
 @pytest.mark.slow
 def test_accelerate_launches_them(tmp_path):
     pytest.importorskip("accelerate")
@@ -171,8 +182,8 @@ def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkey
     measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
     with pytest.raises(BadResults, match="2 samples of other processes did not come"):
         collect(measured, 4, in_order(1), {}, tmp_path / "store", share=(0, 2))
-    mine = collect(measured, 4, in_order(1), {}, tmp_path / "other", share=(1, 2))
-    assert mine["x"].tolist() == [1, 3]
+    assert collect(measured, 4, in_order(1), {}, tmp_path / "other", share=(1, 2)) is None
+    assert SampleStore(tmp_path / "other", {}).load()["x"].tolist() == [1, 3]
     with pytest.raises(BadInput, match="need a store that they share"):
         collect(measured, 4, in_order(1), {}, share=(0, 2))
 

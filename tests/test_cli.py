@@ -48,10 +48,11 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
         if done == 2:
             raise KeyboardInterrupt
 
+    wanted = {"quantities": ["box_hit"], "keys": ["answer/mean/box_hit"]}
     vlm, partial = load("mini-s"), tmp_path / "again" / ".mini-s-needle.json.partial"
     partial.parent.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        measure(vlm, task("needle"), samples=4, batch=2, quantities=["box_hit"], store=partial, progress=die)
+        measure(vlm, task("needle"), samples=4, batch=2, store=partial, progress=die, **wanted)
     first = next(partial.iterdir())
     before = first.stat().st_mtime_ns
     kept = partial.parent / "kept"
@@ -127,7 +128,7 @@ def test_ablate_removes_and_compares(tmp_path):
         (("--split", "select"), "ranked on these samples"),
         (("--top", "5"), "such as 5%"),
         (("--mode", "zap"), "ablation mode"),
-        (("--domain", "arithmetic"), "domain"),
+        (("--domain", "arithmetic"), "has no evidence"),
         (("--top", "60%"), "not as many others"),
     ):
         done = run(*arguments, *more)

@@ -70,10 +70,11 @@ def ablate(
     check_writable(out_)
     how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
+    known = work.most("select", 64)  # pictures whose norms are looked at
     with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
         found = ablate_top(
             vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,
-            norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=64).scores,
+            norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=known, batch=batch).scores,
             split=split, seed=seed, samples=samples, questions=questions, batch=batch, same_samples=same_samples,
             store=partial, progress=progress,
         )  # fmt: skip

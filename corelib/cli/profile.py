@@ -85,10 +85,10 @@ def profile(
         at_once = batch or (2 if published(vlm.name) else 32)
         with bar(f"{vlm.name} · {name}") as progress:
             found = measure(
-                vlm, work, samples=samples, batch=at_once, quantities=[wanted.quantity], store=partial,
-                progress=progress, share=mine, **options,
+                vlm, work, samples=samples, batch=at_once, quantities=[wanted.quantity], keys=[wanted.key],
+                store=partial, progress=progress, share=mine, **options,
             )  # fmt: skip
-        if mine[0]:
+        if found is None:
             continue  # the first process puts all of them together
         scores = summarise(vlm, work, found, metric=wanted, **options)
         scores.save(target)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from corelib.errors import BadInput
+from corelib.errors import BadInput, check_known
 from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
@@ -40,12 +40,14 @@ def measure(
     seed: int = 0,
     batch: int = 32,
     quantities: Sequence[str] = BASIC,
+    keys: Sequence[str] | None = None,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
-) -> Measurement:
-    """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped. `share` is of several
-    processes that fill one store (`processes.py`); only the first one gets all samples."""
+) -> Measurement | None:
+    """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped. `keys`: of the scores
+    (`"answer/mean/raw"`), keep only these. `share` is of several processes that fill one store (`processes.py`): all but
+    the first one do their part and give None."""
     if samples < 1 or batch < 1:
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
     first = work.sample(split, seed, 0)
@@ -62,16 +64,19 @@ def measure(
         "split": split,
         "seed": seed,
         "quantities": sorted(quantities),
+        **({} if keys is None else {"keys": sorted(keys)}),
     }
     kinds = list(work.kinds)
 
     def read(indices: list[int]) -> dict[str, Tensor]:
         drawn = [work.sample(split, seed, index) for index in indices]
-        found = read_heads(vlm, vlm.encode(drawn), quantities).tensors()
-        return {**found, "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
+        found = read_heads(vlm, vlm.encode(drawn), quantities)
+        if keys is not None:
+            found = replace(found, scores={check_known("score", key, found.scores): found.scores[key] for key in keys})
+        return {**found.tensors(), "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
 
     everything = collect(read, samples, in_order(batch), fingerprint, store, progress, share)
-    return Measurement.of(everything, time.perf_counter() - began)
+    return everything and Measurement.of(everything, time.perf_counter() - began)
 
 
 def summarise(
@@ -127,8 +132,6 @@ def profile(
     >>> scores.task["samples"], len(scores.scores), len(scores.scores[0])
     (4, 6, 8)
     """
-    quantities = BASIC if metric.quantity in BASIC else (metric.quantity,)
-    found = measure(vlm, work, split=split, seed=seed, quantities=quantities, **options)
-    if metric.key not in found.scores:  # a basic one that this task does not have
-        check_quantities(work.sample(split, seed, 0), [metric.quantity])
+    wanted = {"quantities": [metric.quantity], "keys": [metric.key]}
+    found = measure(vlm, work, split=split, seed=seed, **wanted, **options)
     return summarise(vlm, work, found, split=split, seed=seed, metric=metric, level=level)

@@ -64,6 +64,10 @@ class Task(ABC):
         rng = generator(self.name, split, seed, index)
         return self.picture(rng, split), rng
 
+    def most(self, split: str, count: int) -> int:
+        """How many pictures there are in a split, of `count` that are asked for: all, if they are drawn."""
+        return count
+
     def sample(self, split: str, seed: int, index: int) -> Sample:
         """The sample of (domain, split, seed, index): the same on every machine, now and later."""
         return self.about(split, seed, index, 1)[0]
