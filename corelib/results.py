@@ -46,6 +46,15 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
+def as_file_name(text: str) -> str:
+    """A name as part of a file's.
+
+    >>> as_file_name("folder:my/pictures")
+    'folder-my-pictures'
+    """
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file."""
     beside = check_writable(path).with_name(f".{path.name}.{os.getpid()}.part")

@@ -28,8 +28,10 @@ from corelib.encoded import Encoded
 from corelib.errors import BadInput, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.base import Family
+from corelib.families.chat import Chat
 from corelib.families.embedded import Bridge, Mini
 from corelib.mini import store as mini_store
+from corelib.results import as_file_name
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
@@ -84,7 +86,12 @@ class VLM:
     @property
     def file_name(self) -> str:
         """Its name, as a file or folder can have it: without the owner on the hub."""
-        return self.name.rsplit("/", 1)[-1].replace(":", "-")
+        return as_file_name(self.name.rsplit("/", 1)[-1])
+
+    @property
+    def batch(self) -> int:
+        """How many samples to read at once, if nothing else is said: few of a published checkpoint."""
+        return 2 if isinstance(self.family, Chat) else 32
 
     @property
     def facts(self) -> dict:

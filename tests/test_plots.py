@@ -298,12 +298,14 @@ def test_a_trade_chart_joins_the_doses_of_a_window():
     ]
     (panel,) = plots.trade_chart({"scenes": (0.95, points)}).axes
     names = panel.get_legend_handles_labels()[1]
-    assert names == ["all dense", "window of 8", "window of 64"]
-    assert sorted(text.get_text() for text in panel.texts) == ["0%", "0%", "20%", "20%"]
-    joined = [
-        line.get_xydata().tolist() for line in panel.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"
-    ]
-    assert joined == 2 * [[[2, 0.5], [1.8, 0.7]]]
+    doses = ["0% of the heads dense", "20% of the heads dense"]
+    assert names == ["all dense", "window of 8", "window of 64", *doses]
+    drawn = [(line.get_xydata().tolist(), line) for line in panel.lines]
+    assert sum(points == [[2, 0.5], [1.8, 0.7]] for points, _ in drawn) == 2
+    few, many = (line.get_markersize() for _, line in drawn if line.get_label() in doses)
+    assert few < many
+    dots = [(*points, line.get_markersize()) for points, line in drawn if line.get_marker() == "o" and points]
+    assert dots == 2 * [([2, 0.5], few), ([1.8, 0.7], many)]
 
 
 def test_a_cost_chart_shows_what_did_not_fit():

@@ -39,7 +39,9 @@ def ablate(
     same_samples: Annotated[
         bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(help="Samples in one forward pass. Left out: 16, of a published checkpoint 2.")
+    ] = None,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -70,6 +72,7 @@ def ablate(
     check_writable(out_)
     how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
+    batch = min(16, vlm.batch) if batch is None else batch
     known = work.most("select", 64)  # pictures whose norms are looked at
     with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
         found = ablate_top(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from corelib.cli.options import DOMAIN, Device, Dtype, Quantize, Revision, Spread, chosen
 from corelib.cli.show import bar, err, out
 from corelib.errors import BadInput, check_known
 
@@ -46,7 +47,7 @@ def build(
         ),
     ] = None,
     domain: Annotated[
-        list[str] | None, typer.Option(help="Of the cells: scenes, documents, video or needle. Left out: all.")
+        list[str] | None, typer.Option(help=f"Of the cells. Left out: scenes, documents, video and needle. {DOMAIN}")
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -60,20 +61,28 @@ def build(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
     ] = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    device_map: Spread = None,
+    quantize: Quantize = None,
 ) -> None:
-    """Measure what the book shows of embedded models, and write it; a run that was stopped goes on where it was.
+    """Measure what the book shows of its models, or of others, and write it; a stopped run goes on where it was.
 
     Cells take minutes; the other kinds together take an hour for a mini model, more for the bridge.
     """
     from corelib import atlas, embedded
     from corelib.experiments import causal
     from corelib.experiments.atlas import build as measure_cell
-    from corelib.tasks import RETRIEVING
+    from corelib.tasks import RETRIEVING, task
     from corelib.vlm import load
 
     kinds = [check_known("kind of result", one, ("cells", *causal.KINDS)) for one in kind or ("cells",)]
-    domains = [check_known("domain", one, RETRIEVING) for one in domain or RETRIEVING]
-    vlms = [load(one) for one in model or embedded.names()]
+    domains = domain or list(RETRIEVING)
+    for one in domains:
+        task(one)  # named wrongly, it is refused before anything is measured
+    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
+    vlms = [load(one, **how) for one in model or embedded.names()]
     others = [one for one in kinds if one != "cells"]
     if name and not others:
         raise BadInput("--name chooses among other kinds than cells: say which by --kind")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -55,9 +54,9 @@ def profile(
     from corelib.experiments.profiling import measure, summarise
     from corelib.experiments.reading import check_quantities
     from corelib.metrics.catalogue import metric as by_name
-    from corelib.results import check_writable
+    from corelib.results import as_file_name, check_writable
     from corelib.tasks import RETRIEVING, SPLITS, task
-    from corelib.vlm import load, published
+    from corelib.vlm import load
 
     check_known("split", split, SPLITS)
     if "all" in domain and len(domain) > 1:
@@ -69,8 +68,7 @@ def profile(
     how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlms = [load(one, **how) for one in dict.fromkeys(model)]
     pairs = list(itertools.product(vlms, works))
-    name = re.compile(r"[^\w.-]+")
-    targets = [out_ / name.sub("-", f"{vlm.file_name}-{one}.json") for vlm, one in pairs] if len(pairs) > 1 else [out_]
+    targets = [out_ / f"{vlm.file_name}-{as_file_name(one)}.json" for vlm, one in pairs] if len(pairs) > 1 else [out_]
     if len(pairs) > 1:
         if out_.is_file():
             raise BadInput(f"{out_} is a file: {len(pairs)} results need a folder")
@@ -82,10 +80,9 @@ def profile(
     for (vlm, name), target in zip(pairs, targets, strict=True):
         work, partial = works[name], target.with_name(f".{target.name}.partial")
         options = {"split": split, "seed": seed}
-        at_once = batch or (2 if published(vlm.name) else 32)
         with bar(f"{vlm.name} · {name}") as progress:
             found = measure(
-                vlm, work, samples=samples, batch=at_once, quantities=[wanted.quantity], keys=[wanted.key],
+                vlm, work, samples=samples, batch=batch, quantities=[wanted.quantity], keys=[wanted.key],
                 store=partial, progress=progress, share=mine, **options,
             )  # fmt: skip
         if found is None:

@@ -18,6 +18,7 @@ from corelib.experiments.reading import ALL, Measurement, readable
 from corelib.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
 from corelib.ranking import mean_depth
+from corelib.results import as_file_name
 from corelib.sparsity import gini, participation_ratio, top_share
 from corelib.stats import bootstrap_interval
 from corelib.tasks import task
@@ -52,7 +53,7 @@ def build_cell(
     kinds = {kind: found.of_kind(number) for number, kind in enumerate(work.kinds)}
     kinds = {kind: mine for kind, mine in kinds.items() if len(mine.correct) >= FEW}
     layers = [*range(0, vlm.layers, max(1, -(-vlm.layers // (CURVE - 1)))), vlm.layers]
-    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES)}
+    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES), "batch": 2 * vlm.batch}
     with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > CURVE):  # a large model
         depth = blind_from(vlm, work, **blinded)
     return Cell(
@@ -101,9 +102,9 @@ def build(
     **options,
 ) -> Path:
     """Measure one cell and write it; goes on where a stopped run was."""
-    target = folder / vlm.file_name / f"{domain}.json"
+    target = folder / vlm.file_name / f"{as_file_name(domain)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{domain}.partial")
+    partial = target.with_name(f".{target.name}.partial")
     cell = build_cell(vlm, domain, store=partial, progress=progress, **options)
     cell.save(target)
     shutil.rmtree(partial)

@@ -38,16 +38,17 @@ def measure(
     split: str = "select",
     samples: int = 256,
     seed: int = 0,
-    batch: int = 32,
+    batch: int | None = None,
     quantities: Sequence[str] = BASIC,
     keys: Sequence[str] | None = None,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
 ) -> Measurement | None:
-    """Measure `samples` samples; with a `store`, go on where an earlier, killed run stopped. `keys`: of the scores
-    (`"answer/mean/raw"`), keep only these. `share` is of several processes that fill one store (`processes.py`): all but
-    the first one do their part and give None."""
+    """Measure `samples` samples, `batch` at once (left out: `vlm.batch`); with a `store`, go on where an earlier,
+    killed run stopped. `keys`: of the scores (`"answer/mean/raw"`), keep only these. `share` is of several processes
+    that fill one store (`processes.py`): all but the first one do their part and give None."""
+    batch = vlm.batch if batch is None else batch
     if samples < 1 or batch < 1:
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
     first = work.sample(split, seed, 0)

@@ -11,7 +11,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.plots.naming import name_points
 from corelib.plots.style import (
     ATTENTION,
     DEPTH,
@@ -130,10 +129,11 @@ def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading
 @styled
 def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, heading: str = "") -> Figure:
     """Accuracy by speed: `panels[title]` is the accuracy with all heads dense, and the `points` of a trade file. A line
-    a window; its dots are shares of heads that stay dense, joined from none to many."""
-    figure, axes = sheet(4.6 * len(panels) + 0.4, 4.3 + (0.35 if heading else 0), columns=len(panels), sharey=True)
+    a window, which joins shares of heads that stay dense: the more of them, the larger the dot."""
+    figure, axes = sheet(4.6 * len(panels) + 0.4, 4.7 + (0.35 if heading else 0), columns=len(panels), sharey=True)
     for panel, (name, (base, points)) in zip(axes[0], panels.items(), strict=True):
-        widths = sorted({point["width"] for point in points})
+        widths, doses = (sorted({point[what] for point in points}) for what in ("width", "dose"))
+        size = {dose: 3.0 + 7.0 * place / max(1, len(doses) - 1) for place, dose in enumerate(doses)}
         panel.axhline(base, color=SOFT, linewidth=1, linestyle=(0, (5, 3)), label="all dense")
         panel.axvline(1, color=SOFT, linewidth=1)
         for place, width in enumerate(widths):
@@ -141,19 +141,19 @@ def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, headin
             speed, value = [one["prefill"]["speedup"] for one in mine], np.array([one["accuracy"] for one in mine])
             ends = [value - [one["low"] for one in mine], [one["high"] for one in mine] - value]
             colour = DEPTH((place + 1) / len(widths))
-            panel.errorbar(
-                speed, value, ends, fmt="o-", color=colour, linewidth=1.8, elinewidth=1, label=f"window of {width:,}"
-            )
-        low, high = panel.get_xlim()
-        panel.set(title=name, ylim=(0, 1.03), xlim=(low - 0.12 * (high - low), high + 0.12 * (high - low)))
-        panel.set_xlabel("prefill, times as fast as dense")
+            panel.errorbar(speed, value, ends, fmt="-", color=colour, linewidth=1.5, elinewidth=1)
+            for x, y, one in zip(speed, value, mine, strict=True):
+                panel.plot(x, y, "o", color=colour, markersize=size[one["dose"]], markeredgecolor=PAPER)
+            panel.plot([], [], "-", color=colour, linewidth=3, label=f"window of {width:,}")
+        for dose in doses:
+            panel.plot([], [], "o", color=MUTED, markersize=size[dose], label=f"{dose:.0%} of the heads dense")
+        panel.set(title=name, ylim=(0, 1.03), xlabel="prefill, times as fast as dense")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        name_points(panel, [(one["prefill"]["speedup"], one["accuracy"], f"{one['dose']:.0%}") for one in points])
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2 if len(panels) == 1 else 4)
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
     title(figure, heading)
     return figure
 

@@ -1,0 +1,126 @@
+"""What a profile of a large model on many samples takes: the parts of one sample, and the bookkeeping of all.
+
+    found = measure_scale(published("qwen3-vl-32b", 0.05, layers=1, dtype=torch.float32, device="cpu"), samples=100_000)
+    found.a_sample                              # seconds: the tower, and all layers with RAM read
+
+A large model does not fit on a laptop, but one of its layers does, and all layers are alike. So the tower and one layer
+are timed, and the layers added up: sample = tower + layers × layer. Bookkeeping needs no model. Random numbers in place
+of scores are stored batch by batch, read, averaged and resampled, as `profile` does it with real ones.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from corelib.errors import BadInput
+from corelib.experiments.clock import peak, spread, timed, where
+from corelib.experiments.cost import ways
+from corelib.experiments.subjects import Subject
+from corelib.ranking import split_half
+from corelib.results import Result, software
+from corelib.stats import bootstrap_interval
+from corelib.store import SampleStore, in_order
+
+BATCH = 8  # samples a shard
+WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of the inputs, what the tower does not get
+
+
+@dataclass(frozen=True)
+class Scale(Result):
+    """Seconds and bytes of the parts, as they were measured; what follows from them is computed when asked for."""
+
+    schema: ClassVar[str] = "corelib/scale/1"
+
+    model: dict  # name, weights, layers (measured, and in all), heads, dtype
+    tokens: int  # visual tokens of a sample
+    repeats: int
+    parts: dict  # tower, layer, layer with RAM read → seconds, least, most
+    samples: int  # that were kept, read and summed up
+    books: dict  # store, load, summarise → seconds; on disk, peak → bytes (peak: None where the system does not tell)
+    machine: dict
+    software: dict
+    seconds: float
+
+    @property
+    def a_sample(self) -> float:
+        """Seconds of one sample: the tower, and every layer with RAM read. Added up, not run."""
+        return self.parts["tower"]["seconds"] + self.model["layers"] * self.parts["layer with RAM"]["seconds"]
+
+
+def measure_scale(
+    subject: Subject,
+    *,
+    tokens: int = 1024,
+    samples: int = 100_000,
+    repeats: int = 3,
+    folder: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scale:
+    """Time a published size with one layer (`subjects.published`), then the bookkeeping of `samples` samples, in a
+    `folder` that is emptied afterwards (left out: the system's own for passing files)."""
+    began = time.perf_counter()
+    facts, model = dict(subject.facts), subject.model
+    if subject.pictures is None or facts["measured layers"] != 1:
+        raise BadInput("measure one layer of a published size: published(name, share, layers=1, …)")
+    if repeats < 1 or samples < 4 or tokens < 64:
+        raise BadInput(f"{tokens} tokens, {samples} samples, {repeats} repeats: give 64, 4 and 1 or more")
+    inputs = {name: value for name, value in subject.pictures(tokens).items() if name not in WORDS}
+    layer = ways(model, tokens)
+    actions = {
+        "tower": lambda: model.get_image_features(**inputs),
+        "layer": layer["plain"],
+        "layer with RAM": layer["record"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    with torch.no_grad():
+        for turn in range(repeats + 1):
+            for name, action in actions.items():
+                spent = timed(action, model.device)
+                times[name] += [spent] if turn else []  # the first round warms up
+            progress(turn + 1, repeats + 2)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        books = keep(Path(place), samples, facts["layers"], facts["heads"])
+    progress(repeats + 2, repeats + 2)
+    return Scale(
+        model={**facts, "dtype": str(model.dtype).removeprefix("torch.")},
+        tokens=tokens,
+        repeats=repeats,
+        parts={name: spread(mine) for name, mine in times.items()},
+        samples=samples,
+        books=books,
+        machine=where(model.device),
+        software=software(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def keep(folder: Path, samples: int, layers: int, heads: int) -> dict:
+    """Store so many samples' scores, read them, and sum them up, as `measure` and `summarise` do."""
+    scores, device = torch.rand(BATCH, layers, heads, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+    table: list[np.ndarray] = []
+
+    def store() -> None:
+        kept = SampleStore(folder, {})
+        for indices in in_order(BATCH)(list(range(samples))):
+            # No two samples alike, and no time spent on drawing them.
+            kept.add(indices, {"scores": scores[: len(indices)] + torch.tensor(indices)[:, None, None] % 97 / 97})
+
+    def load() -> None:
+        table.append(SampleStore(folder, {}).load()["scores"].numpy())
+
+    def summarise() -> None:
+        table[0].mean(0, dtype=np.float64)
+        bootstrap_interval(table[0])
+        split_half(table[0])
+
+    with peak(device) as held:
+        spent = {step.__name__: timed(step, device) for step in (store, load, summarise)}
+    return {**spent, "on disk": sum(path.stat().st_size for path in folder.iterdir()), "peak": held()}

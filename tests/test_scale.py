@@ -1,0 +1,60 @@
+"""What many samples of a large model take: parts are added up, books are kept as a profile keeps them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import shrunk
+
+from corelib.errors import BadInput
+from corelib.experiments import subjects
+from corelib.experiments.scale import Scale, keep, measure_scale
+from corelib.families import sizes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    found = {name: shrunk(size) for name, size in sizes.SIZES.items()}
+    monkeypatch.setattr(sizes, "SIZES", found)
+    monkeypatch.setattr(subjects, "SIZES", found)
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl-32b", "internvl3.5-8b", "llava-onevision-7b"])
+def test_a_sample_is_the_tower_and_all_layers(small, name, tmp_path):
+    subject = subjects.published(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
+    found = measure_scale(subject, tokens=64, samples=20, repeats=1)
+    assert Scale.load(found.save(tmp_path / "scale.json")) == found
+    parts = {part: found.parts[part]["seconds"] for part in found.parts}
+    assert found.model["measured layers"] == 1 < found.model["layers"]
+    assert found.a_sample == pytest.approx(parts["tower"] + found.model["layers"] * parts["layer with RAM"])
+    assert min(parts.values()) > 0 and found.books["store"] > 0
+
+
+def test_books_hold_a_number_a_head_and_sample(tmp_path):
+    sizes = []
+    for samples in (40, 80):
+        (tmp_path / str(samples)).mkdir()
+        sizes.append(keep(tmp_path / str(samples), samples, 4, 8)["on disk"])
+    whole = 40 * 4 * 8 * 4
+    assert whole < sizes[0] < whole + 5 * 1000  # each of the five shards says what it holds
+    assert sizes[1] == 2 * sizes[0]
+
+
+def test_the_page_says_what_was_measured():
+    done = subprocess.run([sys.executable, ROOT / "tools" / "cost_page.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_bad_requests(small):
+    whole = subjects.published("qwen3-vl-2b", 0.5, dtype=torch.float32, device="cpu")
+    with pytest.raises(BadInput, match="measure one layer"):
+        measure_scale(whole)
+    one = subjects.published("qwen3-vl-2b", 0.5, layers=1, dtype=torch.float32, device="cpu")
+    with pytest.raises(BadInput, match="0 repeats"):
+        measure_scale(one, repeats=0)
