@@ -88,7 +88,7 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
     evidence[:, length // 2 - EVIDENCE // 2 : length // 2 + EVIDENCE // 2] = True
 
     def read(**options):
-        found = model.model.language_model(inputs_embeds=embedded, use_cache=False, **options)
+        found = model.get_decoder()(inputs_embeds=embedded, use_cache=False, **options)
         model.get_output_embeddings()(found.last_hidden_state[:, -1])
         return found
 

@@ -147,7 +147,7 @@ def _at(
     ways: dict[str, Callable[[], AbstractContextManager]] = {"dense": nullcontext, "hybrid": hybrid}
 
     def read() -> None:
-        hidden = model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        hidden = model.get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state
         model.get_output_embeddings()(hidden[:, -1])
 
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in ("attention", "prefill")}
@@ -191,7 +191,7 @@ def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
     for way in WAYS:
         with hybrid() if way == "hybrid" else nullcontext() as sparse:
             cache = DynamicCache() if sparse is None else sparse.cache()
-            model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+            model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
             for turn in range(1 + repeats * STEPS):
                 spent = timed(partial(_step, model, embedded[:, -1:], cache), model.device)
                 if turn:
@@ -202,5 +202,5 @@ def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
 
 
 def _step(model, token: Tensor, cache) -> None:
-    hidden = model.model.language_model(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
+    hidden = model.get_decoder()(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
     model.get_output_embeddings()(hidden)
