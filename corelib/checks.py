@@ -22,8 +22,7 @@ from corelib.errors import UnsupportedArchitecture
 from corelib.tasks.sample import Box, Sample
 from corelib.vlm import VLM
 
-TOWERS = ("visual", "vision_tower", "vision_model")  # what models call their vision tower,
-DECODERS = ("language_model", "text_model")  # and their decoder
+TOWERS = ("visual", "vision_tower", "vision_model")  # what models call their vision tower
 PAINT = (255, 0, 0)
 ROUNDING = 1e-6
 
@@ -63,8 +62,7 @@ def repaint(vlm: VLM, sample: Sample, box: Box) -> Repainted:
 def entering(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
     """What enters the decoder, with the blocks of the vision tower out of the way."""
     caught = []
-    decoder = _part(vlm.model, DECODERS)
-    hook = decoder.register_forward_pre_hook(
+    hook = vlm.model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     with hook, blocks_away(vlm.model):
@@ -75,7 +73,7 @@ def entering(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
 @contextmanager
 def blocks_away(model: nn.Module) -> Iterator[None]:
     """The blocks of the vision tower let everything pass unchanged."""
-    lists = [one for one in _part(model, TOWERS).modules() if isinstance(one, nn.ModuleList)]
+    lists = [one for one in _tower(model).modules() if isinstance(one, nn.ModuleList)]
     blocks = [block for one in lists for block in one if hasattr(block, "mlp")]
     if not blocks:
         raise UnsupportedArchitecture(f"the vision tower of {type(model).__name__} has no blocks that can be passed by")
@@ -88,9 +86,9 @@ def blocks_away(model: nn.Module) -> Iterator[None]:
             del block.forward
 
 
-def _part(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+def _tower(model: nn.Module) -> nn.Module:
     inner = getattr(model, "model", None)
-    found = next((part for name in names if (part := getattr(inner, name, None)) is not None), None)
+    found = next((part for name in TOWERS if (part := getattr(inner, name, None)) is not None), None)
     if found is None:
-        raise UnsupportedArchitecture(f"{type(model).__name__} has none of {', '.join(names)}")
+        raise UnsupportedArchitecture(f"{type(model).__name__} has none of {', '.join(TOWERS)}")
     return found
