@@ -84,7 +84,8 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
             added.append(None if torch.equal(entering, leaving) else entering - leaving)
 
     def attends(module, given, options, out):
-        arguments.append({key: value for key, value in options.items() if key != "hidden_states"})
+        mine = {key: value for key, value in options.items() if key != "hidden_states"}
+        arguments.append({**mine, "position_embeddings": throughout(mine["position_embeddings"], axes_last)})
         stream.append(entering + out[0])
 
     def leaves(module, given, out):
@@ -157,6 +158,7 @@ def _from(
                 stream = stream + kept.added[number].repeat(count, 1, 1)
             layer = kept.layers[number + 1]
             options = {key: throughout(value, repeated) for key, value in kept.arguments[number + 1].items()}
+            options["position_embeddings"] = throughout(options["position_embeddings"], axes_first)
             stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
     stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
     return conclude(kept, stream)
@@ -195,6 +197,17 @@ def throughout(value: object, change: Callable[[Tensor], Tensor]) -> object:
     if isinstance(value, tuple | list):
         return type(value)(throughout(one, change) for one in value)
     return change(value) if isinstance(value, Tensor) else value
+
+
+def axes_last(value: Tensor) -> Tensor:
+    """Rotations, [sequence, position, …]. Some versions of Qwen2.5-VL keep those of time, row and column apart, and
+    these three axes first."""
+    return value.permute(1, 2, 0, 3) if value.ndim == 4 else value
+
+
+def axes_first(value: Tensor) -> Tensor:
+    """The way back, to what the attention asks for."""
+    return value.permute(2, 0, 1, 3) if value.ndim == 4 else value
 
 
 def _decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:

@@ -15,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from corelib import Box, Sample, task
+from corelib import Box, HeadSet, Sample, task
 from corelib.checks import blocks_away, repaint
 from corelib.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
+from corelib.intervene import ablate
+from corelib.prefix import share_prefix
 from corelib.record import record
+from corelib.resume import resume, trace
 from corelib.vlm import VLM
 
 FAMILIES = tuple(tiny.KINDS)
@@ -300,3 +303,16 @@ def test_recorded_rows_are_those_of_eager_attention(name, vlms):
     for layer, attention in enumerate(out.attentions):
         expected = attention[:, :, -1 - encoded.lengths[0, 2]]
         torch.testing.assert_close(tape.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_going_on_from_a_layer_is_a_whole_pass(name, vlms):
+    vlm, sets = vlms(name), [HeadSet("L0H3"), HeadSet("L1H2 L2H0"), HeadSet()]
+    encoded = vlm.encode([one for index in range(2) for one in task("collage").about("select", 0, index, 2)])
+    kept = trace(vlm, encoded)
+    for each in (kept, share_prefix(kept, encoded)):
+        found = resume(each, sets, batch=12)
+        for number, heads in enumerate(sets):
+            with ablate(vlm.model, heads):
+                whole = vlm.answer(encoded)
+            torch.testing.assert_close(found.logprob[number], whole.logprob, atol=1e-4, rtol=1e-4)
