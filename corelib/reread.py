@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from corelib.encoded import Encoded
 from corelib.errors import UnsupportedArchitecture
-from corelib.resume import Trace, conclude, feed_forward, throughout, trace
+from corelib.resume import Trace, attention, conclude, feed_forward, throughout, trace
 from corelib.vlm import VLM
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
@@ -61,8 +61,7 @@ def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]]) -> Verdic
     stream = kept.entered
     for number, layer in enumerate(kept.layers):
         cache.update(*past[number], number)
-        options = {**kept.arguments[number], "past_key_values": cache}
-        stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
+        stream = attention(layer, stream, {**kept.arguments[number], "past_key_values": cache})
         if number < last:
             stream = feed_forward(layer, stream)
             if kept.added[number] is not None:

@@ -156,10 +156,8 @@ def _from(
             stream = feed_forward(kept.layers[number], stream)
             if kept.added[number] is not None:
                 stream = stream + kept.added[number].repeat(count, 1, 1)
-            layer = kept.layers[number + 1]
             options = {key: throughout(value, repeated) for key, value in kept.arguments[number + 1].items()}
-            options["position_embeddings"] = throughout(options["position_embeddings"], axes_first)
-            stream = stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
+            stream = attention(kept.layers[number + 1], stream, options)
     stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
     return conclude(kept, stream)
 
@@ -190,6 +188,12 @@ def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "se
 
 def feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
     return stream + layer.mlp(layer.post_attention_layernorm(stream))
+
+
+def attention(layer: nn.Module, stream: Tensor, arguments: dict) -> Tensor:
+    """A layer's attention, added to the stream; `arguments` as a trace keeps them."""
+    options = {**arguments, "position_embeddings": throughout(arguments["position_embeddings"], axes_first)}
+    return stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
 
 
 def throughout(value: object, change: Callable[[Tensor], Tensor]) -> object:

@@ -24,6 +24,7 @@ from corelib.families.internvl import mosaic
 from corelib.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.record import record
+from corelib.reread import rereading
 from corelib.resume import resume, trace
 from corelib.vlm import VLM
 
@@ -316,3 +317,4 @@ def test_going_on_from_a_layer_is_a_whole_pass(name, vlms):
             with ablate(vlm.model, heads):
                 whole = vlm.answer(encoded)
             torch.testing.assert_close(found.logprob[number], whole.logprob, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(rereading(vlm, encoded)()[1], vlm.answer(encoded).logprob, atol=1e-4, rtol=1e-4)
