@@ -203,6 +203,7 @@ def test_rows_become_records(name, monkeypatch):
     assert judged(record.answer, "7" if SOURCES[name].rule == "exact" else "[10, 20, 40, 45]", SOURCES[name].rule)
     assert len(work.records) == (4 if name.startswith("refcoco") else 2)
     assert work.facts["source"] == SOURCES[name].id
+    assert all(work.available(split, 64) == len(groups) for split, groups in work.dealt.items())
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -73,7 +73,7 @@ def ablate(
     how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch = min(16, vlm.batch) if batch is None else batch
-    known = work.most("select", 64)  # pictures whose norms are looked at
+    known = work.available("select", 64)  # pictures whose norms are looked at
     with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
         found = ablate_top(
             vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,

@@ -77,7 +77,7 @@ def measure(
         return {**found.tensors(), "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
 
     everything = collect(read, samples, in_order(batch), fingerprint, store, progress, share)
-    return everything and Measurement.of(everything, time.perf_counter() - began)
+    return None if everything is None else Measurement.of(everything, time.perf_counter() - began)
 
 
 def summarise(

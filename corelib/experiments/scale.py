@@ -61,11 +61,10 @@ def measure_scale(
     tokens: int = 1024,
     samples: int = 100_000,
     repeats: int = 3,
-    folder: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scale:
-    """Time a published size with one layer (`subjects.published`), then the bookkeeping of `samples` samples, in a
-    `folder` that is emptied afterwards (left out: the system's own for passing files)."""
+    """Time a published size with one layer (`subjects.published`), then the bookkeeping of `samples` samples,
+    in a folder that is gone afterwards."""
     began = time.perf_counter()
     facts, model = dict(subject.facts), subject.model
     if subject.pictures is None or facts["measured layers"] != 1:
@@ -86,7 +85,7 @@ def measure_scale(
                 spent = timed(action, model.device)
                 times[name] += [spent] if turn else []  # the first round warms up
             progress(turn + 1, repeats + 2)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    with tempfile.TemporaryDirectory() as place:
         books = keep(Path(place), samples, facts["layers"], facts["heads"])
     progress(repeats + 2, repeats + 2)
     return Scale(

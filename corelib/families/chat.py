@@ -26,6 +26,7 @@ from corelib.regions import Grid
 from corelib.tasks.sample import Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
+SECONDS = 1.0  # between two frames of a clip: a sample does not say how far they are apart (our definition)
 SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the chat template has been filled in
 
 

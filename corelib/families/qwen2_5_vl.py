@@ -17,11 +17,10 @@ from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from corelib.errors import BadInput
-from corelib.families.chat import Chat, Piece, Seen, Shown
+from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
 from corelib.regions import Grid
 
 START, IMAGE, VIDEO, END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
-SECONDS = 1.0  # between two frames: a sample does not say how far they are apart (our definition)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from corelib.families.chat import Piece, Shown
-from corelib.families.qwen2_5_vl import END, SECONDS, START, VIDEO, Qwen25VL
+from corelib.families.chat import SECONDS, Piece, Shown
+from corelib.families.qwen2_5_vl import END, START, VIDEO, Qwen25VL
 from corelib.regions import Grid
 
 

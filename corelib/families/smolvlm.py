@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from corelib.families.chat import Chat, Piece, Seen, Shown
+from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
 from corelib.families.internvl import raster
 from corelib.regions import Grid
 
 AROUND, IMAGE, WHOLE, CLIP = "<fake_token_around_image>", "<image>", "<global-img>", "<video>"
-SECONDS = 1  # between two frames: a sample does not say how far they are apart (our definition)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SmolVLM(Chat):
             return Seen(seen, pixels)
         text, each = "", self.side**2
         for number, one in enumerate(seen):
-            minutes, seconds = divmod(number * SECONDS, 60)
+            minutes, seconds = divmod(round(number * SECONDS), 60)
             text += f"\nFrame from {minutes:02d}:{seconds:02d}:{one.text}"
         pieces = [
             Piece(one.images, one.grid, one.places + number * each)

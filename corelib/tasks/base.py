@@ -64,7 +64,7 @@ class Task(ABC):
         rng = generator(self.name, split, seed, index)
         return self.picture(rng, split), rng
 
-    def most(self, split: str, count: int) -> int:
+    def available(self, split: str, count: int) -> int:
         """How many pictures there are in a split, of `count` that are asked for: all, if they are drawn."""
         return count
 

@@ -88,7 +88,7 @@ class Records(Task):
         pictures = tuple(image.convert("RGB") for image in group[0].read())
         return Picture(pictures, questions), np.random.default_rng([seed, index])
 
-    def most(self, split: str, count: int) -> int:
+    def available(self, split: str, count: int) -> int:
         return min(count, len(self.dealt.get(check_split(split), [])))
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
