@@ -1,43 +1,23 @@
-"""Published checkpoints: from the hub or a folder on disk to a model and its family.
+"""The hub: what is asked for is checked before it is downloaded, and a revision becomes the commit that results name.
 
-    load("Qwen/Qwen3-VL-2B-Instruct")                                # from corelib.vlm, which calls this
-    load("OpenGVLab/InternVL3_5-1B-HF", revision="main", device="cuda", quantize="8bit")
-    load("/data/my-finetuned-qwen")                                  # config.json, *.safetensors, tokenizer, …
+    folder, commit = fetch("Qwen/Qwen3-VL-2B-Instruct", revision="main", each=2, device=torch.device("cuda"))
 
-Only safetensors are read, and no code of a repository is ever run. What is asked for is checked before it is loaded:
-the family, the room on the disk, the memory. A revision is resolved to its commit, which is what results name.
+Without a network, what an earlier download left is taken. Only safetensors are fetched, and no code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from corelib import embedded, processes
-from corelib.errors import BadInput, BadWeights, HubUnreachable, MissingPackage, UnsupportedArchitecture, check_known
-from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
-from corelib.families.chat import Chat
-from corelib.memory import free_memory
+from corelib.errors import BadInput, BadWeights, HubUnreachable
+from corelib.families import tiny
+from corelib.memory import check_weights
 
-FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
-    "qwen3_vl": qwen3_vl.Qwen3VL,
-    "qwen2_5_vl": qwen2_5_vl.Qwen25VL,
-    "internvl": internvl.InternVL,
-    "llava_onevision": llava_onevision.LlavaOnevision,
-    "smolvlm": smolvlm.SmolVLM,
-}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-QUANTIZED = {"8bit": 1.0, "4bit": 0.5}  # bytes a weight
 FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
-PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")  # what only a published checkpoint has
-ROOM = 1.1  # what a pass needs beside the weights, at the least
 
 
 def is_hub_id(text: str) -> bool:
@@ -47,78 +27,6 @@ def is_hub_id(text: str) -> bool:
     (True, False, False)
     """
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None and not Path(text).exists()
-
-
-def load_tiny(name: str) -> tuple[PreTrainedModel, Chat, str]:
-    """A tiny model of random weights (`tiny-random:qwen3-vl`), its family and a checksum of its weights."""
-    kind = name.removeprefix(tiny.PREFIX)
-    check_known("model", name, tiny.names())
-    model, family = tiny.build(kind)
-    digest = hashlib.sha256(kind.encode())
-    for parameter in model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
-    return model, family, digest.hexdigest()
-
-
-def open_checkpoint(
-    name_or_path: str | Path,
-    *,
-    revision: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    device_map: str | None = None,
-    quantize: str | None = None,
-) -> tuple[PreTrainedModel, Chat, str]:
-    """A published checkpoint, its family, and what identifies its weights: the commit, or a checksum of the files.
-
-    `device`: left out, a GPU if there is one (of several processes, each its own). `dtype`: left out, what the device
-    is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
-    ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
-    """
-    where = torch.device(device or (f"cuda:{processes.local()}" if torch.cuda.is_available() else "cpu"))
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
-    precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)
-    each = QUANTIZED[check_known("quantization", quantize, QUANTIZED)] if quantize else precision.itemsize
-    placed = _placement(where, device_map, quantize)
-    if is_hub_id(str(name_or_path)):
-        folder, identity = fetch(str(name_or_path), revision, each, None if device_map else where)
-    else:
-        if revision:
-            raise BadInput(f"revision {revision}: {name_or_path} is a folder on disk and has none")
-        folder, identity = Path(name_or_path), ""
-    kind = embedded.kind(folder)
-    if kind not in FAMILIES:
-        raise UnsupportedArchitecture(
-            f"{name_or_path} is a {kind!r} model; supported: {', '.join(FAMILIES)} (how to add one: the book, 'Add "
-            "your own family')"
-        )
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise BadWeights(f"{folder} has no .safetensors file: other formats can run code and are not read; convert it")
-    if not device_map:
-        _check_memory(str(name_or_path), sum(path.stat().st_size for path in weights) / 2 * each, where)
-    local = {"local_files_only": True, "trust_remote_code": False}
-    family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
-    with embedded.quiet():
-        model = getattr(transformers, family.architecture).from_pretrained(
-            folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
-        )
-    tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    images = family.processor.from_pretrained(folder, **local)
-    adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
-    return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
-
-
-def fitting_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float16 on an older one (a T4), float32 on a processor.
-
-    >>> fitting_dtype(torch.device("cpu"))
-    torch.float32
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
 
 
 def fetch(name: str, revision: str | None, each: float, device: torch.device | None) -> tuple[Path, str]:
@@ -146,7 +54,7 @@ def fetch(name: str, revision: str | None, each: float, device: torch.device | N
     if not stored:
         raise BadWeights(f"{name} has no .safetensors file: other formats can run code and are not read")
     if device:
-        _check_memory(name, stored / 2 * each, device)
+        check_weights(name, stored / 2 * each, device)
     cache = Path(constants.HF_HUB_CACHE)
     if not (cache / f"models--{name.replace('/', '--')}" / "snapshots" / found.sha).exists():
         _check_disk(name, stored, cache)
@@ -175,53 +83,3 @@ def _check_disk(name: str, needed: float, cache: Path) -> None:
             f"{name} takes {needed / 2**30:.1f} GiB on disk, {free / 2**30:.1f} are free at {place}: make room, or set "
             "HF_HOME to another disk"
         )
-
-
-def _check_memory(name: str, weights: float, device: torch.device) -> None:
-    """`weights`: bytes, taking the files to hold two a weight, as published checkpoints do."""
-    free = free_memory(device)
-    if free is not None and weights * ROOM > free:
-        raise BadInput(
-            f"the weights of {name} take about {weights / 2**30:.1f} GiB, {free / 2**30:.1f} are free on {device}: "
-            "take a smaller model, dtype='float16', quantize='8bit' or '4bit', or device_map='auto' on several GPUs"
-        )
-
-
-def _placement(device: torch.device, device_map: str | None, quantize: str | None) -> dict:
-    """Where the weights go, as `from_pretrained` is told."""
-    placed: dict = {"device_map": device_map or ({"": str(device)} if device.type != "cpu" else None)}
-    if quantize:
-        if device.type != "cuda":
-            raise BadInput(f"quantize={quantize!r} needs an NVIDIA GPU: leave it away on {device}")
-        _need("bitsandbytes", "quantize")
-        from transformers import BitsAndBytesConfig
-
-        placed["quantization_config"] = BitsAndBytesConfig(**{f"load_in_{quantize}": True})
-    if placed["device_map"]:
-        _need("accelerate", "device_map")
-    return placed
-
-
-def _need(package: str, option: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise MissingPackage(f"{option} needs the package {package}: pip install {package}")
-
-
-def _template(folder: Path, tokenizer) -> str:
-    """The chat template of a checkpoint, wherever it keeps it."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if (folder / "chat_template.json").is_file():
-        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
-    if tokenizer.chat_template:
-        return tokenizer.chat_template
-    raise BadInput(f"{folder} has no chat template: it is no model that answers questions; take its Instruct version")
-
-
-def _checksum(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(embedded.sha256(path).encode())
-    return digest.hexdigest()

@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 
 from corelib.errors import BadInput
 
+ROOM = 1.1  # of the weights: what a pass needs, too, at the least
+
 
 def check_fits(what: str, needed: int, device: torch.device, instead: str) -> None:
     """Refuse `what` if it needs more bytes than are free; `instead` says what to do."""
@@ -17,6 +19,16 @@ def check_fits(what: str, needed: int, device: torch.device, instead: str) -> No
         raise BadInput(
             f"{what} need about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free on {device}: {instead}"
         )
+
+
+def check_weights(name: str, weights: float, device: torch.device) -> None:
+    """Refuse a checkpoint whose weights take so many bytes, and what a pass needs beside them at the least."""
+    check_fits(
+        f"the weights of {name}",
+        round(ROOM * weights),
+        device,
+        "take a smaller model, dtype='float16', quantize='8bit' or '4bit', or device_map='auto' on several GPUs",
+    )
 
 
 def working_bytes(model: PreTrainedModel, length: int) -> int:

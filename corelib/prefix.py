@@ -20,7 +20,7 @@ from torch import Tensor
 
 from corelib.encoded import Encoded
 from corelib.errors import BadInput
-from corelib.resume import Trace, throughout
+from corelib.trace import Trace, throughout
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions
 

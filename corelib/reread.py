@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from corelib.encoded import Encoded
 from corelib.errors import UnsupportedArchitecture
-from corelib.resume import Trace, attention, conclude, feed_forward, throughout, trace
+from corelib.trace import Trace, attention, conclude, feed_forward, throughout, trace
 from corelib.vlm import VLM
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats

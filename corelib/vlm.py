@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib import embedded, hub
+from corelib import checkpoints, embedded, hub
 from corelib.attention import attention_modules
 from corelib.bridge import store as bridge_store
 from corelib.encoded import Encoded
@@ -163,7 +163,7 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
       loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition. `smollm2`
       is the language model under the bridge, before it learned to see.
     * `Qwen/Qwen3-VL-2B-Instruct`, …: a checkpoint of the hub, or the folder of one. The `options` are those of
-      `corelib.hub.open_checkpoint`: revision, device, dtype, device_map, quantize.
+      `corelib.checkpoints.open_checkpoint`: revision, device, dtype, device_map, quantize.
     * `tiny-random:qwen3-vl`, …: a tiny model of a published family with random weights.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
@@ -177,8 +177,8 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
             raise BadInput(f"checkpoint {checkpoint!r}: only embedded models keep earlier stages of their training")
         if text.startswith(tiny.PREFIX):
             _no_options(text, options)
-            return VLM(text, *hub.load_tiny(text))
-        model, family, identity = hub.open_checkpoint(name_or_path, **options)
+            return VLM(text, *checkpoints.load_tiny(text))
+        model, family, identity = checkpoints.open_checkpoint(name_or_path, **options)
         return VLM(text if hub.is_hub_id(text) else Path(text).name, model, family, identity)
     _no_options(text, options)
     if text == LANGUAGE and checkpoint is None:
@@ -199,7 +199,7 @@ def published(name: str) -> bool:
     if name.startswith(tiny.PREFIX) or hub.is_hub_id(name):
         return True
     folder = Path(name).expanduser()
-    return name not in embedded.names() and any((folder / file).is_file() for file in hub.PREPROCESSOR)
+    return name not in embedded.names() and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
 
 
 def _no_options(name: str, options: dict) -> None:

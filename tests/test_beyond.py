@@ -14,7 +14,7 @@ import torch
 from test_cli import run
 from typer.testing import CliRunner
 
-from corelib import hub
+from corelib import checkpoints
 from corelib.cli import app
 from corelib.errors import BadInput, BadResults
 from corelib.families import tiny
@@ -55,7 +55,7 @@ def llava(folder: Path) -> Path:
 
 
 def test_who_follows_the_page_adds_a_family(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "FAMILIES", dict(hub.FAMILIES))
+    monkeypatch.setattr(checkpoints, "FAMILIES", dict(checkpoints.FAMILIES))
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
     names = {"CHECKPOINT": llava(tmp_path / "llava"), "__name__": "followed"}
@@ -68,7 +68,7 @@ def test_who_follows_the_page_adds_a_family(tmp_path, monkeypatch):
 
 def test_every_family_of_the_page_is_there():
     told = re.findall(r"^\| .* \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert told == [family.architecture for family in hub.FAMILIES.values()]
+    assert told == [family.architecture for family in checkpoints.FAMILIES.values()]
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ from corelib.families.embedded import Bridge
 from corelib.heads import HeadSet
 from corelib.prefix import share_prefix
 from corelib.regions import tokens_of_box
-from corelib.resume import resume, trace
+from corelib.resume import resume
 from corelib.tasks import TASKS, UNTAUGHT, task
 from corelib.tasks.sample import Box, Sample
+from corelib.trace import trace
 from corelib.training import keeping
 from corelib.training.batches import pack
 from corelib.vlm import VLM, load

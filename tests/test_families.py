@@ -25,7 +25,8 @@ from corelib.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.record import record
 from corelib.reread import rereading
-from corelib.resume import resume, trace
+from corelib.resume import resume
+from corelib.trace import trace
 from corelib.vlm import VLM
 
 FAMILIES = tuple(tiny.KINDS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from corelib import hub, load, task
+from corelib import load, memory, task
 from corelib.errors import (
     BadInput,
     BadWeights,
@@ -118,7 +118,7 @@ def test_a_missing_package_is_named(folders, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(folders, monkeypatch):
-    monkeypatch.setattr(hub, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     with pytest.raises(BadInput, match=r"take a smaller model, dtype='float16'"):
         load(folders("qwen3-vl"))
 
@@ -175,7 +175,7 @@ def test_too_large_for_the_disk_or_the_memory(monkeypatch):
     answering(monkeypatch, Info(**{"model.safetensors": 10**15}))
     with pytest.raises(BadInput, match="are free on cpu"):
         load("Qwen/Qwen3-VL-32B-Instruct", device="cpu")
-    monkeypatch.setattr(hub, "free_memory", lambda device: None)
+    monkeypatch.setattr(memory, "free_memory", lambda device: None)
     with pytest.raises(BadInput, match="GiB on disk"):
         load("Qwen/Qwen3-VL-32B-Instruct", device="cpu")
     answering(monkeypatch, Info(**{"pytorch_model.bin": 1000}))

@@ -43,7 +43,7 @@ def test_the_bridge_too(domain):
 
 def test_what_cannot_be_taken_apart_runs_as_a_whole(vlm, monkeypatch):
     encoded = vlm.encode(task("scenes").samples("select", 0, 2))
-    monkeypatch.setattr("corelib.resume.PARTS", {"experts"})
+    monkeypatch.setattr("corelib.trace.PARTS", {"experts"})
     _same(rereading(vlm, encoded)(), whole(vlm, encoded))
 
 

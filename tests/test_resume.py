@@ -12,8 +12,9 @@ from corelib.errors import BadInput
 from corelib.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.prefix import share_prefix
-from corelib.resume import resume, trace
+from corelib.resume import resume
 from corelib.tasks import task
+from corelib.trace import trace
 
 LAYERS = HeadSet((layer, head) for layer in (1, 2, 3) for head in range(8))
 SETS = [

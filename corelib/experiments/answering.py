@@ -22,9 +22,10 @@ from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
 from corelib.reread import Verdict, rereading, whole
-from corelib.resume import Outcomes, resume, trace
+from corelib.resume import Outcomes, resume
 from corelib.store import collect
 from corelib.tasks import Sample, Task
+from corelib.trace import trace
 from corelib.vlm import VLM
 
 MODES = ("zero", "mean", "resample", "blind", "unseeing")

@@ -18,7 +18,8 @@ import torch
 from corelib import HeadSet, load, task
 from corelib.intervene import ablate
 from corelib.prefix import share_prefix
-from corelib.resume import resume, trace
+from corelib.resume import resume
+from corelib.trace import trace
 
 HEADS, SAMPLES, BATCHES, SEQUENCES = 48, 32, (8, 16, 32), (16, 32, 64, 128, 256)
 
