@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.options import DOMAIN, MODEL, Device, Dtype, Quantize, Revision, Spread, chosen, percent
+from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints, percent
 from corelib.cli.show import bar, out
 
 
+@loads_checkpoints
 def ablate(
     scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib profile`).")],
     out_: Annotated[Path, typer.Option("--out", help="The ablation file to write (JSON).")],
@@ -42,11 +43,8 @@ def ablate(
     batch: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 16, of a published checkpoint 2.")
     ] = None,
-    revision: Revision = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: Spread = None,
-    quantize: Quantize = None,
+    *,
+    how: dict[str, str],
 ) -> None:
     """Remove the heads on top of a ranking; say what is lost, and what removing *other* heads loses.
 
@@ -70,7 +68,6 @@ def ablate(
     ranking = HeadScores.load(scores)
     work = task(domain) if domain else task(ranking.task["domain"], **ranking.task.get("difficulty", {}))
     check_writable(out_)
-    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch = min(16, vlm.batch) if batch is None else batch
     known = work.available("select", 64)  # pictures whose norms are looked at

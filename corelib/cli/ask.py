@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.options import MODEL, Device, Dtype, Quantize, Revision, Spread, chosen
+from corelib.cli.options import MODEL, loads_checkpoints
 from corelib.cli.show import out
 from corelib.errors import BadInput
 
 
+@loads_checkpoints
 def ask(
     image: Annotated[list[Path], typer.Option(help="A picture. Several are the pages, or with --video the frames.")],
     question: Annotated[str, typer.Option(help="Such as 'digit on red square ?'")],
@@ -19,11 +20,8 @@ def ask(
     video: Annotated[bool, typer.Option("--video", help="The pictures are the frames of one clip.")] = False,
     save: Annotated[Path | None, typer.Option(help="Save a picture of where the model looked.")] = None,
     tokens: Annotated[int, typer.Option(help="The length of an answer, at most.")] = 8,
-    revision: Revision = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: Spread = None,
-    quantize: Quantize = None,
+    *,
+    how: dict[str, str],
 ) -> None:
     """Ask a model about a picture, and see where it looked.
 
@@ -43,7 +41,6 @@ def ask(
             pictures.append(Image.open(path).convert("RGB"))
         except (OSError, UnidentifiedImageError):
             raise BadInput(f"cannot read the picture {path}: give a PNG or JPEG file") from None
-    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlm = load(model, **how)
     answer = vlm.ask(pictures, question, video=video, tokens=tokens)
     out.print(answer, highlight=False)

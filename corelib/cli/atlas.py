@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from corelib.cli.options import DOMAIN, Device, Dtype, Quantize, Revision, Spread, chosen
+from corelib.cli.options import DOMAIN, loads_checkpoints
 from corelib.cli.show import bar, err, out
 from corelib.errors import BadInput, check_known
 
@@ -34,6 +34,7 @@ def list_() -> None:
 
 
 @app.command()
+@loads_checkpoints
 def build(
     model: Annotated[
         list[str] | None, typer.Option(help="A model, by name or folder. Give it again for more; left out: all.")
@@ -61,11 +62,8 @@ def build(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
     ] = None,
-    revision: Revision = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: Spread = None,
-    quantize: Quantize = None,
+    *,
+    how: dict[str, str],
 ) -> None:
     """Measure what the book shows of its models, or of others, and write it; a stopped run goes on where it was.
 
@@ -81,7 +79,6 @@ def build(
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
-    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlms = [load(one, **how) for one in model or embedded.names()]
     others = [one for one in kinds if one != "cells"]
     if name and not others:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter
 from typing import Annotated
 
 import typer
@@ -17,25 +21,37 @@ DOMAIN = (
     "scenes, documents, video; as text: needle, recital; for models that know the world: collage, folder:PATH (your "
     "own pictures), hub:NAME (public data sets)."
 )
-# How a published checkpoint is loaded.
-Revision = Annotated[str | None, typer.Option(help="Of a checkpoint of the hub: a branch, tag or commit.")]
-Device = Annotated[str | None, typer.Option(help="Where a checkpoint goes: cuda, cpu. Left out, a GPU if there is.")]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16. Left out, what the device is fast in.")
-]
-Spread = Annotated[
-    str | None, typer.Option("--device-map", help="auto spreads a checkpoint over several GPUs (needs accelerate).")
-]
-Quantize = Annotated[str | None, typer.Option(help="8bit or 4bit weights (needs bitsandbytes and an NVIDIA GPU).")]
+LOADING = {  # how a published checkpoint is loaded
+    "revision": Annotated[str | None, typer.Option(help="Of a checkpoint of the hub: a branch, tag or commit.")],
+    "device": Annotated[
+        str | None, typer.Option(help="Where a checkpoint goes: cuda, cpu. Left out, a GPU if there is.")
+    ],
+    "dtype": Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. Left out, what the device is fast in.")
+    ],
+    "device_map": Annotated[
+        str | None, typer.Option(help="auto spreads a checkpoint over several GPUs (needs accelerate).")
+    ],
+    "quantize": Annotated[
+        str | None, typer.Option(help="8bit or 4bit weights (needs bitsandbytes and an NVIDIA GPU).")
+    ],
+}
 
 
-def chosen(**options: str | None) -> dict[str, str]:
-    """The options that were given.
+def loads_checkpoints(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `LOADING`; it gets those that were given in its argument `how`."""
+    own = inspect.signature(command, eval_str=True)
 
-    >>> chosen(revision=None, dtype="float16")
-    {'dtype': 'float16'}
-    """
-    return {name: value for name, value in options.items() if value is not None}
+    @wraps(command)
+    def with_options(**given: object) -> None:
+        how = {name: value for name in LOADING if (value := given.pop(name)) is not None}
+        command(how=how, **given)
+
+    mine = [one for name, one in own.parameters.items() if name != "how"]
+    more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in LOADING.items()]
+    with_options.__signature__ = own.replace(parameters=[*mine, *more])
+    with_options.__annotations__ = {one.name: one.annotation for one in (*mine, *more)}
+    return with_options
 
 
 def percent(text: str, option: str = "--top") -> float:

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.options import DOMAIN, MODEL, Device, Dtype, Quantize, Revision, Spread, chosen
+from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints
 from corelib.cli.show import bar, heads_table, out
 from corelib.errors import BadInput, check_known
 
 
+@loads_checkpoints
 def profile(
     out_: Annotated[
         Path,
@@ -37,11 +38,8 @@ def profile(
     batch: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
     ] = None,
-    revision: Revision = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: Spread = None,
-    quantize: Quantize = None,
+    *,
+    how: dict[str, str],
 ) -> None:
     """Score every head of a model, by default by Retrieval Attention Mass (RAM).
 
@@ -65,7 +63,6 @@ def profile(
     wanted = by_name(metric, rows, reduce)
     for work in works.values():
         check_quantities(work.sample(split, seed, 0), [wanted.quantity])
-    how = chosen(revision=revision, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     vlms = [load(one, **how) for one in dict.fromkeys(model)]
     pairs = list(itertools.product(vlms, works))
     targets = [out_ / f"{vlm.file_name}-{as_file_name(one)}.json" for vlm, one in pairs] if len(pairs) > 1 else [out_]
