@@ -151,9 +151,13 @@ class VLM:
         """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily."""
         if tokens < 1:
             raise BadInput(f"tokens must be 1 or more, got {tokens}")
-        encoded = self.encode([Sample.of(images, question, video=video)], answers=False)
+        return self.write(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
+
+    @torch.no_grad()
+    def write(self, encoded: Encoded, tokens: int = 8) -> list[str]:
+        """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers."""
         out = self.model.generate(**encoded.inputs, max_new_tokens=tokens, do_sample=False)
-        return self.text(out[0, encoded.tokens.shape[1] :])
+        return [self.text(row) for row in out[:, encoded.tokens.shape[1] :]]
 
 
 def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, **options) -> VLM:

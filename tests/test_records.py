@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from corelib import load, profile
 from corelib.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
@@ -204,6 +205,15 @@ def test_rows_become_records(name, monkeypatch):
     assert len(work.records) == (4 if name.startswith("refcoco") else 2)
     assert work.facts["source"] == SOURCES[name].id
     assert all(work.available(split, 64) == len(groups) for split, groups in work.dealt.items())
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_model_is_profiled_on_a_data_set(name, monkeypatch):
+    monkeypatch.setattr(Hub, "rows", lambda self: [ROWS[name]])
+    work = task(f"hub:{name}")
+    split = next(split for split, groups in work.dealt.items() if groups)
+    scores = profile(load("tiny-random:smolvlm"), work, split=split, samples=1)
+    assert scores.task["domain"] == f"hub:{name}" and np.isfinite(scores.scores).all()
 
 
 @pytest.mark.parametrize("name", SOURCES)

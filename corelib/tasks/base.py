@@ -52,6 +52,11 @@ class Task(ABC):
     name: ClassVar[str]
 
     @property
+    def rule(self) -> str:
+        """By which an answer that a model wrote itself is right (`scoring.py`)."""
+        return "exact"
+
+    @property
     @abstractmethod
     def kinds(self) -> dict[str, float]:
         """Kind of question → the share of samples that ask it."""

@@ -2,7 +2,7 @@
 
     corelib profile --domain hub:refcocog --model Qwen/Qwen3-VL-2B-Instruct --samples 64 --out scores.json
 
-| name | on the hub | evidence | an answer is right if |
+| name | on the hub | evidence | a written answer is right if |
 |---|---|---|---|
 | `refcocog` | lmms-lab/RefCOCOg | the object that a phrase names | boxes overlap by half |
 | `refcoco-m` | moondream/refcoco-m | the same, with better masks | boxes overlap by half |
@@ -144,37 +144,41 @@ class Hub(Records):
     @property
     def facts(self) -> dict:
         extra = {key: value for key, value in (("most", self.most), ("revision", self.revision)) if value}
-        return {"domain": PREFIX + self.source, "source": self.about.id, **extra}
+        return {"domain": PREFIX + self.source, "source": self.origin.id, **extra}
 
     @cached_property
-    def about(self) -> Source:
+    def origin(self) -> Source:
         return SOURCES[check_known("data set", self.source, SOURCES)]
+
+    @property
+    def rule(self) -> str:
+        return self.origin.rule
 
     def load(self) -> Iterator[Record]:
         rows = iter(islice(self.rows(), self.most))
         first = next(rows, None)
         if first is None:
-            raise BadResults(f"{self.about.id}, split {self.about.split}: there is no row")
-        missing = [name for name in self.about.columns if name not in first]
+            raise BadResults(f"{self.origin.id}, split {self.origin.split}: there is no row")
+        missing = [name for name in self.origin.columns if name not in first]
         if missing:
             raise BadResults(
-                f"{self.about.id} has no column {', '.join(missing)}; found: {', '.join(sorted(first))}. It has "
+                f"{self.origin.id} has no column {', '.join(missing)}; found: {', '.join(sorted(first))}. It has "
                 "changed, or was described wrongly: corelib/tasks/hub.py says how its rows are read"
             )
         for row in (first, *rows):
-            yield from self.about.records(row)
+            yield from self.origin.records(row)
 
     def rows(self) -> Iterable[Mapping]:
         """The rows of the set, one after the other, without downloading the whole of it."""
-        about = self.about
+        origin = self.origin
         try:
             from datasets import load_dataset
         except ImportError:
             raise MissingPackage("data sets of the hub need the package datasets: pip install datasets") from None
         try:
-            return load_dataset(about.id, about.config, split=about.split, revision=self.revision, streaming=True)
+            return load_dataset(origin.id, origin.config, split=origin.split, revision=self.revision, streaming=True)
         except Exception as error:
             raise HubUnreachable(
-                f"{about.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of your "
+                f"{origin.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of your "
                 "own (folder:PATH)"
             ) from None

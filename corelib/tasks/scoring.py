@@ -3,7 +3,8 @@
     judged("The answer is (B).", "B", "choice")        # 1.0
     judged("[10, 10, 50, 50]", "[10, 10, 40, 50]", "box")  # 1.0: they overlap by 75 %
 
-The embedded models are scored without writing: their answers are a few fixed tokens (`VLM.answer`).
+`corelib.experiments.writing` lets a model write and asks here. All other experiments score without writing: right is
+an answer whose very tokens are the most likely ones (`VLM.answer`).
 """
 
 from __future__ import annotations
