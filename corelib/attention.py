@@ -34,7 +34,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from corelib.errors import BadInput, UnsupportedArchitecture
+from corelib.core.errors import BadInput, UnsupportedArchitecture
 
 NAME = "core"  # neutral on purpose: transformers reads meaning into names such as "flash…" and "sdpa…"
 ALTERS_SOFTMAX = ("softcap", "s_aux", "position_bias")  # arguments that would make softmax(QKᵀ) a wrong reading

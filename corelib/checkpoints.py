@@ -18,12 +18,12 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from corelib import embedded, processes
-from corelib.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
+from corelib.core import model_folder, distributed
+from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.hub import fetch, is_hub_id
-from corelib.memory import check_weights
+from corelib.core.memory import check_weights
 
 FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
     "qwen3_vl": qwen3_vl.Qwen3VL,
@@ -63,7 +63,7 @@ def open_checkpoint(
     is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
     ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
     """
-    where = torch.device(device or (f"cuda:{processes.local()}" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device or (f"cuda:{distributed.local()}" if torch.cuda.is_available() else "cpu"))
     if where.type == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)
@@ -75,7 +75,7 @@ def open_checkpoint(
         if revision:
             raise BadInput(f"revision {revision}: {name_or_path} is a folder on disk and has none")
         folder, identity = Path(name_or_path), ""
-    kind = embedded.kind(folder)
+    kind = model_folder.kind(folder)
     if kind not in FAMILIES:
         raise UnsupportedArchitecture(
             f"{name_or_path} is a {kind!r} model; supported: {', '.join(FAMILIES)} (how to add one: the book, 'Add "
@@ -88,7 +88,7 @@ def open_checkpoint(
         check_weights(str(name_or_path), sum(path.stat().st_size for path in weights) / 2 * each, where)
     local = {"local_files_only": True, "trust_remote_code": False}
     family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
-    with embedded.quiet():
+    with model_folder.quiet():
         model = getattr(transformers, family.architecture).from_pretrained(
             folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
         )
@@ -145,5 +145,5 @@ def _template(folder: Path, tokenizer) -> str:
 def _checksum(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        digest.update(embedded.sha256(path).encode())
+        digest.update(model_folder.sha256(path).encode())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from corelib.errors import UnsupportedArchitecture
+from corelib.core.errors import UnsupportedArchitecture
 from corelib.tasks.sample import Box, Sample
 from corelib.vlm import VLM
 

@@ -22,8 +22,8 @@ from math import comb, prod
 
 import numpy as np
 
-from corelib.errors import BadInput
-from corelib.heads import Head, HeadSet, cut
+from corelib.core.errors import BadInput
+from corelib.core.heads import Head, HeadSet, cut
 
 
 def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:

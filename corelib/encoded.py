@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, BadRegion, check_known
+from corelib.core.errors import BadInput, BadRegion, check_known
 from corelib.families.base import View
 from corelib.metrics.ram import ROWS
 from corelib.regions import coverage

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from corelib.errors import BadInput, BadWeights, HubUnreachable
+from corelib.core.errors import BadInput, BadWeights, HubUnreachable
 from corelib.families import tiny
-from corelib.memory import check_weights
+from corelib.core.memory import check_weights
 
 FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
 

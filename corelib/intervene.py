@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, running
-from corelib.errors import BadInput, check_known
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import HeadSet
 
 PHASES = ("prefill", "decode")
 

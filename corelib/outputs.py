@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from corelib.attention import AttentionCall, Inner, running
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 Outputs = dict[int, Float[Tensor, "batch position head dim"]]  # by layer
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.encoded import Encoded
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.trace import Trace, throughout
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions

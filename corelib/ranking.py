@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 
-from corelib.errors import BadInput
-from corelib.heads import Head, HeadScores, HeadSet, cut
+from corelib.core.errors import BadInput
+from corelib.core.heads import Head, HeadScores, HeadSet, cut
 
 
 @dataclass(frozen=True)

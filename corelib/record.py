@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from corelib.attention import AttentionCall, Inner, rows_attention, running
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 Reducer = Callable[[AttentionCall, Float[Tensor, "batch head row key"]], Tensor | None]
 

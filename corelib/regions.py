@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, BadRegion
+from corelib.core.errors import BadInput, BadRegion
 from corelib.tasks.sample import Box
 
 TINY = 1e-9  # a share of a token below this is rounding, not coverage

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from corelib.encoded import Encoded
-from corelib.errors import UnsupportedArchitecture
+from corelib.core.errors import UnsupportedArchitecture
 from corelib.trace import Trace, attention, conclude, feed_forward, throughout, trace
 from corelib.vlm import VLM
 

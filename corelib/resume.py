@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from corelib.errors import BadInput
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.trace import Trace, attention, conclude, feed_forward, throughout
 

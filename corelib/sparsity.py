@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import trapezoid
 
-from corelib.errors import BadInput
-from corelib.heads import HeadScores, HeadSet, cut
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadScores, HeadSet, cut
 
 
 def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:

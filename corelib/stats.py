@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import binomtest
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 COLUMNS = 512  # are resampled at once: a large model's heads on many samples fill the memory otherwise
 

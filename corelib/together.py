@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from corelib.encoded import Encoded
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.reread import Verdict
 from corelib.vlm import VLM, judge
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from corelib.attention import AttentionCall, Inner, attention_modules, running
 from corelib.encoded import Encoded
-from corelib.errors import UnsupportedArchitecture
+from corelib.core.errors import UnsupportedArchitecture
 from corelib.record import row_index
 from corelib.vlm import VLM, judge
 

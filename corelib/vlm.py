@@ -21,17 +21,19 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib import checkpoints, embedded, hub
+from corelib import checkpoints, hub
+
+from corelib.core import model_folder
 from corelib.attention import attention_modules
 from corelib.bridge import store as bridge_store
 from corelib.encoded import Encoded
-from corelib.errors import BadInput, UnsupportedArchitecture
+from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.base import Family
 from corelib.families.chat import Chat
 from corelib.families.embedded import Bridge, Mini
 from corelib.mini import store as mini_store
-from corelib.results import as_file_name
+from corelib.core.results import as_file_name
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
@@ -173,7 +175,7 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    corelib.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: ...
+    corelib.core.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: ...
     """
     text = str(name_or_path)
     if published(text):
@@ -188,8 +190,8 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
     if text == LANGUAGE and checkpoint is None:
         model, processor, digest = bridge_store.load_language()
         return VLM(LANGUAGE, model, Bridge(model.config, processor), digest)
-    folder = embedded.locate(name_or_path)
-    kind = embedded.kind(folder)
+    folder = model_folder.locate(name_or_path)
+    kind = model_folder.kind(folder)
     if kind not in KINDS:
         raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(KINDS)}")
     store, family = KINDS[kind]
@@ -203,7 +205,7 @@ def published(name: str) -> bool:
     if name.startswith(tiny.PREFIX) or hub.is_hub_id(name):
         return True
     folder = Path(name).expanduser()
-    return name not in embedded.names() and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
+    return name not in model_folder.names() and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
 
 
 def _no_options(name: str, options: dict) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from corelib import atlas
-from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.answering import outcomes
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs
 from corelib.stats import exceedance

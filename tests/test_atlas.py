@@ -8,9 +8,11 @@ import random
 import numpy as np
 import pytest
 
-from corelib import atlas, embedded
+from corelib import atlas
+
+from corelib.core import model_folder
 from corelib.atlas import Cell
-from corelib.errors import BadResults, UnknownName
+from corelib.core.errors import BadResults, UnknownName
 from corelib.experiments.atlas import build
 from corelib.experiments.depth import blind_from
 from corelib.experiments.profiling import profile
@@ -77,10 +79,10 @@ def test_a_damaged_cell_is_refused(built, tmp_path):
 
 
 def test_the_atlas_has_every_embedded_model_in_every_domain():
-    assert {*embedded.names()} <= {*atlas.models()}
-    for name in embedded.names():
+    assert {*model_folder.names()} <= {*atlas.models()}
+    for name in model_folder.names():
         assert {*atlas.domains(name)} >= {*RETRIEVING}
-        digest = embedded.verify(embedded.home(name))
+        digest = model_folder.verify(model_folder.home(name))
         for domain in RETRIEVING:
             assert atlas.cell(name, domain).model["sha256"] == digest, f"{name}/{domain}: other weights; build it again"
 
@@ -88,7 +90,7 @@ def test_the_atlas_has_every_embedded_model_in_every_domain():
 def test_a_random_cell_can_be_had_again():
     """Another cell, and another metric, every time; a quarter of the samples."""
     dice = random.Random()
-    name = dice.choice([model for model in embedded.names() if embedded.room(model) == "mini"])
+    name = dice.choice([model for model in model_folder.names() if model_folder.room(model) == "mini"])
     domain = dice.choice(atlas.domains(name))
     cell = atlas.cell(name, domain)
     assert cell.task["split"] == "select" and cell.task["samples"] == 256

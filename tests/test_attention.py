@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
 from corelib.attention import AttentionCall, attention_modules, dense, explicit_mask, rows_attention, running
-from corelib.errors import BadInput, CorelibError, UnsupportedArchitecture
+from corelib.core.errors import BadInput, CorelibError, UnsupportedArchitecture
 
 
 def pass_through(call, inner):

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from corelib import checkpoints
 from corelib.cli import app
-from corelib.errors import BadInput, BadResults
+from corelib.core.errors import BadInput, BadResults
 from corelib.families import tiny
-from corelib.processes import share
-from corelib.store import SampleStore, collect, in_order
+from corelib.core.distributed import share
+from corelib.core.sample_store import SampleStore, collect, in_order
 from corelib.tasks.assets import photograph
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +183,7 @@ def test_accelerate_launches_them(tmp_path):
 
 
 def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("corelib.store.PATIENCE", 0.5)
+    monkeypatch.setattr("corelib.core.sample_store.PATIENCE", 0.5)
     measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
     with pytest.raises(BadResults, match="2 samples of other processes did not come"):
         collect(measured, 4, in_order(1), {}, tmp_path / "store", share=(0, 2))

@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.bridge import adapter, language, store
 from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
 from corelib.bridge.processing import CELL, PAPER, fit
-from corelib.errors import BadInput, BadWeights, CannotWrite, MissingPackage
+from corelib.core.errors import BadInput, BadWeights, CannotWrite, MissingPackage
 from corelib.families.embedded import Bridge
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.prefix import share_prefix
 from corelib.regions import tokens_of_box
 from corelib.resume import resume
@@ -69,7 +69,7 @@ def _pretend(monkeypatch, tmp_path, content: bytes = b"quantised"):
     (wheel / language.GGUF).write_bytes(content)
     place = SimpleNamespace(submodule_search_locations=[str(wheel)])
     monkeypatch.setattr(language, "find_spec", lambda name: place)
-    monkeypatch.setattr(language, "GGUF_SHA256", embedded.sha256(wheel / language.GGUF))
+    monkeypatch.setattr(language, "GGUF_SHA256", model_folder.sha256(wheel / language.GGUF))
 
     def dequantise(gguf, folder):
         folder.mkdir()
@@ -264,7 +264,7 @@ def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp
             parameter.data = parameter.data.half().float() + 0.01
         moved = model(input_ids=ids).logits
         assert (moved - plain).abs().max() > 0.1
-        monkeypatch.setattr(embedded, "PACKAGE", tmp_path)
+        monkeypatch.setattr(model_folder, "PACKAGE", tmp_path)
         folder = tmp_path / "bridge"
         digest = store.save(folder, model)
         merged = adapter.merge(wrapped)
@@ -273,7 +273,7 @@ def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp
         vlm = load(folder)
         torch.testing.assert_close(vlm.model(input_ids=ids).logits, moved, atol=0.2, rtol=0.05)  # half precision
     assert vlm.sha256 == digest and vlm.layers == 30 and vlm.heads == 9 and vlm.kv_heads == 3
-    assert (folder / embedded.WEIGHTS).stat().st_size < 15e6
+    assert (folder / model_folder.WEIGHTS).stat().st_size < 15e6
     with pytest.raises(BadWeights, match="not of this bridge"):
         adapter.set_trained(build(source, seed=0), {"w": torch.ones(1)})
 

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from corelib import atlas, embedded
-from corelib.errors import UnknownName
+from corelib import atlas
+
+from corelib.core import model_folder
+from corelib.core.errors import UnknownName
 from corelib.experiments import causal, plan
 from corelib.experiments.answering import outcomes
 from corelib.experiments.hybrid import keep_few_dense
 from corelib.experiments.profiling import profile
 from corelib.experiments.trade import measure_trade
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.tasks import task
 from corelib.vlm import load
 
@@ -95,7 +97,7 @@ def test_the_bridge_is_asked_for_digits_of_clips(vlm):
 
 
 def test_committed_results_are_of_these_weights():
-    digests = {name: embedded.verify(embedded.home(name)) for name in embedded.names()}
+    digests = {name: model_folder.verify(model_folder.home(name)) for name in model_folder.names()}
     seen = 0
     for kind in causal.KINDS:
         for name in digests:
@@ -109,7 +111,7 @@ def test_committed_results_are_of_these_weights():
 
 def test_a_random_condition_is_had_again_from_the_weights():
     """Accuracy of one condition of one committed ablation, to the sample."""
-    kinds = [(name, result) for name in embedded.names() for result in causal.results("ablations", name)]
+    kinds = [(name, result) for name in model_folder.names() for result in causal.results("ablations", name)]
     small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
     name, result = random.SystemRandom().choice(small)
     found = causal.ablation(name, result)

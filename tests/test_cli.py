@@ -78,7 +78,7 @@ def test_rank_says_what_the_files_say(tmp_path):
 
 
 def _scores(path, **changes):
-    from corelib.heads import HeadScores
+    from corelib.core.heads import HeadScores
 
     table = [[0.1, 0.2], [0.3, 0.4]]
     HeadScores(
@@ -184,10 +184,10 @@ def test_bad_input_is_one_line(tmp_path, arguments, says):
 def test_tampered_weights_stop_the_command(tmp_path):
     import shutil
 
-    from corelib import embedded
+    from corelib.core import model_folder
 
-    folder = shutil.copytree(embedded.home("mini-s"), tmp_path / "mini")
-    with open(folder / embedded.WEIGHTS, "r+b") as file:
+    folder = shutil.copytree(model_folder.home("mini-s"), tmp_path / "mini")
+    with open(folder / model_folder.WEIGHTS, "r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)
         file.seek(-1, 2)

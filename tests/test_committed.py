@@ -7,7 +7,7 @@ import json
 import pytest
 from scipy.stats import binom
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.experiments.validity import accuracy
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
@@ -15,7 +15,7 @@ from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
 from corelib.vlm import load
 
-NAMES = embedded.names()
+NAMES = model_folder.names()
 
 
 def test_the_embedded_model_is_there():
@@ -24,9 +24,9 @@ def test_the_embedded_model_is_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_result_names_these_weights(name):
-    folder = embedded.home(name)
-    digest = embedded.verify(folder)
-    results = [path for path in folder.rglob("*.json") if path.name not in ("config.json", embedded.CHECKSUM)]
+    folder = model_folder.home(name)
+    digest = model_folder.verify(folder)
+    results = [path for path in folder.rglob("*.json") if path.name not in ("config.json", model_folder.CHECKSUM)]
     results = [path for path in results if "schema" in json.loads(path.read_text())]
     formed = {"formation.json"} if not Recipe.load(folder / "recipe.toml").begins_with else set()
     assert {"card.json", *formed} == {path.name for path in results}
@@ -37,7 +37,7 @@ def test_every_result_names_these_weights(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_what_its_numbers_say(name):
-    folder = embedded.home(name)
+    folder = model_folder.home(name)
     card = read_card(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
     assert Recipe(**card["recipe"]) == Recipe.load(folder / "recipe.toml")
@@ -45,7 +45,7 @@ def test_the_card_says_what_its_numbers_say(name):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_cards_accuracy_can_be_had_again(domain):
-    said = read_card(embedded.home("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
+    said = read_card(model_folder.home("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
     found = accuracy(load("mini-s"), task(domain), split="test", seed=TEST_SEED, samples=64)
     right = round(found["accuracy"] * 64)
     assert binom.cdf(right, 64, said) > 1e-4, (said, found)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.controls import LayerMatchedDoses, band, layer_matched, lowest, next_ranked, norm_matched, random_sets
-from corelib.errors import BadInput
-from corelib.heads import Head, HeadSet, cut
+from corelib.core.errors import BadInput
+from corelib.core.heads import Head, HeadSet, cut
 
 LAYERS, HEADS = 4, 6
 ORDERS = st.permutations(list(HeadSet.all(LAYERS, HEADS)))

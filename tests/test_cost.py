@@ -7,7 +7,7 @@ import torch
 from tiny import shrunk
 
 from corelib.attention import attention_modules, implemented
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments import cost
 from corelib.experiments.clock import peak
 from corelib.experiments.cost import Cost, eager_bytes, measure_cost, ways

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.dose import DOSES, d50, d50_ratio, half_dose
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.stats import exceedance
 
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from corelib import atlas
-from corelib.errors import BadInput, BadResults
+from corelib.core.errors import BadInput, BadResults
 from corelib.experiments.answering import outcomes
 from corelib.experiments.effects import DOSES, Effects, beyond_company, measure_effects, random_company
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.tasks import task
 
 FEW = {"samples": 8, "questions": 2, "batch": 8}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from corelib import Box, HeadSet, Sample, task
 from corelib.checks import blocks_away, repaint
-from corelib.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
+from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic

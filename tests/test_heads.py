@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput, BadResults
-from corelib.heads import SCHEMA, Head, HeadScores, HeadSet
+from corelib.core.errors import BadInput, BadResults
+from corelib.core.heads import SCHEMA, Head, HeadScores, HeadSet
 
 SETS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)))
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from corelib import load, memory, task
-from corelib.errors import (
+from corelib import load, task
+
+from corelib.core import memory
+from corelib.core.errors import (
     BadInput,
     BadWeights,
     CorelibError,

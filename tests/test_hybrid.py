@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_inputs, tiny_model
 
 from corelib import HeadSet, atlas
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.reach import out_of_reach
 from corelib.experiments.trade import Trade, measure_trade

@@ -10,8 +10,8 @@ from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
 from corelib.attention import attention_modules, running
 from corelib.encoded import KINDS
-from corelib.errors import BadInput, UnknownName
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput, UnknownName
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.record import record

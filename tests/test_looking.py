@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.looking import last_row, look
 from corelib.families.embedded import Mini
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.reading import ALL, read_heads, readable
 from corelib.metrics import (
     METRICS,

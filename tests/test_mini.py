@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLImageProcessorPil
 
-from corelib import embedded
-from corelib.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
+from corelib.core import model_folder
+from corelib.core.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
 from corelib.mini import store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, fit, patchify
@@ -78,7 +78,7 @@ def test_saving_and_loading_round_trips_in_half_precision(saved):
     original = build(SIZES["mini-s"], 0)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), original.named_parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
-    assert digest == embedded.sha256(saved / embedded.WEIGHTS) and len(processor.tokenizer) == len(build_tokenizer())
+    assert digest == model_folder.sha256(saved / model_folder.WEIGHTS) and len(processor.tokenizer) == len(build_tokenizer())
 
 
 def test_the_parameter_count_is_what_the_issue_allows():
@@ -93,7 +93,7 @@ def _copy(saved, tmp_path):
 
 def test_damaged_weights_are_refused(saved, tmp_path):
     folder = _copy(saved, tmp_path)
-    weights = folder / embedded.WEIGHTS
+    weights = folder / model_folder.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadWeights, match="is damaged"):
@@ -105,7 +105,7 @@ def test_damaged_weights_are_refused(saved, tmp_path):
     with pytest.raises(BadWeights, match="missing"):
         store.load(folder)
     weights.write_bytes(whole)
-    (folder / embedded.CHECKSUM).write_text("{")
+    (folder / model_folder.CHECKSUM).write_text("{")
     with pytest.raises(BadWeights, match="unreadable"):
         store.load(folder)
 
@@ -115,16 +115,16 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
         store.load(folder, "at")
     earlier = tmp_path / "000010.safetensors"
-    weights = embedded.half(dict(build(SIZES["mini-s"], 1).named_parameters()))
-    final = load_file(folder / embedded.WEIGHTS)
+    weights = model_folder.half(dict(build(SIZES["mini-s"], 1).named_parameters()))
+    final = load_file(folder / model_folder.WEIGHTS)
     same = [name for name, tensor in weights.items() if torch.equal(tensor, final[name])]  # norms, which begin at 1
     save_file(weights, earlier)
-    embedded.add_checkpoint(folder, "before", earlier, 10)
-    embedded.add_checkpoint(folder, "at", earlier, 12)
-    assert {name: stage["step"] for name, stage in embedded.checkpoints(folder).items()} == {"before": 10, "at": 12}
+    model_folder.add_checkpoint(folder, "before", earlier, 10)
+    model_folder.add_checkpoint(folder, "at", earlier, 12)
+    assert {name: stage["step"] for name, stage in model_folder.checkpoints(folder).items()} == {"before": 10, "at": 12}
     vlm = load(folder, checkpoint="at")
-    kept = folder / embedded.EARLIER / "at.safetensors"
-    assert vlm.name == "copy (at)" and vlm.sha256 == embedded.sha256(kept) != embedded.verify(folder)
+    kept = folder / model_folder.EARLIER / "at.safetensors"
+    assert vlm.name == "copy (at)" and vlm.sha256 == model_folder.sha256(kept) != model_folder.verify(folder)
     assert same and {*load_file(kept)} == {*weights} - {*same}  # only what differs is kept
     for (name, ours), (_, theirs) in zip(
         vlm.model.named_parameters(), build(SIZES["mini-s"], 1).named_parameters(), strict=True
@@ -135,16 +135,16 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(BadWeights, match="is damaged"):
         load(folder, checkpoint="at")
-    assert load(folder).sha256 == embedded.verify(folder)  # the finished weights are as they were
+    assert load(folder).sha256 == model_folder.verify(folder)  # the finished weights are as they were
 
 
 def test_what_is_not_a_model_is_refused(saved, tmp_path):
     with pytest.raises(UnknownName, match="unknown model 'mini-z'"):
-        embedded.locate("mini-z")
+        model_folder.locate("mini-z")
     with pytest.raises(BadInput, match="is not a model"):
-        embedded.locate(tmp_path)
+        model_folder.locate(tmp_path)
     with pytest.raises(BadInput, match="is not a model"):
-        embedded.locate(tmp_path / "nowhere")
+        model_folder.locate(tmp_path / "nowhere")
     folder = _copy(saved, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))

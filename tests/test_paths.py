@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from corelib.errors import BadInput, BadResults
+from corelib.core.errors import BadInput, BadResults
 from corelib.experiments.paths import PATHS, Paths, cut, trace_paths
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.intervene import blind
 from corelib.record import record, row_index
 from corelib.tasks import task

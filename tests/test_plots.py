@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from corelib import plots
 from corelib.experiments.looking import Look
-from corelib.heads import HeadScores, HeadSet
+from corelib.core.heads import HeadScores, HeadSet
 from corelib.plots.style import ink_on
 from corelib.regions import Grid, tokens_of_box
 from corelib.sparse import Window

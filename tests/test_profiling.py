@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.profiling import measure, profile
 from corelib.experiments.reading import ALL, check_quantities, read_heads, readable
 from corelib.experiments.validity import swap, validate_evidence

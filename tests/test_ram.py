@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput, BadRegion, UnknownName
+from corelib.core.errors import BadInput, BadRegion, UnknownName
 from corelib.metrics import (
     VARIANTS,
     Regions,

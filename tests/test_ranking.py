@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput
-from corelib.heads import Head, HeadScores, HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import Head, HeadScores, HeadSet
 from corelib.ranking import (
     by_layer,
     compare,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from corelib import load, profile
-from corelib.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
+from corelib.core.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT

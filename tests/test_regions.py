@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput, BadRegion
+from corelib.core.errors import BadInput, BadRegion
 from corelib.regions import Grid, box_of_token, coverage, coverage_of_mask, tokens_of_box, tokens_of_mask
 from corelib.tasks.sample import Box
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate, blind
 from corelib.reread import rereading, whole
 from corelib.tasks import task

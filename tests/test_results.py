@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from corelib.errors import BadInput, BadResults, CannotWrite
-from corelib.results import check_writable, read_json, software, write_json
-from corelib.store import SampleStore
+from corelib.core.errors import BadInput, BadResults, CannotWrite
+from corelib.core.results import check_writable, read_json, software, write_json
+from corelib.core.sample_store import SampleStore
 
 SETTINGS = {"model": "mini-s", "seed": 0}
 
@@ -70,7 +70,7 @@ def test_damaged_files_are_refused(tmp_path, text, reason):
 def test_software_is_read_without_heavy_imports():
     assert software()["torch"] == torch.__version__
     assert software().keys() == {"python", "corelib", "torch", "transformers", "numpy"}
-    code = "import sys, corelib.heads; corelib.heads.software(); sys.exit('torch' in sys.modules)"
+    code = "import sys, corelib.core.heads; corelib.core.heads.software(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from corelib.errors import BadInput
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.resume import resume

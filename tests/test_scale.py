@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import shrunk
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments import subjects
 from corelib.experiments.scale import Scale, keep, measure_scale
 from corelib.families import sizes

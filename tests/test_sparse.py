@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from corelib.attention import AttentionCall, Inner, explicit_mask, running
-from corelib.errors import BadInput, UnknownName
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput, UnknownName
+from corelib.core.heads import HeadSet
 from corelib.intervene import ablate
 from corelib.record import record
 from corelib.sparse import Window, sparsify

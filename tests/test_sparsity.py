@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.sparsity import gini, lorenz, participation_ratio, share, top_share
 
 TABLES = st.lists(st.floats(0.001, 1e3), min_size=2, max_size=40).map(lambda values: [values])

@@ -9,16 +9,16 @@ import torch
 from test_cli import run
 from tiny import HEADS, shrunk, tiny_model
 
-from corelib import memory
+from corelib.core import memory
 from corelib.cli import app
-from corelib.errors import BadInput, CorelibError, UnknownName
+from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.experiments import clock, speed
 from corelib.experiments.clock import stopwatch
 from corelib.experiments.reach import answers_kept
 from corelib.experiments.speed import Speed, ideal, measure_speed
 from corelib.families import sizes
-from corelib.heads import HeadSet
-from corelib.memory import working_bytes
+from corelib.core.heads import HeadSet
+from corelib.core.memory import working_bytes
 from corelib.sparse import Window
 from corelib.tasks import task
 from corelib.vlm import load

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.stats import bootstrap_interval, wilson
 
 

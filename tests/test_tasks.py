@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.errors import BadInput, UnknownName
+from corelib.core.errors import BadInput, UnknownName
 from corelib.tasks import DOMAINS, SPLITS, TASKS, UNTAUGHT, task
 from corelib.tasks.assets import FONTS, PHOTOGRAPHS, background, digit_indices, draw_digit, font, generator, photograph
 from corelib.tasks.shapes import COLOURS, SHAPES, palette

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corelib import HeadSet, load
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.intervene import ablate
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from corelib import embedded
-from corelib.errors import BadInput, BadResults, UnknownName
+from corelib.core import model_folder
+from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.formation import Formation, log_scores, turning_points
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
@@ -302,11 +302,11 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
 
 def test_snapshots_are_told_apart_in_half_precision(tmp_path):
     """Autocast keeps the weights that it has cast: the second snapshot must not be scored with the first one's."""
-    vlm, home = load("mini-s"), embedded.home("mini-s")
+    vlm, home = load("mini-s"), model_folder.home("mini-s")
     snapshots = tmp_path / "snapshots"
     snapshots.mkdir()
-    shutil.copy(embedded.earlier(home, "before"), snapshots / "000001.safetensors")
-    shutil.copy(home / embedded.WEIGHTS, snapshots / "000002.safetensors")
+    shutil.copy(model_folder.earlier(home, "before"), snapshots / "000001.safetensors")
+    shutil.copy(home / model_folder.WEIGHTS, snapshots / "000002.safetensors")
     with torch.autocast("cpu", torch.bfloat16):
         log_scores(snapshots, vlm, tmp_path / "formation.safetensors", samples=4, domains=("scenes",))
     table = load_file(tmp_path / "formation.safetensors")
@@ -320,9 +320,9 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     table = load_file(tmp_path / "run" / "formation.safetensors")
     table["scenes/accuracy"] = torch.tensor([0.1, 0.5, 0.9]).half()  # of steps 0, 10, 12
     save_file(table, tmp_path / "run" / "formation.safetensors")
-    monkeypatch.setattr(embedded, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(model_folder, "PACKAGE", tmp_path / "package")
     folder = ship(tmp_path / "run", "mini-s")
-    steps = {name: stage["step"] for name, stage in embedded.checkpoints(folder).items()}
+    steps = {name: stage["step"] for name, stage in model_folder.checkpoints(folder).items()}
     assert steps == {"before": 0, "at": 10, "after": 12}
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
 
@@ -333,7 +333,7 @@ def test_larger_shipped_models_keep_no_checkpoints(tmp_path, monkeypatch, name):
     for file in ("model/config.json", "formation.safetensors", "formation.json"):
         (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / file).write_text("{}")
-    monkeypatch.setattr(embedded, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(model_folder, "PACKAGE", tmp_path / "package")
     folder = ship(tmp_path / "run", name)
     kept = {path.name for path in folder.iterdir()}
     assert kept == {"config.json", "recipe.toml", "formation.safetensors", "formation.json"}
@@ -428,7 +428,7 @@ def test_a_fast_recipe_computes_the_same_gradient_in_mixed_precision():
 
 
 def test_a_formation_can_be_read_back():
-    found = Formation.load(embedded.home("mini-s"))
+    found = Formation.load(model_folder.home("mini-s"))
     assert found.scores("scenes").shape == (len(found.steps), 6, 8) and found.accuracy("video")[-1] > 0.9
     with pytest.raises(UnknownName, match="table of this formation"):
         found.scores("needle")

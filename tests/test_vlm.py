@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from corelib.encoded import ROWS
-from corelib.errors import BadInput, BadRegion, UnknownName
+from corelib.core.errors import BadInput, BadRegion, UnknownName
 from corelib.tasks import DOMAINS, TASKS, Box, task
 
 

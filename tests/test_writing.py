@@ -6,7 +6,7 @@ import pytest
 from test_records import ROWS
 
 from corelib import load, task
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.writing import Judgement, write_answers
 from corelib.tasks.hub import SOURCES, Hub
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from corelib.embedded import room
+from corelib.core.model_folder import room
 from corelib.experiments.atlas import build
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.card import measure_card, write_card

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from corelib.errors import check_known
-from corelib.heads import HeadScores
+from corelib.core.errors import check_known
+from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.results import Result
+from corelib.core.results import Result
 
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"

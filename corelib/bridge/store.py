@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.bridge import adapter, language
 from corelib.bridge.architecture import build
 from corelib.bridge.processing import BridgeProcessor
@@ -23,11 +23,11 @@ def load(
     folder: Path, checkpoint: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor, str]:
     """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
-    digest = embedded.verify(folder, checkpoint)
+    digest = model_folder.verify(folder, checkpoint)
     source = language.locate()
     model = build(source, seed=0)
     wrapped = adapter.put_on(model, seed=0)
-    weights = folder / embedded.WEIGHTS if checkpoint is None else embedded.earlier(folder, checkpoint)
+    weights = folder / model_folder.WEIGHTS if checkpoint is None else model_folder.earlier(folder, checkpoint)
     adapter.set_trained(model, load_file(weights))
     return adapter.merge(wrapped).to(dtype).eval(), processor(source), digest
 
@@ -49,4 +49,4 @@ def save(folder: Path, model: nn.Module) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    return embedded.write_weights(folder, adapter.trained(model))
+    return model_folder.write_weights(folder, adapter.trained(model))

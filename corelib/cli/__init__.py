@@ -12,7 +12,7 @@ import typer
 
 from corelib.cli import ablate, ask, atlas, bench, profile, rank, train
 from corelib.cli.show import err
-from corelib.errors import BadInput, CorelibError
+from corelib.core.errors import BadInput, CorelibError
 
 app = typer.Typer(
     name="corelib",

@@ -52,13 +52,13 @@ def ablate(
     such a control does at least as much harm. A run that was stopped goes on where it was.
     """
     from corelib.dose import DOSES
-    from corelib.errors import check_known
+    from corelib.core.errors import check_known
     from corelib.experiments.ablation import ablate_top
     from corelib.experiments.answering import MODES
     from corelib.experiments.profiling import profile
-    from corelib.heads import HeadScores
+    from corelib.core.heads import HeadScores
     from corelib.metrics.catalogue import Metric
-    from corelib.results import check_writable
+    from corelib.core.results import check_writable
     from corelib.tasks import SPLITS, task
     from corelib.vlm import load
 

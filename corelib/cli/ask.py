@@ -9,7 +9,7 @@ import typer
 
 from corelib.cli.options import MODEL, loads_checkpoints
 from corelib.cli.show import out
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 
 @loads_checkpoints
@@ -30,7 +30,7 @@ def ask(
     """
     from PIL import Image, UnidentifiedImageError
 
-    from corelib.results import check_writable
+    from corelib.core.results import check_writable
     from corelib.vlm import load
 
     if save:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from corelib.cli.options import DOMAIN, loads_checkpoints
 from corelib.cli.show import bar, err, out
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 
 app = typer.Typer(help="The head atlas: scores of all heads of every embedded model in every domain.")
 
@@ -69,7 +69,8 @@ def build(
 
     Cells take minutes; the other kinds together take an hour for a mini model, more for the bridge.
     """
-    from corelib import atlas, embedded
+    from corelib import atlas
+    from corelib.core import model_folder
     from corelib.experiments import causal
     from corelib.experiments.atlas import build as measure_cell
     from corelib.tasks import RETRIEVING, task
@@ -79,7 +80,7 @@ def build(
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
-    vlms = [load(one, **how) for one in model or embedded.names()]
+    vlms = [load(one, **how) for one in model or model_folder.names()]
     others = [one for one in kinds if one != "cells"]
     if name and not others:
         raise BadInput("--name chooses among other kinds than cells: say which by --kind")

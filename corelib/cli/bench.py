@@ -11,7 +11,7 @@ import typer
 
 from corelib.cli.options import percent
 from corelib.cli.show import bar, out
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 
 def bench(
@@ -47,11 +47,11 @@ def bench(
     """
     import torch
 
-    from corelib.errors import check_known
+    from corelib.core.errors import check_known
     from corelib.experiments.speed import measure_speed
     from corelib.experiments.subjects import published, trained
-    from corelib.heads import HeadScores
-    from corelib.results import check_writable
+    from corelib.core.heads import HeadScores
+    from corelib.core.results import check_writable
     from corelib.sparse import BACKENDS, Window
     from corelib.vlm import load
 

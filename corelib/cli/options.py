@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 MODEL = (
     "An embedded model (mini-s), a folder that `corelib train` wrote, a checkpoint of the hub "

@@ -11,7 +11,7 @@ import typer
 
 from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints
 from corelib.cli.show import bar, heads_table, out
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 
 
 @loads_checkpoints
@@ -48,11 +48,11 @@ def profile(
 
     Several processes share the samples: `accelerate launch -m corelib profile …` writes the file that one would.
     """
-    from corelib import processes
+    from corelib.core import distributed
     from corelib.experiments.profiling import measure, summarise
     from corelib.experiments.reading import check_quantities
     from corelib.metrics.catalogue import metric as by_name
-    from corelib.results import as_file_name, check_writable
+    from corelib.core.results import as_file_name, check_writable
     from corelib.tasks import RETRIEVING, SPLITS, task
     from corelib.vlm import load
 
@@ -73,7 +73,7 @@ def profile(
             check_writable(out_)
             out_.mkdir(exist_ok=True)
     check_writable(targets[0])
-    mine = processes.share()
+    mine = distributed.share()
     for (vlm, name), target in zip(pairs, targets, strict=True):
         work, partial = works[name], target.with_name(f".{target.name}.partial")
         options = {"split": split, "seed": seed}

@@ -25,7 +25,7 @@ def rank(
     repeats itself. For each pair of files of one model: rank correlation, shared heads with what chance would share,
     both also within layers, and rank-biased overlap.
     """
-    from corelib.heads import HeadScores
+    from corelib.core.heads import HeadScores
     from corelib.ranking import compare
     from corelib.sparsity import Sparsity
 

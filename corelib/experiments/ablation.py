@@ -23,12 +23,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from corelib import controls
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.experiments.answering import check_scores, clusters, outcomes, precision
 from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, sufficiency
 from corelib.experiments.validity import swap
-from corelib.heads import HeadScores, HeadSet
-from corelib.results import Result, software
+from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.results import Result, software
 from corelib.resume import Outcomes
 from corelib.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from corelib.encoded import KINDS, Encoded
-from corelib.errors import BadInput, UnsupportedArchitecture, check_known
-from corelib.heads import HeadScores, HeadSet
+from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
+from corelib.core.heads import HeadScores, HeadSet
 from corelib.intervene import ablate, blind
 from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
 from corelib.reread import Verdict, rereading, whole
 from corelib.resume import Outcomes, resume
-from corelib.store import collect
+from corelib.core.sample_store import collect
 from corelib.tasks import Sample, Task
 from corelib.trace import trace
 from corelib.vlm import VLM

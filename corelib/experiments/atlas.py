@@ -15,10 +15,10 @@ from corelib.atlas import Cell
 from corelib.experiments.depth import blind_from
 from corelib.experiments.profiling import measure, summarise
 from corelib.experiments.reading import ALL, Measurement, readable
-from corelib.heads import HeadScores
+from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
 from corelib.ranking import mean_depth
-from corelib.results import as_file_name
+from corelib.core.results import as_file_name
 from corelib.sparsity import gini, participation_ratio, top_share
 from corelib.stats import bootstrap_interval
 from corelib.tasks import task

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from corelib import atlas
-from corelib.errors import BadResults, check_known
+from corelib.core.errors import BadResults, check_known
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.effects import Effects
 from corelib.experiments.hybrid import Hybrid

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-from corelib import atlas, embedded
+from corelib import atlas
+
+from corelib.core import model_folder
 from corelib.experiments import causal
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.plan import is_long, measured
@@ -45,7 +47,7 @@ class Claim:
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
-    names, long = _names(models), tuple(filter(is_long, embedded.names()))
+    names, long = _names(models), tuple(filter(is_long, model_folder.names()))
     cells = {name: {domain: atlas.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(

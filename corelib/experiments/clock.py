@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from corelib.attention import AttentionCall, Inner, running
-from corelib.results import machine
+from corelib.core.results import machine
 
 PROC = Path("/proc/self")
 

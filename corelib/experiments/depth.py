@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from corelib.experiments.validity import proportion
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.intervene import blind
 from corelib.reread import rereading
 from corelib.tasks import Task

@@ -14,7 +14,7 @@ import numpy as np
 from corelib.controls import LayerMatchedDoses
 from corelib.dose import Dose, d50, d50_ratio
 from corelib.experiments.answering import outcomes
-from corelib.heads import Head, HeadSet, cut
+from corelib.core.heads import Head, HeadSet, cut
 from corelib.resume import Outcomes
 from corelib.tasks import Task
 from corelib.vlm import VLM

@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.answering import clusters, outcomes, precision
-from corelib.heads import Head, HeadSet, cut
-from corelib.results import Result, software
+from corelib.core.heads import Head, HeadSet, cut
+from corelib.core.results import Result, software
 from corelib.stats import bootstrap_interval
 from corelib.tasks import Task
 from corelib.vlm import VLM

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from corelib.errors import BadResults, check_known
+from corelib.core.errors import BadResults, check_known
 from corelib.experiments.profiling import measure
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.results import read_json, software, write_json, write_whole
+from corelib.core.results import read_json, software, write_json, write_whole
 from corelib.tasks import DOMAINS, task
 from corelib.vlm import VLM
 

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from corelib import controls
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.answering import check_scores, precision
 from corelib.experiments.dosing import Curves
 from corelib.experiments.reach import Way, answer_in_ways, shape_of
-from corelib.heads import HeadScores, HeadSet
-from corelib.results import Result, software
+from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
 from corelib.sparse.oracle import favourites

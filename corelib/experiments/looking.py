@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from corelib.encoded import Encoded
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families.base import View
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.record import record
 from corelib.regions import Grid
 from corelib.tasks.sample import Sample

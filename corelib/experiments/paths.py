@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from corelib.encoded import Encoded
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.answering import precision
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.intervene import blind
 from corelib.reread import rereading
-from corelib.results import Result, software
+from corelib.core.results import Result, software
 from corelib.stats import bootstrap_interval
-from corelib.store import collect, in_order
+from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
 from corelib.vlm import VLM
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from corelib import atlas, embedded
+from corelib import atlas
+
+from corelib.core import model_folder
 from corelib.dose import DOSES
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.dosing import DOSE_DRAWS
@@ -15,7 +17,7 @@ from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.paths import Paths, trace_paths
 from corelib.experiments.profiling import profile
 from corelib.experiments.trade import Trade, measure_trade
-from corelib.heads import HeadScores
+from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 from corelib.vlm import VLM
@@ -115,7 +117,7 @@ def is_long(name: str) -> bool:
 
 def measured() -> tuple[str, ...]:
     """The embedded models of which everything is measured."""
-    return tuple(name for name in embedded.names() if not is_long(name))
+    return tuple(name for name in model_folder.names() if not is_long(name))
 
 
 def asked(vlm: VLM, domain: str) -> Task:

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
-from corelib.heads import HeadScores
+from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.ranking import split_half
-from corelib.results import software
+from corelib.core.results import software
 from corelib.stats import bootstrap_interval
-from corelib.store import collect, in_order
+from corelib.core.sample_store import collect, in_order
 from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 from corelib.vlm import VLM
 
@@ -47,7 +47,7 @@ def measure(
 ) -> Measurement | None:
     """Measure `samples` samples, `batch` at once (left out: `vlm.batch`); with a `store`, go on where an earlier,
     killed run stopped. `keys`: of the scores (`"answer/mean/raw"`), keep only these. `share` is of several processes
-    that fill one store (`processes.py`): all but the first one do their part and give None."""
+    that fill one store (`distributed.py`): all but the first one do their part and give None."""
     batch = vlm.batch if batch is None else batch
     if samples < 1 or batch < 1:
         raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")

@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.encoded import Encoded
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.answering import clusters, precision, samples_of
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.reread import whole
 from corelib.sparse import Window, sparsify
 from corelib.stats import bootstrap_interval
-from corelib.store import collect, in_order
+from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
 from corelib.together import together
 from corelib.vlm import VLM

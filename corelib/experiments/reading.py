@@ -16,7 +16,7 @@ from torch import Tensor
 
 from corelib.attention import AttentionCall
 from corelib.encoded import Encoded
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
 from corelib.metrics.localization import selected, spatial_entropy
 from corelib.metrics.neighbours import copy_paste

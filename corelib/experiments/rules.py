@@ -9,7 +9,7 @@ import numpy as np
 from corelib.atlas import Cell
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.hybrid import Hybrid
-from corelib.heads import HeadScores
+from corelib.core.heads import HeadScores
 from corelib.ranking import compare
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most

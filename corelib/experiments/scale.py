@@ -20,14 +20,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.clock import peak, spread, timed, where
 from corelib.experiments.cost import ways
 from corelib.experiments.subjects import Subject
 from corelib.ranking import split_half
-from corelib.results import Result, software
+from corelib.core.results import Result, software
 from corelib.stats import bootstrap_interval
-from corelib.store import SampleStore, in_order
+from corelib.core.sample_store import SampleStore, in_order
 
 BATCH = 8  # samples a shard
 WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of the inputs, what the tower does not get

@@ -31,11 +31,11 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention import attention_modules
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.experiments.clock import compared, peak, stopwatch, timed, where
-from corelib.heads import HeadSet
-from corelib.memory import check_fits, working_bytes
-from corelib.results import Result, software
+from corelib.core.heads import HeadSet
+from corelib.core.memory import check_fits, working_bytes
+from corelib.core.results import Result, software
 from corelib.sparse import BACKENDS, Window, sparsify
 from corelib.sparse.program import Sparse
 from corelib.sparse.window import mean_keys

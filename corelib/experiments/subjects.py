@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from corelib.errors import check_known
+from corelib.core.errors import check_known
 from corelib.experiments.answering import check_model
 from corelib.experiments.reach import answers_kept
 from corelib.families.sizes import SIZES, build, pictures, weight_bytes
-from corelib.heads import HeadScores, HeadSet, cut
-from corelib.memory import check_fits
+from corelib.core.heads import HeadScores, HeadSet, cut
+from corelib.core.memory import check_fits
 from corelib.tasks import task
 from corelib.vlm import VLM
 

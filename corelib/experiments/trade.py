@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.experiments.answering import check_scores
 from corelib.experiments.clock import where
 from corelib.experiments.reach import Way, answer_in_ways, shape_of
 from corelib.experiments.speed import measure_speed
-from corelib.heads import HeadScores, HeadSet
-from corelib.results import Result, software
+from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Task
 from corelib.vlm import VLM

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.stats import wilson
 from corelib.tasks import Task
 from corelib.tasks.scoring import judged

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families.base import Family, View, Written, padded, within
 from corelib.regions import Grid
 from corelib.tasks.sample import Sample

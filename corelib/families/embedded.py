@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from corelib.bridge.processing import BridgeProcessor, cells, scaled
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families.base import Family, View, Written, within
 from corelib.mini.processing import MiniProcessor, fit
 from corelib.regions import Grid

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, Piece, Seen, Shown
 from corelib.regions import Grid
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
 from corelib.regions import Grid
 

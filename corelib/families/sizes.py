@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 
 IMAGE = 5  # the id of the visual token in these models: any will do
 EACH = {"qwen3_vl": 32 * 32, "internvl": 16 * 16, "llava_onevision": 27 * 27 + 27 * 28}  # visual tokens a picture

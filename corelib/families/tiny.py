@@ -17,7 +17,7 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from corelib.errors import check_known
+from corelib.core.errors import check_known
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm
 from corelib.families.chat import Chat
 

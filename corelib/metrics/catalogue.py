@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.metrics import neighbours, traits
 from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, Rows, mass, value_weighted, variant
 

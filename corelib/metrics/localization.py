@@ -23,8 +23,8 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.stats import entropy
 
-from corelib.errors import BadInput
-from corelib.heads import cut
+from corelib.core.errors import BadInput
+from corelib.core.heads import cut
 
 NEIGHBOURS = np.array([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], dtype=int)  # eight, in one map
 

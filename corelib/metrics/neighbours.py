@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.metrics.ram import Attention, Keys, Rows, mass, ram
 
 TEMPERATURE = 0.1  # of `contrastive`; our choice

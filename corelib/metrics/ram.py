@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.errors import BadInput, BadRegion, check_known
+from corelib.core.errors import BadInput, BadRegion, check_known
 
 ROWS = ("answer", "last", "question")  # that predict the answer; the prompt's last; all of the question
 REDUCTIONS = ("mean", "max")  # over the rows of a sample

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from corelib.errors import BadInput
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.metrics.ram import Attention, Keys, Rows
 
 WINDOW = 8  # tokens, the row itself included

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.mini.architecture import MERGE, PATCH
 from corelib.mini.prompt import END, opening
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.mini.processing import MiniProcessor
-from corelib.results import write_json
+from corelib.core.results import write_json
 
 
 def load(
@@ -19,13 +19,13 @@ def load(
 ) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor, str]:
     """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
-    digest = embedded.verify(folder, checkpoint)
-    with embedded.quiet():
+    digest = model_folder.verify(folder, checkpoint)
+    with model_folder.quiet():
         model = Qwen3VLForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
     if checkpoint is not None:
-        earlier = load_file(embedded.earlier(folder, checkpoint))
+        earlier = load_file(model_folder.earlier(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return model.eval(), MiniProcessor(tokenizer), digest
@@ -45,4 +45,4 @@ def save(folder: Path, model: Qwen3VLForConditionalGeneration, processor: MiniPr
     _without_tower_rope(folder / "config.json")
     model.generation_config.save_pretrained(folder)
     processor.tokenizer.save_pretrained(folder)
-    return embedded.write_weights(folder, dict(model.named_parameters()))
+    return model_folder.write_weights(folder, dict(model.named_parameters()))

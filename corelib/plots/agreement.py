@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.heads import Head, HeadScores
+from corelib.core.heads import Head, HeadScores
 from corelib.plots.naming import name_points
 from corelib.plots.style import (
     DEPTH,

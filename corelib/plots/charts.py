@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from corelib.heads import HeadScores
+from corelib.core.heads import HeadScores
 from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, SOFT, as_table, ink_on, sheet, styled, title
 
 CONTROL_LINES = ("-", (0, (4, 2)), (0, (1, 1.5)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from corelib.heads import HeadSet
+from corelib.core.heads import HeadSet
 from corelib.plots.style import (
     EVIDENCE,
     KIND_COLOURS,

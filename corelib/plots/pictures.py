@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
 from corelib.regions import Grid, box_of_token
 from corelib.tasks.sample import Box, Sample

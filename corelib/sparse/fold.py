@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.sparse.ring import Ring
 from corelib.sparse.window import Window
 

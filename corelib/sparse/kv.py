@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
-from corelib.errors import BadInput
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.sparse.window import Window
 
 

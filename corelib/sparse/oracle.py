@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from corelib.attention import AttentionCall, Inner, explicit_mask, running
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 ROWS = 512  # at once
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
-from corelib.errors import BadInput, check_known
-from corelib.heads import HeadSet
+from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import HeadSet
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
 from corelib.sparse.fold import window_attention

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ know the world there are real pictures: `collage`, `folder:PATH` (your own) and 
 
 from __future__ import annotations
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.tasks import folder, hub
 from corelib.tasks.assets import SPLITS
 from corelib.tasks.base import Picture, Question, Task

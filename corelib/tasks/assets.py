@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
-from corelib.errors import BadInput, UnknownName, check_known
+from corelib.core.errors import BadInput, UnknownName, check_known
 
 SPLITS = ("train", "select", "validate", "test")
 SHARES = (0.60, 0.13, 0.13, 0.14)  # of the handwritten digits

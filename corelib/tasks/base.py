@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.tasks.assets import check_split, generator
 from corelib.tasks.sample import Box, Sample
 

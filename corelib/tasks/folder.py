@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from PIL import Image, UnidentifiedImageError
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.tasks.records import Record, Records
 from corelib.tasks.sample import Box
 

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from corelib.errors import BadResults, HubUnreachable, MissingPackage, check_known
+from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, check_known
 from corelib.tasks.records import Record, Records
 from corelib.tasks.sample import Box
 

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.tasks.assets import check_split
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.sample import Box

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from corelib.errors import check_known
+from corelib.core.errors import check_known
 from corelib.tasks.assets import background
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import CELL, Thing, paint, palette

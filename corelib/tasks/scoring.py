@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from corelib.errors import BadInput, check_known
+from corelib.core.errors import BadInput, check_known
 
 OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual threshold of RefCOCO)
 ARTICLES = re.compile(r"\b(a|an|the)\b")

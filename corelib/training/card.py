@@ -13,7 +13,7 @@ import torch
 
 from corelib.bridge.ordinary import TEXTS, text_loss
 from corelib.experiments.validity import accuracy, validate_evidence
-from corelib.results import read_json, software, write_json
+from corelib.core.results import read_json, software, write_json
 from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render

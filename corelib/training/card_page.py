@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.mini.vocabulary import words
 from corelib.tasks import DOMAINS, TASKS, task
 
@@ -50,7 +50,7 @@ def _machine(facts: dict) -> str:
 def render(card: dict) -> str:
     """The card as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
-    results, about = test["results"], ABOUT[embedded.room(model["name"])]
+    results, about = test["results"], ABOUT[model_folder.room(model["name"])]
     unfinished = []
     if training["steps"] < training["planned"]:
         unfinished = [

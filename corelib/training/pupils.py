@@ -16,12 +16,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib import embedded
+from corelib.core import model_folder
 from corelib.bridge import adapter, language
 from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 from corelib.families import embedded as families
 from corelib.mini import store as mini_store
 from corelib.mini.architecture import SIZES, build
@@ -90,7 +90,7 @@ class Mini(Pupil):
         self.size, self.seed, self.fast = size, seed, fast
         self.model = build(SIZES[size], seed)
         if begins_with:
-            self.model.load_state_dict(mini_store.load(embedded.home(begins_with))[0].state_dict())
+            self.model.load_state_dict(mini_store.load(model_folder.home(begins_with))[0].state_dict())
         self.family = families.Mini(self.model.config, MiniProcessor(build_tokenizer()))
         if fast:
             self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"

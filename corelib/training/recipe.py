@@ -6,8 +6,8 @@ import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from corelib.embedded import room
-from corelib.errors import BadInput, check_known
+from corelib.core.model_folder import room
+from corelib.core.errors import BadInput, check_known
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models

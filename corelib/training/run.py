@@ -18,10 +18,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from corelib import embedded
-from corelib.errors import BadInput
+from corelib.core import model_folder
+from corelib.core.errors import BadInput
 from corelib.experiments.formation import log_scores, turning_points
-from corelib.results import check_writable
+from corelib.core.results import check_writable
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
@@ -76,7 +76,7 @@ def ship(folder: str | Path, name: str) -> Path:
     """Copy a finished run into the package, as the embedded model `name`, with its recipe. Of a run that began from
     nothing also its head scores, and, of the smallest models, the checkpoints before, at and after the phase
     transition (by accuracy in `scenes`)."""
-    folder, target = Path(folder), embedded.home(name)
+    folder, target = Path(folder), model_folder.home(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     recipe = Recipe.load(name)
@@ -89,5 +89,5 @@ def ship(folder: str | Path, name: str) -> Path:
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
         step = int(table["steps"][snapshot])
-        embedded.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
+        model_folder.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
     return target

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from corelib.embedded import half
-from corelib.errors import BadResults, check_known
+from corelib.core.model_folder import half
+from corelib.core.errors import BadResults, check_known
 from corelib.experiments.validity import accuracy
-from corelib.results import machine, read_json, write_json, write_whole
+from corelib.core.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
 from corelib.training.curricula import CURRICULA
 from corelib.training.curriculum import Curriculum

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 

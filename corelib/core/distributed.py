@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from corelib.errors import BadInput
+from corelib.core.errors import BadInput
 
 
 def share() -> tuple[int, int]:

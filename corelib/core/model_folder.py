@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from corelib.errors import BadInput, BadWeights, UnknownName, check_known
-from corelib.results import write_json, write_whole
+from corelib.core.errors import BadInput, BadWeights, UnknownName, check_known
+from corelib.core.results import write_json, write_whole
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 ROOMS = ("mini", "bridge")
 WEIGHTS, CHECKSUM, EARLIER = "model.safetensors", "checksum.json", "checkpoints"
 

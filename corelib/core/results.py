@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar, Self
 
-from corelib.errors import BadResults, CannotWrite
+from corelib.core.errors import BadResults, CannotWrite
 
 ROW = re.compile(r"\[[-+.\deE,\s]+\]")  # a list of numbers
 PACKAGES = {"corelib": "corelib-heads", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}

@@ -23,7 +23,7 @@ class UnknownName(BadInput):
     >>> raise UnknownName("metric", "lfit", ["lift", "raw"])
     Traceback (most recent call last):
         ...
-    corelib.errors.UnknownName: unknown metric 'lfit': did you mean 'lift'? (allowed: lift, raw)
+    corelib.core.errors.UnknownName: unknown metric 'lfit': did you mean 'lift'? (allowed: lift, raw)
     """
 
     def __init__(self, what: str, given: object, allowed: Iterable[str]) -> None:

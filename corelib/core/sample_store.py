@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from corelib.errors import BadInput, BadResults, CannotWrite
-from corelib.results import write_whole
+from corelib.core.errors import BadInput, BadResults, CannotWrite
+from corelib.core.results import write_whole
 
 PATIENCE = 1800  # seconds to wait for the next batch of another process
 

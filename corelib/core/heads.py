@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from operator import index as whole
 from pathlib import Path
 
-from corelib.errors import BadInput, BadResults
-from corelib.results import read_fields, software, write_json
+from corelib.core.errors import BadInput, BadResults
+from corelib.core.results import read_fields, software, write_json
 
 SCHEMA = "corelib/head-scores/2"
 
