@@ -19,8 +19,8 @@ _HOMES = {
     "Head": "corelib.core.heads",
     "HeadSet": "corelib.core.heads",
     "HeadScores": "corelib.core.heads",
-    "ablate": "corelib.intervene",
-    "blind": "corelib.intervene",
+    "ablate": "corelib.attention.intervene",
+    "blind": "corelib.attention.intervene",
     "profile": "corelib.experiments.profiling",
     "measure": "corelib.experiments.profiling",
 }

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.intervene import ablate
+from corelib.attention.intervene import ablate
 from corelib.trace import Trace, attention, conclude, feed_forward, throughout
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from corelib import checkpoints, hub
 
 from corelib.core import model_folder
-from corelib.attention import attention_modules
+from corelib.attention.interface import attention_modules
 from corelib.bridge import store as bridge_store
 from corelib.encoded import Encoded
 from corelib.core.errors import BadInput, UnsupportedArchitecture

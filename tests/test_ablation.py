@@ -14,8 +14,8 @@ from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.answering import outcomes
 from corelib.core.heads import HeadSet
-from corelib.intervene import ablate, blind
-from corelib.outputs import exchanged, head_outputs
+from corelib.attention.intervene import ablate, blind
+from corelib.attention.head_outputs import exchanged, head_outputs
 from corelib.stats import exceedance
 from corelib.tasks import task
 

@@ -10,7 +10,7 @@ from tiny import FAMILIES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, tiny_inputs, tiny_
 from torch import nn
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
-from corelib.attention import AttentionCall, attention_modules, dense, explicit_mask, rows_attention, running
+from corelib.attention.interface import AttentionCall, attention_modules, dense, explicit_mask, rows_attention, running
 from corelib.core.errors import BadInput, CorelibError, UnsupportedArchitecture
 
 

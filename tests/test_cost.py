@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import shrunk
 
-from corelib.attention import attention_modules, implemented
+from corelib.attention.interface import attention_modules, implemented
 from corelib.core.errors import BadInput
 from corelib.experiments import cost
 from corelib.experiments.clock import peak

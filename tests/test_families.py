@@ -21,9 +21,9 @@ from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArc
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
-from corelib.intervene import ablate
+from corelib.attention.intervene import ablate
 from corelib.prefix import share_prefix
-from corelib.record import record
+from corelib.attention.record import record
 from corelib.reread import rereading
 from corelib.resume import resume
 from corelib.trace import trace

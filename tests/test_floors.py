@@ -109,8 +109,8 @@ def imports(path: Path) -> set[str]:
 
 def test_there_is_something_to_look_at():
     names = {dotted(path) for path in modules()}
-    assert {"corelib", "corelib.attention", "corelib.core.errors"} <= names
-    assert "corelib.attention" in imports(PACKAGE / "record.py")  # the reader of imports reads them
+    assert {"corelib", "corelib.attention.interface", "corelib.core.errors"} <= names
+    assert "corelib.attention.interface" in imports(PACKAGE / "record.py")  # the reader of imports reads them
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: dotted(path))

@@ -11,7 +11,7 @@ from corelib.core.errors import BadInput
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.reach import out_of_reach
 from corelib.experiments.trade import Trade, measure_trade
-from corelib.record import record
+from corelib.attention.record import record
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle import favourites
 from corelib.tasks import task

@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
-from corelib.attention import attention_modules, running
+from corelib.attention.interface import attention_modules, running
 from corelib.encoded import KINDS
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
-from corelib.intervene import ablate, blind
-from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
-from corelib.record import record
+from corelib.attention.intervene import ablate, blind
+from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
+from corelib.attention.record import record
 from corelib.tasks import task
 
 SOME = HeadSet("L0H2 L1H0 L1H5")

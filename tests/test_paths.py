@@ -7,8 +7,8 @@ import pytest
 from corelib.core.errors import BadInput, BadResults
 from corelib.experiments.paths import PATHS, Paths, cut, trace_paths
 from corelib.core.heads import HeadSet
-from corelib.intervene import blind
-from corelib.record import record, row_index
+from corelib.attention.intervene import blind
+from corelib.attention.record import record, row_index
 from corelib.tasks import task
 
 

@@ -8,7 +8,7 @@ from tiny import FAMILIES, HEADS, LAYERS, tiny_inputs, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, StaticCache
 
 from corelib.core.errors import BadInput
-from corelib.record import record, row_index
+from corelib.attention.record import record, row_index
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 

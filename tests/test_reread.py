@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corelib.core.heads import HeadSet
-from corelib.intervene import ablate, blind
+from corelib.attention.intervene import ablate, blind
 from corelib.reread import rereading, whole
 from corelib.tasks import task
 from corelib.vlm import load

@@ -10,7 +10,7 @@ import torch
 
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.intervene import ablate
+from corelib.attention.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.resume import resume
 from corelib.tasks import task

@@ -7,7 +7,7 @@ import torch
 
 from corelib import HeadSet, load
 from corelib.core.errors import BadInput
-from corelib.intervene import ablate
+from corelib.attention.intervene import ablate
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task
 from corelib.together import looking_once, together

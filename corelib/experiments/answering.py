@@ -18,8 +18,8 @@ import torch
 from corelib.encoded import KINDS, Encoded
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
-from corelib.intervene import ablate, blind
-from corelib.outputs import exchanged, head_outputs, mean_outputs, spread
+from corelib.attention.intervene import ablate, blind
+from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.prefix import share_prefix
 from corelib.reread import Verdict, rereading, whole
 from corelib.resume import Outcomes, resume

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from corelib.attention import AttentionCall, Inner, running
+from corelib.attention.interface import AttentionCall, Inner, running
 from corelib.core.results import machine
 
 PROC = Path("/proc/self")

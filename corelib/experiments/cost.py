@@ -23,12 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from corelib.attention import attention_modules, implemented
+from corelib.attention.interface import attention_modules, implemented
 from corelib.core.errors import BadInput
 from corelib.experiments.clock import peak, spread, timed, where
 from corelib.core.memory import check_fits, free_memory, working_bytes
 from corelib.metrics.ram import ram
-from corelib.record import record
+from corelib.attention.record import record
 from corelib.core.results import Result, software
 
 ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are looked at

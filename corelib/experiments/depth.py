@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from corelib.experiments.validity import proportion
 from corelib.core.heads import HeadSet
-from corelib.intervene import blind
+from corelib.attention.intervene import blind
 from corelib.reread import rereading
 from corelib.tasks import Task
 from corelib.vlm import VLM

@@ -21,7 +21,7 @@ from corelib.encoded import Encoded
 from corelib.core.errors import BadInput
 from corelib.families.base import View
 from corelib.core.heads import HeadSet
-from corelib.record import record
+from corelib.attention.record import record
 from corelib.regions import Grid
 from corelib.tasks.sample import Sample
 from corelib.vlm import VLM

@@ -27,7 +27,7 @@ from corelib.encoded import Encoded
 from corelib.core.errors import BadInput
 from corelib.experiments.answering import precision
 from corelib.core.heads import HeadSet
-from corelib.intervene import blind
+from corelib.attention.intervene import blind
 from corelib.reread import rereading
 from corelib.core.results import Result, software
 from corelib.stats import bootstrap_interval

@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.attention import AttentionCall
+from corelib.attention.interface import AttentionCall
 from corelib.encoded import Encoded
 from corelib.core.errors import BadInput, check_known
 from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
 from corelib.metrics.localization import selected, spatial_entropy
 from corelib.metrics.neighbours import copy_paste
 from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
-from corelib.record import record, row_index
+from corelib.attention.record import record, row_index
 from corelib.tasks import Sample
 from corelib.vlm import VLM
 

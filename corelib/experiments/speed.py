@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from corelib.attention import attention_modules
+from corelib.attention.interface import attention_modules
 from corelib.core.errors import BadInput, check_known
 from corelib.experiments.clock import compared, peak, stopwatch, timed, where
 from corelib.core.heads import HeadSet

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from corelib.intervene import blind
+from corelib.attention.intervene import blind
 from corelib.stats import wilson
 from corelib.tasks import Sample, Task
 from corelib.vlm import VLM

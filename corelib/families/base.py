@@ -1,6 +1,6 @@
 """What corelib must know about a family of models: little, and only how pictures become tokens.
 
-Attention, layers and heads are read off the model itself (`corelib.attention`). A family puts samples into the words
+Attention, layers and heads are read off the model itself (`corelib.attention.interface`). A family puts samples into the words
 and pixels of its models, and says which token shows which part of which picture. It never computes a score.
 
     embedded.py     the models inside the package, with prompts of their own

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from corelib.attention import AttentionCall, Inner, explicit_mask, running
+from corelib.attention.interface import AttentionCall, Inner, explicit_mask, running
 from corelib.core.errors import BadInput
 
 ROWS = 512  # at once

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
+from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.sparse.dense import full_attention

@@ -16,7 +16,7 @@ import time
 import torch
 
 from corelib import HeadSet, load, task
-from corelib.intervene import ablate
+from corelib.attention.intervene import ablate
 from corelib.prefix import share_prefix
 from corelib.resume import resume
 from corelib.trace import trace

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from corelib.attention import AttentionCall, Inner, running
+from corelib.attention.interface import AttentionCall, Inner, running
 from corelib.core.errors import BadInput
 
 Outputs = dict[int, Float[Tensor, "batch position head dim"]]  # by layer

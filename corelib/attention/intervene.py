@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from corelib.attention import AttentionCall, Inner, attention_modules, explicit_mask, running
+from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, running
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 
@@ -58,7 +58,7 @@ def ablate(
     rows: Bool[Tensor, "batch position"] | Literal["prefill", "decode"] | None = None,
 ) -> Iterator[None]:
     """Replace the outputs of `heads`, before `o_proj` mixes them with the others: by zero, or by what `instead` holds
-    for the layer (`outputs.py` makes it: a mean, or another sample's outputs).
+    for the layer (`head_outputs.py` makes it: a mean, or another sample's outputs).
 
     `rows` limits it to some positions (default: all; decoding steps are positions too if the mask reaches them), or
     to the `prefill` or the `decode` steps. `heads` is one set for all samples, or one a sample; an empty set changes

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from corelib.attention import AttentionCall, Inner, rows_attention, running
+from corelib.attention.interface import AttentionCall, Inner, rows_attention, running
 from corelib.core.errors import BadInput
 
 Reducer = Callable[[AttentionCall, Float[Tensor, "batch head row key"]], Tensor | None]
