@@ -16,7 +16,7 @@ from corelib.experiments.answering import outcomes
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind
 from corelib.attention.head_outputs import exchanged, head_outputs
-from corelib.stats import exceedance
+from corelib.analysis.stats import exceedance
 from corelib.tasks import task
 
 SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]

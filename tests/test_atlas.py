@@ -18,7 +18,7 @@ from corelib.experiments.depth import blind_from
 from corelib.experiments.profiling import profile
 from corelib.experiments.validity import validate_evidence
 from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
-from corelib.sparsity import gini
+from corelib.analysis.concentration import gini
 from corelib.tasks import RETRIEVING, task
 from corelib.vlm import load
 

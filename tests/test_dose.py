@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelib.dose import DOSES, d50, d50_ratio, half_dose
+from corelib.analysis.dose_response import DOSES, d50, d50_ratio, half_dose
 from corelib.core.errors import BadInput
-from corelib.stats import exceedance
+from corelib.analysis.stats import exceedance
 
 
 def test_by_hand():

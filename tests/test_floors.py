@@ -65,7 +65,7 @@ NEVER = {
     "dose": {"transformers", "torchvision", "corelib.mini", "corelib.bridge"},
     "heads": {"transformers"},
     "results": {"matplotlib"},
-    "families": {"corelib.metrics", "corelib.ranking"},  # adapters compute no score
+    "families": {"corelib.metrics", "corelib.analysis.agreement"},  # adapters compute no score
     "plots": {"corelib.vlm", "corelib.families", "corelib.mini", "corelib.bridge", "transformers"},  # nor do plots
 }
 

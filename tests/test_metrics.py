@@ -24,7 +24,7 @@ from corelib.metrics import (
     top_k_evidence,
 )
 from corelib.metrics.localization import knee, selected
-from corelib.metrics.traits import before
+from corelib.metrics.descriptors import before
 from corelib.tasks import task
 
 close = torch.testing.assert_close

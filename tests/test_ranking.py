@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadScores, HeadSet
-from corelib.ranking import (
+from corelib.analysis.agreement import (
     by_layer,
     compare,
     mean_depth,

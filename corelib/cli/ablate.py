@@ -51,7 +51,7 @@ def ablate(
     The control that counts is layer-matched: as many other heads in each layer, drawn blindly. The file tells how often
     such a control does at least as much harm. A run that was stopped goes on where it was.
     """
-    from corelib.dose import DOSES
+    from corelib.analysis.dose_response import DOSES
     from corelib.core.errors import check_known
     from corelib.experiments.ablation import ablate_top
     from corelib.experiments.answering import MODES

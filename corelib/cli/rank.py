@@ -26,8 +26,8 @@ def rank(
     both also within layers, and rank-biased overlap.
     """
     from corelib.core.heads import HeadScores
-    from corelib.ranking import compare
-    from corelib.sparsity import Sparsity
+    from corelib.analysis.agreement import compare
+    from corelib.analysis.concentration import Sparsity
 
     fraction = percent(top)
     scores = [HeadScores.load(path) for path in files]

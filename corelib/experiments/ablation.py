@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from corelib import controls
+from corelib.analysis import controls
 from corelib.core.errors import BadInput, check_known
 from corelib.experiments.answering import check_scores, clusters, outcomes, precision
 from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, sufficiency
@@ -30,7 +30,7 @@ from corelib.experiments.validity import swap
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
 from corelib.resume import Outcomes
-from corelib.stats import bootstrap_interval, exceedance
+from corelib.analysis.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task
 from corelib.vlm import VLM
 

@@ -17,10 +17,10 @@ from corelib.experiments.profiling import measure, summarise
 from corelib.experiments.reading import ALL, Measurement, readable
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
-from corelib.ranking import mean_depth
+from corelib.analysis.agreement import mean_depth
 from corelib.core.results import as_file_name
-from corelib.sparsity import gini, participation_ratio, top_share
-from corelib.stats import bootstrap_interval
+from corelib.analysis.concentration import gini, participation_ratio, top_share
+from corelib.analysis.stats import bootstrap_interval
 from corelib.tasks import task
 from corelib.vlm import VLM
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corelib.controls import LayerMatchedDoses
-from corelib.dose import Dose, d50, d50_ratio
+from corelib.analysis.controls import LayerMatchedDoses
+from corelib.analysis.dose_response import Dose, d50, d50_ratio
 from corelib.experiments.answering import outcomes
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.resume import Outcomes

@@ -28,7 +28,7 @@ from corelib.core.errors import BadInput
 from corelib.experiments.answering import clusters, outcomes, precision
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.core.results import Result, software
-from corelib.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval
 from corelib.tasks import Task
 from corelib.vlm import VLM
 

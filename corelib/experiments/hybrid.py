@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from corelib import controls
+from corelib.analysis import controls
 from corelib.core.errors import BadInput
 from corelib.experiments.answering import check_scores, precision
 from corelib.experiments.dosing import Curves

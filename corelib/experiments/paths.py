@@ -30,7 +30,7 @@ from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
 from corelib.reread import rereading
 from corelib.core.results import Result, software
-from corelib.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
 from corelib.vlm import VLM

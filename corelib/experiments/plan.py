@@ -9,7 +9,7 @@ from pathlib import Path
 from corelib import atlas
 
 from corelib.core import model_folder
-from corelib.dose import DOSES
+from corelib.analysis.dose_response import DOSES
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.dosing import DOSE_DRAWS
 from corelib.experiments.effects import Effects, measure_effects

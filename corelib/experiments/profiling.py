@@ -21,9 +21,9 @@ from corelib.core.errors import BadInput, check_known
 from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.ranking import split_half
+from corelib.analysis.agreement import split_half
 from corelib.core.results import software
-from corelib.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 from corelib.vlm import VLM

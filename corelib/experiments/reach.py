@@ -26,7 +26,7 @@ from corelib.experiments.answering import clusters, precision, samples_of
 from corelib.core.heads import HeadSet
 from corelib.reread import whole
 from corelib.sparse import Window, sparsify
-from corelib.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
 from corelib.together import together

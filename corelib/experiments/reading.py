@@ -19,7 +19,7 @@ from corelib.encoded import Encoded
 from corelib.core.errors import BadInput, check_known
 from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
 from corelib.metrics.localization import selected, spatial_entropy
-from corelib.metrics.neighbours import copy_paste
+from corelib.metrics.baselines import copy_paste
 from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.attention.record import record, row_index
 from corelib.tasks import Sample

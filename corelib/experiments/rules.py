@@ -10,7 +10,7 @@ from corelib.atlas import Cell
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.hybrid import Hybrid
 from corelib.core.heads import HeadScores
-from corelib.ranking import compare
+from corelib.analysis.agreement import compare
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most
 BEYOND = 0.95  # the quantile of the layer-matched losses that a loss must exceed

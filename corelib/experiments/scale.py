@@ -24,9 +24,9 @@ from corelib.core.errors import BadInput
 from corelib.experiments.clock import peak, spread, timed, where
 from corelib.experiments.cost import ways
 from corelib.experiments.subjects import Subject
-from corelib.ranking import split_half
+from corelib.analysis.agreement import split_half
 from corelib.core.results import Result, software
-from corelib.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import SampleStore, in_order
 
 BATCH = 8  # samples a shard

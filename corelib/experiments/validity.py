@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from corelib.attention.intervene import blind
-from corelib.stats import wilson
+from corelib.analysis.stats import wilson
 from corelib.tasks import Sample, Task
 from corelib.vlm import VLM
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from corelib.core.errors import BadInput
-from corelib.stats import wilson
+from corelib.analysis.stats import wilson
 from corelib.tasks import Task
 from corelib.tasks.scoring import judged
 from corelib.vlm import VLM

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput, check_known
-from corelib.metrics import neighbours, traits
+from corelib.metrics import baselines, descriptors
 from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, Rows, mass, value_weighted, variant
 
 
@@ -36,16 +36,16 @@ def _of_ram(name: str) -> Callable[[Reading], Rows]:
 QUANTITIES: dict[str, Callable[[Reading], Rows]] = {
     **{name: _of_ram(name) for name in VARIANTS},
     "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
-    "box_hit": lambda seen: neighbours.box_hit(seen.attention, seen.regions.evidence),
-    "top_k_evidence": lambda seen: neighbours.top_k_evidence(seen.attention, seen.regions.evidence),
-    "contrastive": lambda seen: neighbours.contrastive(
+    "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
+    "top_k_evidence": lambda seen: baselines.top_k_evidence(seen.attention, seen.regions.evidence),
+    "contrastive": lambda seen: baselines.contrastive(
         seen.attention, seen.regions.evidence, seen.regions.distractors
     ),
-    "output_norm": lambda seen: neighbours.output_norm(seen.attention, seen.values),
+    "output_norm": lambda seen: baselines.output_norm(seen.attention, seen.values),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
-    "entropy": lambda seen: traits.entropy(seen.attention, seen.regions.visual),
-    "sink": lambda seen: mass(seen.attention, traits.before(seen.regions.visual, seen.real)),
-    "locality": lambda seen: traits.locality(seen.attention, seen.positions),
+    "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),
+    "sink": lambda seen: mass(seen.attention, descriptors.before(seen.regions.visual, seen.real)),
+    "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
 DERIVED = ("copy_paste", "null_calibrated", "localization")  # from box hits; from a null question; from all heads
 RIVALS = ("contrast", "contrastive")  # need distractor regions

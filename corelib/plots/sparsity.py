@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from corelib.plots.style import INK, LINE, MUTED, SOFT, TASK_COLOURS, sheet, styled, title
-from corelib.sparsity import gini, lorenz
+from corelib.analysis.concentration import gini, lorenz
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 

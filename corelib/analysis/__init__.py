@@ -1,0 +1,1 @@
+"""What scores say: agreement, concentration, controls, intervals, dose and response. Numpy only, no model in sight."""
