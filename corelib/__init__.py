@@ -11,8 +11,8 @@ The names below are imported when they are first used, so `import corelib` itsel
 from importlib import import_module
 
 _HOMES = {
-    "load": "corelib.vlm",
-    "VLM": "corelib.vlm",
+    "load": "corelib.models.vlm",
+    "VLM": "corelib.models.vlm",
     "task": "corelib.tasks",
     "Box": "corelib.tasks",
     "Sample": "corelib.tasks",

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
 from corelib.trace import Trace, throughout
 

@@ -21,10 +21,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import UnsupportedArchitecture
 from corelib.trace import Trace, attention, conclude, feed_forward, throughout, trace
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
 

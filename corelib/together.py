@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
 from corelib.reread import Verdict
-from corelib.vlm import VLM, judge
+from corelib.models.vlm import VLM, judge
 
 
 def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:

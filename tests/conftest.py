@@ -11,6 +11,6 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def vlm():
     """The embedded model."""
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     return load("mini-s")

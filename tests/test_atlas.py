@@ -20,7 +20,7 @@ from corelib.experiments.validity import validate_evidence
 from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
 from corelib.analysis.concentration import gini
 from corelib.tasks import RETRIEVING, task
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch
 from test_cli import run
 from typer.testing import CliRunner
 
-from corelib import checkpoints
+from corelib.models import checkpoints
 from corelib.cli import app
 from corelib.core.errors import BadInput, BadResults
 from corelib.families import tiny

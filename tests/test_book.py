@@ -26,7 +26,7 @@ NOT_SHOWN = (
     "corelib.mini.",
     "corelib.bridge.",
     "corelib.training.",
-    "corelib.families.embedded",
+    "corelib.families.bundled",
     "corelib.families.tiny",
     "corelib.tasks.assets",
     "corelib.tasks.shapes",

@@ -20,17 +20,17 @@ from corelib.bridge import adapter, language, store
 from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
 from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.core.errors import BadInput, BadWeights, CannotWrite, MissingPackage
-from corelib.families.embedded import Bridge
+from corelib.families.bundled import Bridge
 from corelib.core.heads import HeadSet
 from corelib.prefix import share_prefix
-from corelib.regions import tokens_of_box
+from corelib.families.regions import tokens_of_box
 from corelib.resume import resume
 from corelib.tasks import TASKS, UNTAUGHT, task
 from corelib.tasks.sample import Box, Sample
 from corelib.trace import trace
 from corelib.training import keeping
 from corelib.training.batches import pack
-from corelib.vlm import VLM, load
+from corelib.models.vlm import VLM, load
 
 pytestmark = pytest.mark.skipif(
     not language.is_installed() or find_spec("peft") is None, reason="the bridge's packages are not installed"

@@ -19,7 +19,7 @@ from corelib.experiments.profiling import profile
 from corelib.experiments.trade import measure_trade
 from corelib.core.heads import HeadSet
 from corelib.tasks import task
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 
 def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):

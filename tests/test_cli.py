@@ -42,7 +42,7 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     assert whole["metric"] == {"quantity": "box_hit", "rows": "answer", "reduce": "mean"}
 
     from corelib.experiments.profiling import measure
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     def die(done, total):
         if done == 2:

@@ -13,7 +13,7 @@ from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 NAMES = model_folder.names()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from corelib import Box, HeadSet, Sample, task
-from corelib.checks import blocks_away, repaint
+from corelib.models.grid_check import blocks_away, repaint
 from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
@@ -27,7 +27,7 @@ from corelib.attention.record import record
 from corelib.reread import rereading
 from corelib.resume import resume
 from corelib.trace import trace
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 FAMILIES = tuple(tiny.KINDS)
 PROCESSORS = {

@@ -9,7 +9,7 @@ import torch
 from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
 from corelib.attention.interface import attention_modules, running
-from corelib.encoded import KINDS
+from corelib.models.batch import KINDS
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind

@@ -18,7 +18,7 @@ from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, fit, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.tasks import TASKS, task
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 
 @pytest.fixture(scope="module")

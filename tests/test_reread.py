@@ -9,7 +9,7 @@ from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind
 from corelib.reread import rereading, whole
 from corelib.tasks import task
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 SOME = HeadSet("L1H0 L3H2 L4H0 L4H1 L4H5")
 

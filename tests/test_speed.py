@@ -21,7 +21,7 @@ from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
 from corelib.sparse import Window
 from corelib.tasks import task
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 
 @pytest.fixture

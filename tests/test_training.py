@@ -28,7 +28,7 @@ from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
 from corelib.training.trainer import Trainer
-from corelib.vlm import load
+from corelib.models.vlm import load
 
 TINY = Recipe(
     processes=1,

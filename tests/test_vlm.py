@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from corelib.encoded import ROWS
+from corelib.models.batch import ROWS
 from corelib.core.errors import BadInput, BadRegion, UnknownName
 from corelib.tasks import DOMAINS, TASKS, Box, task
 

@@ -15,7 +15,7 @@ from corelib.experiments.atlas import build
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
-from corelib.vlm import LANGUAGE, load
+from corelib.models.vlm import LANGUAGE, load
 
 
 def main() -> None:

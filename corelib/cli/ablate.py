@@ -60,7 +60,7 @@ def ablate(
     from corelib.metrics.catalogue import Metric
     from corelib.core.results import check_writable
     from corelib.tasks import SPLITS, task
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)

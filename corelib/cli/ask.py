@@ -31,7 +31,7 @@ def ask(
     from PIL import Image, UnidentifiedImageError
 
     from corelib.core.results import check_writable
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     if save:
         check_writable(save)
@@ -45,7 +45,7 @@ def ask(
     answer = vlm.ask(pictures, question, video=video, tokens=tokens)
     out.print(answer, highlight=False)
     if save:
-        from corelib.experiments.looking import look
+        from corelib.models.attention_map import look
         from corelib.plots import draw_look
 
         draw_look(look(vlm, pictures, question, video=video), answer).savefig(save, dpi=160)

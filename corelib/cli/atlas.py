@@ -74,7 +74,7 @@ def build(
     from corelib.experiments import causal
     from corelib.experiments.atlas import build as measure_cell
     from corelib.tasks import RETRIEVING, task
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     kinds = [check_known("kind of result", one, ("cells", *causal.KINDS)) for one in kind or ("cells",)]
     domains = domain or list(RETRIEVING)

@@ -53,7 +53,7 @@ def bench(
     from corelib.core.heads import HeadScores
     from corelib.core.results import check_writable
     from corelib.sparse import BACKENDS, Window
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))

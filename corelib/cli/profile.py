@@ -54,7 +54,7 @@ def profile(
     from corelib.metrics.catalogue import metric as by_name
     from corelib.core.results import as_file_name, check_writable
     from corelib.tasks import RETRIEVING, SPLITS, task
-    from corelib.vlm import load
+    from corelib.models.vlm import load
 
     check_known("split", split, SPLITS)
     if "all" in domain and len(domain) > 1:

@@ -32,7 +32,7 @@ from corelib.core.results import Result, software
 from corelib.resume import Outcomes
 from corelib.analysis.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corelib.encoded import KINDS, Encoded
+from corelib.models.batch import KINDS, Encoded
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.attention.intervene import ablate, blind
@@ -26,7 +26,7 @@ from corelib.resume import Outcomes, resume
 from corelib.core.sample_store import collect
 from corelib.tasks import Sample, Task
 from corelib.trace import trace
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 MODES = ("zero", "mean", "resample", "blind", "unseeing")
 REFERENCE = 64  # samples of `select`: what a mean output is a mean of

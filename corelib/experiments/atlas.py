@@ -22,7 +22,7 @@ from corelib.core.results import as_file_name
 from corelib.analysis.concentration import gini, participation_ratio, top_share
 from corelib.analysis.stats import bootstrap_interval
 from corelib.tasks import task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 WANTED = (*METRICS.values(), *map(Metric, TRAITS))
 SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}

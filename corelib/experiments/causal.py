@@ -32,7 +32,7 @@ from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.paths import Paths
 from corelib.experiments.plan import Job, extent, jobs
 from corelib.experiments.trade import Trade
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 FOLDER = atlas.HOME
 KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid, "trades": Trade}

@@ -13,7 +13,7 @@ from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
 from corelib.reread import rereading
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 def blind_from(

@@ -17,7 +17,7 @@ from corelib.experiments.answering import outcomes
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.resume import Outcomes
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
 KEEPING_DRAWS = 5  # and for what few heads suffice for: there every set is a pass of its own

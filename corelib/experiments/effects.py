@@ -30,7 +30,7 @@ from corelib.core.heads import Head, HeadSet, cut
 from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 DOSES = (0.02, 0.05, 0.10, 0.20)
 COMPANY = 0.10  # the share of heads in a random set

@@ -21,7 +21,7 @@ from corelib.experiments.profiling import measure
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.core.results import read_json, software, write_json, write_whole
 from corelib.tasks import DOMAINS, task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 SCHEMA = "corelib/formation/1"
 

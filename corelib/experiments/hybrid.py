@@ -35,7 +35,7 @@ from corelib.sparse.kv import remembered, whole_groups
 from corelib.sparse.oracle import favourites
 from corelib.sparse.window import mean_keys
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 

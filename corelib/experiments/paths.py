@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
 from corelib.experiments.answering import precision
 from corelib.core.heads import HeadSet
@@ -33,7 +33,7 @@ from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 PATHS = ("evidence → question", "evidence → answer", "question → answer", "elsewhere → answer")
 WINDOWS = 6  # a window is about a sixth of all layers: nearby layers stand in for each other

@@ -20,7 +20,7 @@ from corelib.experiments.trade import Trade, measure_trade
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 MODES = ("mean", "resample", "blind")
 NORMS = METRICS["output norm"].key

@@ -26,7 +26,7 @@ from corelib.core.results import software
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import RETRIEVING, UNTAUGHT, Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 ENOUGH_FOR_HALVES = 16  # samples
 

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
 from corelib.experiments.answering import clusters, precision, samples_of
 from corelib.core.heads import HeadSet
@@ -30,7 +30,7 @@ from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
 from corelib.together import together
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 Way = Callable[[], AbstractContextManager]
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.attention.interface import AttentionCall
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput, check_known
 from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
 from corelib.metrics.localization import selected, spatial_entropy
@@ -23,7 +23,7 @@ from corelib.metrics.baselines import copy_paste
 from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.attention.record import record, row_index
 from corelib.tasks import Sample
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 BASIC = (*VARIANTS, "visual")
 ALL = (*QUANTITIES, *DERIVED)

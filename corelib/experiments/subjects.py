@@ -18,7 +18,7 @@ from corelib.families.sizes import SIZES, build, pictures, weight_bytes
 from corelib.core.heads import HeadScores, HeadSet, cut
 from corelib.core.memory import check_fits
 from corelib.tasks import task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 @dataclass(frozen=True)

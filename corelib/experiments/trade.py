@@ -26,7 +26,7 @@ from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 @dataclass(frozen=True)

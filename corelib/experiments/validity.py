@@ -17,7 +17,7 @@ from dataclasses import replace
 from corelib.attention.intervene import blind
 from corelib.analysis.stats import wilson
 from corelib.tasks import Sample, Task
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 CONDITIONS = ("base", "swapped", "without", "only")
 

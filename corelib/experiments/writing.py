@@ -17,7 +17,7 @@ from corelib.core.errors import BadInput
 from corelib.analysis.stats import wilson
 from corelib.tasks import Task
 from corelib.tasks.scoring import judged
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Attention, layers and heads are read off the model itself (`corelib.attention.interface`). A family puts samples into the words
 and pixels of its models, and says which token shows which part of which picture. It never computes a score.
 
-    embedded.py     the models inside the package, with prompts of their own
+    bundled.py      the models inside the package, with prompts of their own
     chat.py         what all published families share: a chat template, an image processor, a tokenizer
     qwen3_vl.py     and the others: one small file each
 """
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 from corelib.tasks.sample import Sample
 
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from corelib.core.errors import BadInput
 from corelib.families.base import Family, View, Written, padded, within
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 from corelib.tasks.sample import Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer

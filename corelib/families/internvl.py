@@ -19,7 +19,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, Piece, Seen, Shown
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 
 START, CONTEXT, END, CLIP = "<img>", "<IMG_CONTEXT>", "</img>", "<video>"
 

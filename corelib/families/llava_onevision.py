@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
 from corelib.families.chat import Chat, Piece, Seen, Shown
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 
 IMAGE, CLIP = "<image>", "<video>"
 

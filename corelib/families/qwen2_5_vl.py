@@ -18,7 +18,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from corelib.core.errors import BadInput
 from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 
 START, IMAGE, VIDEO, END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from corelib.families.chat import SECONDS, Piece, Shown
 from corelib.families.qwen2_5_vl import END, START, VIDEO, Qwen25VL
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 
 
 @dataclass(frozen=True)

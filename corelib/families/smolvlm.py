@@ -20,7 +20,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
 from corelib.families.internvl import raster
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 
 AROUND, IMAGE, WHOLE, CLIP = "<fake_token_around_image>", "<image>", "<global-img>", "<video>"
 

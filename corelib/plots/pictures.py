@@ -16,11 +16,11 @@ from PIL import Image
 
 from corelib.core.errors import BadInput
 from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
-from corelib.regions import Grid, box_of_token
+from corelib.families.regions import Grid, box_of_token
 from corelib.tasks.sample import Box, Sample
 
 if TYPE_CHECKING:
-    from corelib.experiments.looking import Look
+    from corelib.models.attention_map import Look
 
 STROKES = {
     "evidence": {"edgecolor": EVIDENCE, "linewidth": 2.4, "linestyle": "-"},

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.families.embedded import Processor
+from corelib.families.bundled import Processor
 from corelib.tasks import Picture, Task
 
 ANSWER, CAPTION = 1, 2

@@ -18,7 +18,7 @@ from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
-from corelib.vlm import LANGUAGE, VLM, load
+from corelib.models.vlm import LANGUAGE, VLM, load
 
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib.regions import Grid, tokens_of_box
+from corelib.families.regions import Grid, tokens_of_box
 from corelib.tasks import Picture, Question
 from corelib.tasks.documents import LABELS
 from corelib.tasks.scenes import RELATIONS

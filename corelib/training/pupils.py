@@ -22,7 +22,7 @@ from corelib.bridge import store as bridge_store
 from corelib.bridge.architecture import build as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
 from corelib.core.errors import BadInput
-from corelib.families import embedded as families
+from corelib.families import bundled as families
 from corelib.mini import store as mini_store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, patchify

@@ -25,7 +25,7 @@ from corelib.core.results import check_writable
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 def train(

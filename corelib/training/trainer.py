@@ -27,7 +27,7 @@ from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import KEPT, Team, contribute
 from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 
 class Trainer:

@@ -1,6 +1,6 @@
 """Published checkpoints: from the hub or a folder on disk to a model and its family.
 
-    load("Qwen/Qwen3-VL-2B-Instruct")                                # from corelib.vlm, which calls this
+    load("Qwen/Qwen3-VL-2B-Instruct")                                # from corelib.models.vlm, which calls this
     load("OpenGVLab/InternVL3_5-1B-HF", revision="main", device="cuda", quantize="8bit")
     load("/data/my-finetuned-qwen")                                  # config.json, *.safetensors, tokenizer, …
 
@@ -22,7 +22,7 @@ from corelib.core import model_folder, distributed
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
-from corelib.hub import fetch, is_hub_id
+from corelib.models.hub import fetch, is_hub_id
 from corelib.core.memory import check_weights
 
 FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type

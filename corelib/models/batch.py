@@ -15,7 +15,7 @@ from torch import Tensor
 from corelib.core.errors import BadInput, BadRegion, check_known
 from corelib.families.base import View
 from corelib.metrics.ram import ROWS
-from corelib.regions import coverage
+from corelib.families.regions import coverage
 from corelib.tasks.sample import Box, Sample
 
 KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions

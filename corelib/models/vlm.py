@@ -5,7 +5,7 @@
     answers = vlm.answer(encoded)             # one forward pass, the right answer teacher-forced
     answers.correct, answers.logprob
 
-What a batch of encoded samples knows about its tokens is in `encoded.py`.
+What a batch of encoded samples knows about its tokens is in `batch.py`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib import checkpoints, hub
+from corelib.models import checkpoints, hub
 
 from corelib.core import model_folder
 from corelib.attention.interface import attention_modules
 from corelib.bridge import store as bridge_store
-from corelib.encoded import Encoded
+from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.base import Family
 from corelib.families.chat import Chat
-from corelib.families.embedded import Bridge, Mini
+from corelib.families.bundled import Bridge, Mini
 from corelib.mini import store as mini_store
 from corelib.core.results import as_file_name
 from corelib.tasks.base import TEMPLATE
@@ -169,7 +169,7 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
       loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition. `smollm2`
       is the language model under the bridge, before it learned to see.
     * `Qwen/Qwen3-VL-2B-Instruct`, …: a checkpoint of the hub, or the folder of one. The `options` are those of
-      `corelib.checkpoints.open_checkpoint`: revision, device, dtype, device_map, quantize.
+      `corelib.models.checkpoints.open_checkpoint`: revision, device, dtype, device_map, quantize.
     * `tiny-random:qwen3-vl`, …: a tiny model of a published family with random weights.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS

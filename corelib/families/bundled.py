@@ -21,7 +21,7 @@ from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.core.errors import BadInput
 from corelib.families.base import Family, View, Written, within
 from corelib.mini.processing import MiniProcessor, fit
-from corelib.regions import Grid
+from corelib.families.regions import Grid
 from corelib.tasks.sample import Sample
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from corelib.core.errors import UnsupportedArchitecture
 from corelib.tasks.sample import Box, Sample
-from corelib.vlm import VLM
+from corelib.models.vlm import VLM
 
 TOWERS = ("visual", "vision_tower", "vision_model")  # what models call their vision tower
 PAINT = (255, 0, 0)
