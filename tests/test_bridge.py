@@ -22,12 +22,12 @@ from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.core.errors import BadInput, BadWeights, CannotWrite, MissingPackage
 from corelib.families.bundled import Bridge
 from corelib.core.heads import HeadSet
-from corelib.prefix import share_prefix
+from corelib.replay.shared_prefix import share_prefix
 from corelib.families.regions import tokens_of_box
-from corelib.resume import resume
+from corelib.replay.from_layer import resume
 from corelib.tasks import TASKS, UNTAUGHT, task
 from corelib.tasks.sample import Box, Sample
-from corelib.trace import trace
+from corelib.replay.residual_cache import trace
 from corelib.training import keeping
 from corelib.training.batches import pack
 from corelib.models.vlm import VLM, load

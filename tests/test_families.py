@@ -22,11 +22,11 @@ from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
 from corelib.attention.intervene import ablate
-from corelib.prefix import share_prefix
+from corelib.replay.shared_prefix import share_prefix
 from corelib.attention.record import record
-from corelib.reread import rereading
-from corelib.resume import resume
-from corelib.trace import trace
+from corelib.replay.from_question import rereading
+from corelib.replay.from_layer import resume
+from corelib.replay.residual_cache import trace
 from corelib.models.vlm import VLM
 
 FAMILIES = tuple(tiny.KINDS)

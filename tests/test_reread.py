@@ -7,7 +7,7 @@ import torch
 
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind
-from corelib.reread import rereading, whole
+from corelib.replay.from_question import rereading, whole
 from corelib.tasks import task
 from corelib.models.vlm import load
 
@@ -43,7 +43,7 @@ def test_the_bridge_too(domain):
 
 def test_what_cannot_be_taken_apart_runs_as_a_whole(vlm, monkeypatch):
     encoded = vlm.encode(task("scenes").samples("select", 0, 2))
-    monkeypatch.setattr("corelib.trace.PARTS", {"experts"})
+    monkeypatch.setattr("corelib.replay.residual_cache.PARTS", {"experts"})
     _same(rereading(vlm, encoded)(), whole(vlm, encoded))
 
 

@@ -11,10 +11,10 @@ import torch
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate
-from corelib.prefix import share_prefix
-from corelib.resume import resume
+from corelib.replay.shared_prefix import share_prefix
+from corelib.replay.from_layer import resume
 from corelib.tasks import task
-from corelib.trace import trace
+from corelib.replay.residual_cache import trace
 
 LAYERS = HeadSet((layer, head) for layer in (1, 2, 3) for head in range(8))
 SETS = [

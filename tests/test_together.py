@@ -10,7 +10,7 @@ from corelib.core.errors import BadInput
 from corelib.attention.intervene import ablate
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task
-from corelib.together import looking_once, together
+from corelib.replay.prefix_cache import looking_once, together
 
 
 @pytest.fixture(scope="module", params=["mini-s", pytest.param("bridge", marks=pytest.mark.slow)])

@@ -29,7 +29,7 @@ from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, suffic
 from corelib.experiments.validity import swap
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
-from corelib.resume import Outcomes
+from corelib.replay.from_layer import Outcomes
 from corelib.analysis.stats import bootstrap_interval, exceedance
 from corelib.tasks import Task
 from corelib.models.vlm import VLM

@@ -20,12 +20,12 @@ from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.attention.intervene import ablate, blind
 from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
-from corelib.prefix import share_prefix
-from corelib.reread import Verdict, rereading, whole
-from corelib.resume import Outcomes, resume
+from corelib.replay.shared_prefix import share_prefix
+from corelib.replay.from_question import Verdict, rereading, whole
+from corelib.replay.from_layer import Outcomes, resume
 from corelib.core.sample_store import collect
 from corelib.tasks import Sample, Task
-from corelib.trace import trace
+from corelib.replay.residual_cache import trace
 from corelib.models.vlm import VLM
 
 MODES = ("zero", "mean", "resample", "blind", "unseeing")
@@ -48,7 +48,7 @@ def outcomes(
 ) -> Outcomes:
     """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
 
-    Several `questions` about each picture cost little more than one (`prefix.py`), but are not independent: resample
+    Several `questions` about each picture cost little more than one (`shared_prefix.py`), but are not independent: resample
     `clusters(samples, questions)` for an interval.
 
     `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the

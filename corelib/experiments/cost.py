@@ -3,7 +3,7 @@
 Three ways to run a language model over a sequence, in turn, medians of several runs after a warm-up:
 
     plain    the pass alone, with transformers' own `sdpa` attention
-    record   the same, with the attention of a few rows read beside it (`record.py`)
+    record   the same, with the attention of a few rows read beside it (`attention/record.py`)
     eager    attention written out, `output_attentions=True`, and the few rows taken from the maps: what is published
 
 Bytes are the most that a pass holds at once beyond what was there before it. Eager maps grow with the square of the

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from corelib.experiments.validity import proportion
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
-from corelib.reread import rereading
+from corelib.replay.from_question import rereading
 from corelib.tasks import Task
 from corelib.models.vlm import VLM
 

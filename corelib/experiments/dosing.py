@@ -15,7 +15,7 @@ from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import Dose, d50, d50_ratio
 from corelib.experiments.answering import outcomes
 from corelib.core.heads import Head, HeadSet, cut
-from corelib.resume import Outcomes
+from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
 from corelib.models.vlm import VLM
 

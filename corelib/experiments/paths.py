@@ -28,7 +28,7 @@ from corelib.core.errors import BadInput
 from corelib.experiments.answering import precision
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
-from corelib.reread import rereading
+from corelib.replay.from_question import rereading
 from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order

@@ -24,12 +24,12 @@ from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
 from corelib.experiments.answering import clusters, precision, samples_of
 from corelib.core.heads import HeadSet
-from corelib.reread import whole
+from corelib.replay.from_question import whole
 from corelib.sparse import Window, sparsify
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.sample_store import collect, in_order
 from corelib.tasks import Task
-from corelib.together import together
+from corelib.replay.prefix_cache import together
 from corelib.models.vlm import VLM
 
 Way = Callable[[], AbstractContextManager]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
-from corelib.trace import Trace, throughout
+from corelib.replay.residual_cache import Trace, throughout
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate
-from corelib.trace import Trace, attention, conclude, feed_forward, throughout
+from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from corelib.models.batch import Encoded
 from corelib.core.errors import UnsupportedArchitecture
-from corelib.trace import Trace, attention, conclude, feed_forward, throughout, trace
+from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout, trace
 from corelib.models.vlm import VLM
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats

@@ -8,7 +8,7 @@ decoder once under each program, and all questions stand behind them in one batc
     with sparsify(vlm.model, dense, window):
         correct, logprob = answer()
 
-Unlike in `reread.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but for
+Unlike in `from_question.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but for
 rounding.
 """
 
@@ -24,7 +24,7 @@ from transformers import DynamicCache
 
 from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
-from corelib.reread import Verdict
+from corelib.replay.from_question import Verdict
 from corelib.models.vlm import VLM, judge
 
 
