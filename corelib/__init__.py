@@ -21,8 +21,8 @@ _HOMES = {
     "HeadScores": "corelib.core.heads",
     "ablate": "corelib.attention.intervene",
     "blind": "corelib.attention.intervene",
-    "profile": "corelib.experiments.profiling",
-    "measure": "corelib.experiments.profiling",
+    "profile": "corelib.experiments.score_heads",
+    "measure": "corelib.experiments.score_heads",
 }
 __all__ = sorted(_HOMES)
 

@@ -12,7 +12,7 @@ import torch
 from corelib import atlas
 from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.ablation import Ablation, ablate_top
-from corelib.experiments.answering import outcomes
+from corelib.experiments.answer_sweep import outcomes
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind
 from corelib.attention.head_outputs import exchanged, head_outputs

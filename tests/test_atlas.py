@@ -15,8 +15,8 @@ from corelib.atlas import Cell
 from corelib.core.errors import BadResults, UnknownName
 from corelib.experiments.atlas import build
 from corelib.experiments.depth import blind_from
-from corelib.experiments.profiling import profile
-from corelib.experiments.validity import validate_evidence
+from corelib.experiments.score_heads import profile
+from corelib.experiments.evidence import validate_evidence
 from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
 from corelib.analysis.concentration import gini
 from corelib.tasks import RETRIEVING, task

@@ -13,9 +13,9 @@ from corelib import atlas
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
 from corelib.experiments import causal, plan
-from corelib.experiments.answering import outcomes
+from corelib.experiments.answer_sweep import outcomes
 from corelib.experiments.hybrid import keep_few_dense
-from corelib.experiments.profiling import profile
+from corelib.experiments.score_heads import profile
 from corelib.experiments.trade import measure_trade
 from corelib.core.heads import HeadSet
 from corelib.tasks import task

@@ -41,7 +41,7 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     whole = json.loads((tmp_path / "scores" / "mini-s-needle.json").read_text())
     assert whole["metric"] == {"quantity": "box_hit", "rows": "answer", "reduce": "mean"}
 
-    from corelib.experiments.profiling import measure
+    from corelib.experiments.score_heads import measure
     from corelib.models.vlm import load
 
     def die(done, total):

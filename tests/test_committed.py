@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from corelib.core import model_folder
-from corelib.experiments.validity import accuracy
+from corelib.experiments.evidence import accuracy
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
 from corelib.training.card_page import render

@@ -23,7 +23,7 @@ from corelib.attention.record import record
 from corelib.sparse import Window, sparsify
 from corelib.sparse.dense import full_attention, in_halves
 from corelib.sparse.flex import BLOCK, hybrid_attention, plain_blocks
-from corelib.sparse.fold import window_attention
+from corelib.sparse.windowed import window_attention
 
 DENSE = HeadSet("L0H1 L1H0 L1H1 L1H2 L1H5")
 

@@ -14,7 +14,7 @@ from corelib.cli import app
 from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.experiments import clock, speed
 from corelib.experiments.clock import stopwatch
-from corelib.experiments.reach import answers_kept
+from corelib.experiments.out_of_window import answers_kept
 from corelib.experiments.speed import Speed, ideal, measure_speed
 from corelib.families import sizes
 from corelib.core.heads import HeadSet

@@ -7,7 +7,7 @@ from test_records import ROWS
 
 from corelib import load, task
 from corelib.core.errors import BadInput
-from corelib.experiments.writing import Judgement, write_answers
+from corelib.experiments.generate import Judgement, write_answers
 from corelib.tasks.hub import SOURCES, Hub
 
 

@@ -54,8 +54,8 @@ def ablate(
     from corelib.analysis.dose_response import DOSES
     from corelib.core.errors import check_known
     from corelib.experiments.ablation import ablate_top
-    from corelib.experiments.answering import MODES
-    from corelib.experiments.profiling import profile
+    from corelib.experiments.answer_sweep import MODES
+    from corelib.experiments.score_heads import profile
     from corelib.core.heads import HeadScores
     from corelib.metrics.catalogue import Metric
     from corelib.core.results import check_writable

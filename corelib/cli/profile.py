@@ -49,7 +49,7 @@ def profile(
     Several processes share the samples: `accelerate launch -m corelib profile …` writes the file that one would.
     """
     from corelib.core import distributed
-    from corelib.experiments.profiling import measure, summarise
+    from corelib.experiments.score_heads import measure, summarise
     from corelib.experiments.reading import check_quantities
     from corelib.metrics.catalogue import metric as by_name
     from corelib.core.results import as_file_name, check_writable

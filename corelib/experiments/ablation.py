@@ -5,7 +5,7 @@
     found.percentile["accuracy"]            # how often a layer-matched control loses as much
 
 Heads are ranked on one split and removed on another; the same samples for both are refused. All conditions run on the
-same test samples (`answering.py`), so that losses are paired.
+same test samples (`answer_sweep.py`), so that losses are paired.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch import Tensor
 
 from corelib.analysis import controls
 from corelib.core.errors import BadInput, check_known
-from corelib.experiments.answering import check_scores, clusters, outcomes, precision
-from corelib.experiments.dosing import DOSE_DRAWS, Curves, dose_response, sufficiency
-from corelib.experiments.validity import swap
+from corelib.experiments.answer_sweep import check_scores, clusters, outcomes, precision
+from corelib.experiments.ablation_curve import DOSE_DRAWS, Curves, dose_response, sufficiency
+from corelib.experiments.evidence import swap
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
 from corelib.replay.from_layer import Outcomes

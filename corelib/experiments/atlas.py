@@ -13,7 +13,7 @@ import torch
 from corelib import atlas
 from corelib.atlas import Cell
 from corelib.experiments.depth import blind_from
-from corelib.experiments.profiling import measure, summarise
+from corelib.experiments.score_heads import measure, summarise
 from corelib.experiments.reading import ALL, Measurement, readable
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric

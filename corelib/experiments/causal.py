@@ -27,9 +27,9 @@ import torch
 from corelib import atlas
 from corelib.core.errors import BadResults, check_known
 from corelib.experiments.ablation import Ablation
-from corelib.experiments.effects import Effects
+from corelib.experiments.head_effects import Effects
 from corelib.experiments.hybrid import Hybrid
-from corelib.experiments.paths import Paths
+from corelib.experiments.knockout import Paths
 from corelib.experiments.plan import Job, extent, jobs
 from corelib.experiments.trade import Trade
 from corelib.models.vlm import VLM

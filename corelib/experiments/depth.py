@@ -1,14 +1,14 @@
 """From which layer on is the evidence no longer needed? Blindness in nested sets of layers.
 
 Accuracy when all heads in layers l, l + 1, …, L − 1 are blind to the evidence, for l = 0 … L: at l = 0 nothing sees it
-(as `without` in `validity.py`), at l = L all do. Where the curve rises, the evidence is being read. Our definition.
+(as `without` in `evidence.py`), at l = L all do. Where the curve rises, the evidence is being read. Our definition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from corelib.experiments.validity import proportion
+from corelib.experiments.evidence import proportion
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
 from corelib.replay.from_question import rereading

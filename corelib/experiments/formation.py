@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from corelib.core.errors import BadResults, check_known
-from corelib.experiments.profiling import measure
+from corelib.experiments.score_heads import measure
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.core.results import read_json, software, write_json, write_whole
 from corelib.tasks import DOMAINS, task

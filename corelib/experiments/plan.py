@@ -11,11 +11,11 @@ from corelib import atlas
 from corelib.core import model_folder
 from corelib.analysis.dose_response import DOSES
 from corelib.experiments.ablation import Ablation, ablate_top
-from corelib.experiments.dosing import DOSE_DRAWS
-from corelib.experiments.effects import Effects, measure_effects
+from corelib.experiments.ablation_curve import DOSE_DRAWS
+from corelib.experiments.head_effects import Effects, measure_effects
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
-from corelib.experiments.paths import Paths, trace_paths
-from corelib.experiments.profiling import profile
+from corelib.experiments.knockout import Paths, trace_paths
+from corelib.experiments.score_heads import profile
 from corelib.experiments.trade import Trade, measure_trade
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from corelib.core.errors import BadInput
-from corelib.experiments.answering import check_scores
+from corelib.experiments.answer_sweep import check_scores
 from corelib.experiments.clock import where
-from corelib.experiments.reach import Way, answer_in_ways, shape_of
+from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
 from corelib.experiments.speed import measure_speed
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software

@@ -33,7 +33,7 @@ def hybrid_attention(
 ) -> Float[Tensor, "batch row head dim"]:
     """Attention in which the `dense` heads see all keys up to their row, and the others what `window` shows.
 
-    Arguments are those of `fold.window_attention`. Compiled on a GPU; on a CPU it runs plainly, for tests.
+    Arguments are those of `windowed.window_attention`. Compiled on a GPU; on a CPU it runs plainly, for tests.
     """
     heads, rows, keys = query.shape[1], query.shape[2], key.shape[2]
     if mask is None:

@@ -15,7 +15,7 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
-from corelib.sparse.fold import window_attention
+from corelib.sparse.windowed import window_attention
 from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer, remembered
 from corelib.sparse.window import Window
 

@@ -3,7 +3,7 @@
     judged("The answer is (B).", "B", "choice")        # 1.0
     judged("[10, 10, 50, 50]", "[10, 10, 40, 50]", "box")  # 1.0: they overlap by 75 %
 
-`corelib.experiments.writing` lets a model write and asks here. All other experiments score without writing: right is
+`corelib.experiments.generate` lets a model write and asks here. All other experiments score without writing: right is
 an answer whose very tokens are the most likely ones (`VLM.answer`).
 """
 

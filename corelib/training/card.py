@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from corelib.bridge.ordinary import TEXTS, text_loss
-from corelib.experiments.validity import accuracy, validate_evidence
+from corelib.experiments.evidence import accuracy, validate_evidence
 from corelib.core.results import read_json, software, write_json
 from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT

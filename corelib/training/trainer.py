@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from corelib.core.model_folder import half
 from corelib.core.errors import BadResults, check_known
-from corelib.experiments.validity import accuracy
+from corelib.experiments.evidence import accuracy
 from corelib.core.results import machine, read_json, write_json, write_whole
 from corelib.tasks import TASKS, task
 from corelib.training.curricula import CURRICULA

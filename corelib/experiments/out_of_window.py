@@ -22,7 +22,7 @@ from torch import Tensor
 
 from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
-from corelib.experiments.answering import clusters, precision, samples_of
+from corelib.experiments.answer_sweep import clusters, precision, samples_of
 from corelib.core.heads import HeadSet
 from corelib.replay.from_question import whole
 from corelib.sparse import Window, sparsify

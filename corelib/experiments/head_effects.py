@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from corelib.core.errors import BadInput
-from corelib.experiments.answering import clusters, outcomes, precision
+from corelib.experiments.answer_sweep import clusters, outcomes, precision
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval

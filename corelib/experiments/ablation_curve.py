@@ -13,7 +13,7 @@ import numpy as np
 
 from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import Dose, d50, d50_ratio
-from corelib.experiments.answering import outcomes
+from corelib.experiments.answer_sweep import outcomes
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task

@@ -25,7 +25,7 @@ import torch
 
 from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
-from corelib.experiments.answering import precision
+from corelib.experiments.answer_sweep import precision
 from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
 from corelib.replay.from_question import rereading
