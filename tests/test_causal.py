@@ -16,7 +16,7 @@ from corelib.experiments import causal, plan
 from corelib.experiments.answer_sweep import outcomes
 from corelib.experiments.hybrid import keep_few_dense
 from corelib.experiments.score_heads import profile
-from corelib.experiments.trade import measure_trade
+from corelib.benchmarks.tradeoff import measure_trade
 from corelib.core.heads import HeadSet
 from corelib.tasks import task
 from corelib.models.vlm import load

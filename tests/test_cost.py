@@ -8,9 +8,9 @@ from tiny import shrunk
 
 from corelib.attention.interface import attention_modules, implemented
 from corelib.core.errors import BadInput
-from corelib.experiments import cost
-from corelib.experiments.clock import peak
-from corelib.experiments.cost import Cost, eager_bytes, measure_cost, ways
+from corelib.benchmarks import record_cost
+from corelib.benchmarks.timing import peak
+from corelib.benchmarks.record_cost import Cost, eager_bytes, measure_cost, ways
 from corelib.families import sizes
 
 
@@ -25,7 +25,7 @@ def model():
 @torch.no_grad()
 def test_all_ways_read_the_same(model):
     found = {name: way() for name, way in ways(model, 96).items()}
-    assert found["plain"] is None and found["record"].shape == (2, 4, cost.ROWS)
+    assert found["plain"] is None and found["record"].shape == (2, 4, record_cost.ROWS)
     torch.testing.assert_close(found["record"], found["eager"], atol=1e-5, rtol=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_the_peak_is_the_most_that_was_held():
 
 @torch.no_grad()
 def test_what_does_not_fit_is_not_tried(model, monkeypatch, tmp_path):
-    monkeypatch.setattr(cost, "free_memory", lambda device: eager_bytes(model, 110))
+    monkeypatch.setattr(record_cost, "free_memory", lambda device: eager_bytes(model, 110))
     found = measure_cost(model, [96, 128], facts={"name": "tiny"}, repeats=1)
     assert Cost.load(found.save(tmp_path / "cost.json")) == found
     first, second = found.lengths

@@ -11,8 +11,8 @@ import torch
 from tiny import shrunk
 
 from corelib.core.errors import BadInput
-from corelib.experiments import subjects
-from corelib.experiments.scale import Scale, keep, measure_scale
+from corelib.benchmarks import bench_models
+from corelib.benchmarks.scale import Scale, keep, measure_scale
 from corelib.families import sizes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 def small(monkeypatch):
     found = {name: shrunk(size) for name, size in sizes.SIZES.items()}
     monkeypatch.setattr(sizes, "SIZES", found)
-    monkeypatch.setattr(subjects, "SIZES", found)
+    monkeypatch.setattr(bench_models, "SIZES", found)
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl-32b", "internvl3.5-8b", "llava-onevision-7b"])
 def test_a_sample_is_the_tower_and_all_layers(small, name, tmp_path):
-    subject = subjects.published(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
+    subject = bench_models.published(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
     found = measure_scale(subject, tokens=64, samples=20, repeats=1)
     assert Scale.load(found.save(tmp_path / "scale.json")) == found
     parts = {part: found.parts[part]["seconds"] for part in found.parts}
@@ -52,9 +52,9 @@ def test_the_page_says_what_was_measured():
 
 
 def test_bad_requests(small):
-    whole = subjects.published("qwen3-vl-2b", 0.5, dtype=torch.float32, device="cpu")
+    whole = bench_models.published("qwen3-vl-2b", 0.5, dtype=torch.float32, device="cpu")
     with pytest.raises(BadInput, match="measure one layer"):
         measure_scale(whole)
-    one = subjects.published("qwen3-vl-2b", 0.5, layers=1, dtype=torch.float32, device="cpu")
+    one = bench_models.published("qwen3-vl-2b", 0.5, layers=1, dtype=torch.float32, device="cpu")
     with pytest.raises(BadInput, match="0 repeats"):
         measure_scale(one, repeats=0)

@@ -12,10 +12,10 @@ from tiny import HEADS, shrunk, tiny_model
 from corelib.core import memory
 from corelib.cli import app
 from corelib.core.errors import BadInput, CorelibError, UnknownName
-from corelib.experiments import clock, speed
-from corelib.experiments.clock import stopwatch
+from corelib.benchmarks import timing, speed
+from corelib.benchmarks.timing import stopwatch
 from corelib.experiments.out_of_window import answers_kept
-from corelib.experiments.speed import Speed, ideal, measure_speed
+from corelib.benchmarks.speed import Speed, ideal, measure_speed
 from corelib.families import sizes
 from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
@@ -92,7 +92,7 @@ def test_the_promise():
 
 def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
     ticks = iter(range(100))
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     model = tiny_model("smolvlm")
     with stopwatch(model) as watch:
         model(input_ids=torch.tensor([[5, 6, 7]]))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from corelib import atlas
-from corelib.experiments.scale import Scale
+from corelib.benchmarks.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "cost.md"

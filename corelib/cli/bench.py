@@ -48,8 +48,8 @@ def bench(
     import torch
 
     from corelib.core.errors import check_known
-    from corelib.experiments.speed import measure_speed
-    from corelib.experiments.subjects import published, trained
+    from corelib.benchmarks.speed import measure_speed
+    from corelib.benchmarks.bench_models import published, trained
     from corelib.core.heads import HeadScores
     from corelib.core.results import check_writable
     from corelib.sparse import BACKENDS, Window

@@ -31,7 +31,7 @@ from corelib.experiments.head_effects import Effects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import Paths
 from corelib.experiments.plan import Job, extent, jobs
-from corelib.experiments.trade import Trade
+from corelib.benchmarks.tradeoff import Trade
 from corelib.models.vlm import VLM
 
 FOLDER = atlas.HOME

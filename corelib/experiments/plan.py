@@ -16,7 +16,7 @@ from corelib.experiments.head_effects import Effects, measure_effects
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.knockout import Paths, trace_paths
 from corelib.experiments.score_heads import profile
-from corelib.experiments.trade import Trade, measure_trade
+from corelib.benchmarks.tradeoff import Trade, measure_trade
 from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task

@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
-from corelib.experiments.cost import measure_cost
-from corelib.experiments.subjects import published
+from corelib.benchmarks.record_cost import measure_cost
+from corelib.benchmarks.bench_models import published
 
 GEOMETRY = "qwen3-vl-2b"
 

@@ -32,7 +32,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention.interface import attention_modules
 from corelib.core.errors import BadInput, check_known
-from corelib.experiments.clock import compared, peak, stopwatch, timed, where
+from corelib.benchmarks.timing import compared, peak, stopwatch, timed, where
 from corelib.core.heads import HeadSet
 from corelib.core.memory import check_fits, working_bytes
 from corelib.core.results import Result, software

@@ -1,4 +1,4 @@
-"""Seconds and bytes of what a model does, on the processor at hand: the tools of `speed.py` and `cost.py`."""
+"""Seconds and bytes of what a model does, on the processor at hand: the tools of `speed.py` and `record_cost.py`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules, implemented
 from corelib.core.errors import BadInput
-from corelib.experiments.clock import peak, spread, timed, where
+from corelib.benchmarks.timing import peak, spread, timed, where
 from corelib.core.memory import check_fits, free_memory, working_bytes
 from corelib.metrics.ram import ram
 from corelib.attention.record import record

@@ -19,9 +19,9 @@ from typing import ClassVar
 
 from corelib.core.errors import BadInput
 from corelib.experiments.answer_sweep import check_scores
-from corelib.experiments.clock import where
+from corelib.benchmarks.timing import where
 from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
-from corelib.experiments.speed import measure_speed
+from corelib.benchmarks.speed import measure_speed
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
 from corelib.sparse import Window, sparsify

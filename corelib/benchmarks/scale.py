@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from corelib.core.errors import BadInput
-from corelib.experiments.clock import peak, spread, timed, where
-from corelib.experiments.cost import ways
-from corelib.experiments.subjects import Subject
+from corelib.benchmarks.timing import peak, spread, timed, where
+from corelib.benchmarks.record_cost import ways
+from corelib.benchmarks.bench_models import Subject
 from corelib.analysis.agreement import split_half
 from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
