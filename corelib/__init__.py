@@ -14,7 +14,7 @@ _HOMES = {
     "load": "corelib.models.vlm",
     "VLM": "corelib.models.vlm",
     "task": "corelib.tasks",
-    "Box": "corelib.tasks",
+    "Box": "corelib.core.geometry",
     "Sample": "corelib.tasks",
     "Head": "corelib.core.heads",
     "HeadSet": "corelib.core.heads",

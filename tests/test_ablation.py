@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from corelib import atlas
+from corelib.analysis.stats import exceedance
+from corelib.attention.head_outputs import exchanged, head_outputs
+from corelib.attention.intervene import ablate, blind
 from corelib.core.errors import BadInput, BadResults, UnknownName
+from corelib.core.heads import HeadSet
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.answer_sweep import outcomes
-from corelib.core.heads import HeadSet
-from corelib.attention.intervene import ablate, blind
-from corelib.attention.head_outputs import exchanged, head_outputs
-from corelib.analysis.stats import exceedance
 from corelib.tasks import task
 
 SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]

@@ -9,24 +9,23 @@ import numpy as np
 import pytest
 
 from corelib import atlas
-
-from corelib.core import model_folder
-from corelib.atlas import Cell
-from corelib.core.errors import BadResults, UnknownName
-from corelib.experiments.atlas import build
-from corelib.experiments.depth import blind_from
-from corelib.experiments.score_heads import profile
-from corelib.experiments.evidence import validate_evidence
-from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
 from corelib.analysis.concentration import gini
-from corelib.tasks import RETRIEVING, task
+from corelib.atlas import Cell
+from corelib.atlas.build import build_cell
+from corelib.core import model_folder
+from corelib.core.errors import BadResults, UnknownName
+from corelib.experiments.depth import blind_from
+from corelib.experiments.evidence import validate_evidence
+from corelib.experiments.score_heads import profile
+from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
 from corelib.models.vlm import load
+from corelib.tasks import RETRIEVING, task
 
 
 @pytest.fixture(scope="module")
 def built(vlm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cells")
-    return Cell.load(build(vlm, "scenes", folder=folder, samples=24))
+    return Cell.load(build_cell(vlm, "scenes", folder=folder, samples=24))
 
 
 def test_a_cell_holds_every_metric_and_every_kind(built, vlm):

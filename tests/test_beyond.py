@@ -14,12 +14,12 @@ import torch
 from test_cli import run
 from typer.testing import CliRunner
 
-from corelib.models import checkpoints
 from corelib.cli import app
-from corelib.core.errors import BadInput, BadResults
-from corelib.families import tiny
 from corelib.core.distributed import share
+from corelib.core.errors import BadInput, BadResults
 from corelib.core.sample_store import SampleStore, collect, in_order
+from corelib.families import tiny
+from corelib.models import checkpoints
 from corelib.tasks.assets import photograph
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,22 +15,23 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from corelib.core import model_folder
-from corelib.bridge import adapter, language, store
+from corelib.bridge import adapter, checkpoint, language
 from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
 from corelib.bridge.processing import CELL, PAPER, fit
+from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadWeights, CannotWrite, MissingPackage
-from corelib.families.bundled import Bridge
+from corelib.core.geometry import Box
 from corelib.core.heads import HeadSet
-from corelib.replay.shared_prefix import share_prefix
+from corelib.families.bundled import Bridge
 from corelib.families.regions import tokens_of_box
-from corelib.replay.from_layer import resume
-from corelib.tasks import TASKS, UNTAUGHT, task
-from corelib.tasks.sample import Box, Sample
-from corelib.replay.residual_cache import trace
-from corelib.training import keeping
-from corelib.training.batches import pack
 from corelib.models.vlm import VLM, load
+from corelib.replay.from_layer import resume
+from corelib.replay.residual_cache import trace
+from corelib.replay.shared_prefix import share_prefix
+from corelib.tasks import TASKS, UNTAUGHT, task
+from corelib.tasks.sample import Sample
+from corelib.training import kl_to_base
+from corelib.training.batches import pack
 
 pytestmark = pytest.mark.skipif(
     not language.is_installed() or find_spec("peft") is None, reason="the bridge's packages are not installed"
@@ -44,7 +45,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def processor(source):
-    return store.processor(source)
+    return checkpoint.processor(source)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,7 @@ def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp
         assert (moved - plain).abs().max() > 0.1
         monkeypatch.setattr(model_folder, "PACKAGE", tmp_path)
         folder = tmp_path / "bridge"
-        digest = store.save(folder, model)
+        digest = checkpoint.save(folder, model)
         merged = adapter.merge(wrapped)
         torch.testing.assert_close(merged(input_ids=ids).logits, moved, atol=1e-3, rtol=1e-3)
         assert not adapter.adapters(merged)
@@ -295,7 +296,7 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
     learning = next(iter(adapter.adapters(model)))
     adapter.adapters(model)[learning].requires_grad_(False)
     before = {name: p.requires_grad for name, p in adapter.adapters(model).items()}
-    assert keeping.drift(model, text).item() == pytest.approx(0, abs=1e-6)
+    assert kl_to_base.drift(model, text).item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         for parameter in adapter.adapters(model).values():
             parameter += 0.01
@@ -305,7 +306,7 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
         assert torch.equal(model(input_ids=text).logits, moved) and not torch.equal(moved, plain)
     assert {name: p.requires_grad for name, p in adapter.adapters(model).items()} == before
     p, q = plain.softmax(-1), moved.softmax(-1)
-    found = keeping.drift(model, text)
+    found = kl_to_base.drift(model, text)
     torch.testing.assert_close(found, (p * (p / q).log()).sum(-1).mean(), rtol=1e-3, atol=1e-4)
     found.backward()  # adapters can learn from it
     assert all((p.grad is not None) == before[name] for name, p in adapter.adapters(model).items())
@@ -313,8 +314,8 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
         raise RuntimeError
     with torch.no_grad():
         assert torch.equal(model(input_ids=text).logits, moved)  # on again, also after an error
-    monkeypatch.setattr(keeping, "LENGTH", 5)
-    one, two, other = (keeping.passages(model, start=0, seed=seed, count=3) for seed in (1, 1, 2))
+    monkeypatch.setattr(kl_to_base, "LENGTH", 5)
+    one, two, other = (kl_to_base.passages(model, start=0, seed=seed, count=3) for seed in (1, 1, 2))
     assert one.shape == (3, 5) and torch.equal(one, two) and not torch.equal(one, other)
 
 

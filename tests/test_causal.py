@@ -9,17 +9,16 @@ from dataclasses import replace
 import pytest
 
 from corelib import atlas
-
+from corelib.atlas import build, library, plan
+from corelib.benchmarks.tradeoff import measure_trade
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
-from corelib.experiments import causal, plan
+from corelib.core.heads import HeadSet
 from corelib.experiments.answer_sweep import outcomes
 from corelib.experiments.hybrid import keep_few_dense
 from corelib.experiments.score_heads import profile
-from corelib.benchmarks.tradeoff import measure_trade
-from corelib.core.heads import HeadSet
-from corelib.tasks import task
 from corelib.models.vlm import load
+from corelib.tasks import task
 
 
 def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
@@ -38,34 +37,34 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
         ran.append(job.name)
         yield lambda done, total: None
 
-    JOBS = causal.jobs
+    JOBS = build.jobs
     small = {"samples": 8, "batch": 8, "draws": 3, "doses": None}
-    monkeypatch.setattr(causal, "jobs", few)
+    monkeypatch.setattr(build, "jobs", few)
     monkeypatch.setattr(plan, "ablate_top", quick(plan.ablate_top, **small))
-    found = list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    found = list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running))
     assert [path.stem for path in found] == ["video", "scenes-on-needle"] == ran
     assert not list(tmp_path.rglob("*.partial"))
-    transfer = causal.Ablation.load(found[1])
+    transfer = library.Ablation.load(found[1])
     assert (transfer.ranking["task"]["domain"], transfer.task["domain"]) == ("scenes", "needle")
     assert list(transfer.null) == ["layer_matched"]
-    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running))
     assert len(ran) == 2  # both are there
     found[0].write_text("{}")
-    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running))
+    list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running))
     assert ran[2:] == ["video"]  # it was not a result
-    list(causal.build(vlm, kinds=["ablations"], folder=tmp_path, running=running, again=True))
+    list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running, again=True))
     assert len(ran) == 5
-    only = list(causal.build(vlm, names=["scenes-on-needle"], folder=tmp_path))
+    only = list(build.build_results(vlm, names=["scenes-on-needle"], folder=tmp_path))
     assert [path.stem for path in only] == ["scenes-on-needle"]
     with pytest.raises(UnknownName, match="scenes-on-needle"):
-        list(causal.build(vlm, kinds=["ablations"], names=["scenes-on-needles"], folder=tmp_path))
+        list(build.build_results(vlm, kinds=["ablations"], names=["scenes-on-needles"], folder=tmp_path))
     with pytest.raises(UnknownName, match="kind of result"):
-        causal.results("ablation", "mini-s")
+        library.results("ablation", "mini-s")
 
 
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
     long = replace(vlm, name="mini-s-long")
-    assert [(job.kind, job.name) for job in causal.jobs(long)] == [
+    assert [(job.kind, job.name) for job in build.jobs(long)] == [
         (kind, domain) for kind in ("hybrids", "trades") for domain in ("scenes", "documents")
     ]
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
@@ -73,15 +72,15 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
     monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
     monkeypatch.setattr(plan, "profile", lambda *given, **options: profile(*given, **{**options, "samples": 4}))
     monkeypatch.setattr(plan, "keep_few_dense", lambda *given, **options: keep_few_dense(*given, **options | small))
-    (path,) = causal.build(long, kinds=["hybrids"], folder=tmp_path)
-    found = causal.Hybrid.load(path)
+    (path,) = build.build_results(long, kinds=["hybrids"], folder=tmp_path)
+    found = library.Hybrid.load(path)
     assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
     assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
     assert found.model["name"] == "mini-s-long" and len(found.core) == 1
     few = {"widths": (4, 8), "doses": (0.0, 0.05), "samples": 4, "questions": 2, "repeats": 1}
     monkeypatch.setattr(plan, "measure_trade", lambda *given, **options: measure_trade(*given, **options | few))
-    (path,) = causal.build(long, kinds=["trades"], folder=tmp_path)
-    assert [(one["width"], one["dose"]) for one in causal.Trade.load(path).points] == [
+    (path,) = build.build_results(long, kinds=["trades"], folder=tmp_path)
+    assert [(one["width"], one["dose"]) for one in library.Trade.load(path).points] == [
         (4, 0),
         (4, 0.05),
         (8, 0),
@@ -91,18 +90,18 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     assert plan.asked(vlm, "video").timed == 0.5
-    assert {job.kind for job in causal.jobs(vlm)} == {*causal.KINDS} - {"trades"}
-    names = [(job.kind, job.name) for job in causal.jobs(vlm)]
+    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"trades"}
+    names = [(job.kind, job.name) for job in build.jobs(vlm)]
     assert len(names) == len(set(names))
 
 
 def test_committed_results_are_of_these_weights():
     digests = {name: model_folder.verify(model_folder.home(name)) for name in model_folder.names()}
     seen = 0
-    for kind in causal.KINDS:
+    for kind in library.KINDS:
         for name in digests:
-            for result in causal.results(kind, name):
-                found = causal._read(kind, name, result)
+            for result in library.results(kind, name):
+                found = library._read(kind, name, result)
                 assert found.model["sha256"] == digests[name], f"{kind}/{name}/{result}: other weights"
                 assert found.task["split"] in ("validate", "test")
                 seen += 1
@@ -111,10 +110,10 @@ def test_committed_results_are_of_these_weights():
 
 def test_a_random_condition_is_had_again_from_the_weights():
     """Accuracy of one condition of one committed ablation, to the sample."""
-    kinds = [(name, result) for name in model_folder.names() for result in causal.results("ablations", name)]
+    kinds = [(name, result) for name in model_folder.names() for result in library.results("ablations", name)]
     small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
     name, result = random.SystemRandom().choice(small)
-    found = causal.ablation(name, result)
+    found = library.ablation(name, result)
     condition = found.conditions[random.SystemRandom().choice(["core", "next", "lowest"])]
     facts = found.task
     options = {key: facts[key] for key in ("split", "seed", "samples", "questions")}

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from corelib.experiments import causal
-from corelib.experiments.claims import Claim, claims, expectations
-from corelib.experiments.rules import Finding, earlier, kept, needed
+from corelib.atlas import library
+from corelib.atlas.claims import Claim, claims, expectations
+from corelib.atlas.rules import Finding, earlier, kept, needed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def test_verdicts_are_words():
 
 
 def test_the_rule_of_the_ablation_has_three_parts():
-    found = causal.ablation("mini-s", "scenes")
+    found = library.ablation("mini-s", "scenes")
     quiet = {"value": 0.0, "low": -0.01, "high": 0.01}
     conditions = {name: {"loss": {"accuracy": quiet}} for name in found.conditions}
     conditions["core"] = {"loss": {"accuracy": {"value": 0.5, "low": 0.45, "high": 0.55}}}
@@ -69,7 +69,7 @@ def test_every_claim_is_judged_where_it_was_measured():
 
 
 def test_an_expectation_needs_its_whole_interval():
-    found = causal.ablation("mini-s", "scenes")
+    found = library.ablation("mini-s", "scenes")
     ratio = {"value": 0.2, "low": 0.1, "high": 0.4, "largest": 0.3}
     dose = replace(found, dose={**found.dose, "ratio": ratio})
     assert earlier("m", "d", dose, limit=1.0).holds and not earlier("m", "d", dose, limit=1 / 3).holds

@@ -9,11 +9,11 @@ from scipy.stats import binom
 
 from corelib.core import model_folder
 from corelib.experiments.evidence import accuracy
+from corelib.models.vlm import load
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
-from corelib.models.vlm import load
 
 NAMES = model_folder.names()
 

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.analysis.controls import LayerMatchedDoses, band, layer_matched, lowest, next_ranked, norm_matched, random_sets
+from corelib.analysis.controls import (
+    LayerMatchedDoses,
+    band,
+    layer_matched,
+    lowest,
+    next_ranked,
+    norm_matched,
+    random_sets,
+)
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet, cut
 

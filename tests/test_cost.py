@@ -7,10 +7,10 @@ import torch
 from tiny import shrunk
 
 from corelib.attention.interface import attention_modules, implemented
-from corelib.core.errors import BadInput
 from corelib.benchmarks import record_cost
-from corelib.benchmarks.timing import peak
 from corelib.benchmarks.record_cost import Cost, eager_bytes, measure_cost, ways
+from corelib.benchmarks.timing import peak
+from corelib.core.errors import BadInput
 from corelib.families import sizes
 
 

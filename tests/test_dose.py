@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.analysis.dose_response import DOSES, d50, d50_ratio, half_dose
-from corelib.core.errors import BadInput
 from corelib.analysis.stats import exceedance
+from corelib.core.errors import BadInput
 
 
 def test_by_hand():

@@ -8,9 +8,9 @@ from scipy.stats import spearmanr
 
 from corelib import atlas
 from corelib.core.errors import BadInput, BadResults
+from corelib.core.heads import HeadSet
 from corelib.experiments.answer_sweep import outcomes
 from corelib.experiments.head_effects import DOSES, Effects, beyond_company, measure_effects, random_company
-from corelib.core.heads import HeadSet
 from corelib.tasks import task
 
 FEW = {"samples": 8, "questions": 2, "batch": 8}

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from corelib import Box, HeadSet, Sample, task
-from corelib.models.grid_check import blocks_away, repaint
+from corelib.attention.intervene import ablate
+from corelib.attention.record import record
 from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
-from corelib.attention.intervene import ablate
-from corelib.replay.shared_prefix import share_prefix
-from corelib.attention.record import record
-from corelib.replay.from_question import rereading
-from corelib.replay.from_layer import resume
-from corelib.replay.residual_cache import trace
+from corelib.models.grid_check import blocks_away, repaint
 from corelib.models.vlm import VLM
+from corelib.replay.from_layer import resume
+from corelib.replay.from_question import rereading
+from corelib.replay.residual_cache import trace
+from corelib.replay.shared_prefix import share_prefix
 
 FAMILIES = tuple(tiny.KINDS)
 PROCESSORS = {

@@ -66,7 +66,13 @@ NEVER = {
     "heads": {"transformers"},
     "results": {"matplotlib"},
     "families": {"corelib.metrics", "corelib.analysis.agreement"},  # adapters compute no score
-    "plots": {"corelib.models.vlm", "corelib.families", "corelib.mini", "corelib.bridge", "transformers"},  # nor do plots
+    "plots": {
+        "corelib.models.vlm",
+        "corelib.families",
+        "corelib.mini",
+        "corelib.bridge",
+        "transformers",
+    },  # nor do plots
 }
 
 

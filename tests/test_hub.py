@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from corelib import load, task
-
 from corelib.core import memory
 from corelib.core.errors import (
     BadInput,

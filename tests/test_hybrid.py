@@ -7,11 +7,11 @@ import torch
 from tiny import tiny_inputs, tiny_model
 
 from corelib import HeadSet, atlas
+from corelib.attention.record import record
+from corelib.benchmarks.tradeoff import Trade, measure_trade
 from corelib.core.errors import BadInput
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.out_of_window import out_of_reach
-from corelib.benchmarks.tradeoff import Trade, measure_trade
-from corelib.attention.record import record
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle_topk import favourites
 from corelib.tasks import task

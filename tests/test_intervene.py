@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
+from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
 from corelib.attention.interface import attention_modules, running
-from corelib.models.batch import KINDS
+from corelib.attention.intervene import ablate, blind
+from corelib.attention.record import record
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
-from corelib.attention.intervene import ablate, blind
-from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
-from corelib.attention.record import record
+from corelib.models.batch import KINDS
 from corelib.tasks import task
 
 SOME = HeadSet("L0H2 L1H0 L1H5")

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from corelib.core.errors import BadInput
-from corelib.models.attention_map import last_row, look
-from corelib.families.bundled import Mini
 from corelib.core.heads import HeadSet
+from corelib.families.bundled import Mini
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
-from corelib.tasks import task
+from corelib.models.attention_map import last_row, look
 from corelib.models.vlm import VLM
+from corelib.tasks import task
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from corelib.metrics import (
     spatial_entropy,
     top_k_evidence,
 )
-from corelib.metrics.localization import knee, selected
 from corelib.metrics.descriptors import before
+from corelib.metrics.localization import knee, selected
 from corelib.tasks import task
 
 close = torch.testing.assert_close

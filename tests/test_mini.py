@@ -13,18 +13,18 @@ from transformers import Qwen2VLImageProcessorPil
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
-from corelib.mini import store
+from corelib.mini import checkpoint
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, fit, patchify
 from corelib.mini.vocabulary import build_tokenizer
-from corelib.tasks import TASKS, task
 from corelib.models.vlm import load
+from corelib.tasks import TASKS, task
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    store.save(folder, build(SIZES["mini-s"], 0), MiniProcessor(build_tokenizer()))
+    checkpoint.save(folder, build(SIZES["mini-s"], 0), MiniProcessor(build_tokenizer()))
     return folder
 
 
@@ -74,11 +74,13 @@ def test_placeholders_must_match_the_pictures():
 
 
 def test_saving_and_loading_round_trips_in_half_precision(saved):
-    model, processor, digest = store.load(saved)
+    model, processor, digest = checkpoint.load(saved)
     original = build(SIZES["mini-s"], 0)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), original.named_parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
-    assert digest == model_folder.sha256(saved / model_folder.WEIGHTS) and len(processor.tokenizer) == len(build_tokenizer())
+    assert digest == model_folder.sha256(saved / model_folder.WEIGHTS) and len(processor.tokenizer) == len(
+        build_tokenizer()
+    )
 
 
 def test_the_parameter_count_is_what_the_issue_allows():
@@ -97,23 +99,23 @@ def test_damaged_weights_are_refused(saved, tmp_path):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadWeights, match="is damaged"):
-        store.load(folder)
+        checkpoint.load(folder)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(BadWeights, match="is damaged"):
-        store.load(folder)
+        checkpoint.load(folder)
     weights.unlink()
     with pytest.raises(BadWeights, match="missing"):
-        store.load(folder)
+        checkpoint.load(folder)
     weights.write_bytes(whole)
     (folder / model_folder.CHECKSUM).write_text("{")
     with pytest.raises(BadWeights, match="unreadable"):
-        store.load(folder)
+        checkpoint.load(folder)
 
 
 def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     folder = _copy(saved, tmp_path)
     with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
-        store.load(folder, "at")
+        checkpoint.load(folder, "at")
     earlier = tmp_path / "000010.safetensors"
     weights = model_folder.half(dict(build(SIZES["mini-s"], 1).named_parameters()))
     final = load_file(folder / model_folder.WEIGHTS)

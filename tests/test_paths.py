@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from corelib.core.errors import BadInput, BadResults
-from corelib.experiments.knockout import PATHS, Paths, cut, trace_paths
-from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
 from corelib.attention.record import record, row_index
+from corelib.core.errors import BadInput, BadResults
+from corelib.core.heads import HeadSet
+from corelib.experiments.knockout import PATHS, Paths, cut, trace_paths
 from corelib.tasks import task
 
 

@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 
 from corelib import plots
-from corelib.models.attention_map import Look
 from corelib.core.heads import HeadScores, HeadSet
-from corelib.plots.style import ink_on
 from corelib.families.regions import Grid, tokens_of_box
+from corelib.models.attention_map import Look
+from corelib.plots.style import ink_on
 from corelib.sparse import Window
 from corelib.tasks import Box, task
 

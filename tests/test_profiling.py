@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from corelib.core.errors import BadInput, BadResults, UnknownName
-from corelib.experiments.score_heads import measure, profile
-from corelib.experiments.reading import ALL, check_quantities, read_heads, readable
 from corelib.experiments.evidence import swap, validate_evidence
+from corelib.experiments.reading import ALL, check_quantities, read_heads, readable
+from corelib.experiments.score_heads import measure, profile
 from corelib.metrics import metric
 from corelib.tasks import DOMAINS, task
 

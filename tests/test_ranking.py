@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadScores, HeadSet
 from corelib.analysis.agreement import (
     by_layer,
     compare,
@@ -23,6 +21,8 @@ from corelib.analysis.agreement import (
     spearman_within_layers,
     split_half,
 )
+from corelib.core.errors import BadInput
+from corelib.core.heads import Head, HeadScores, HeadSet
 
 
 def scores(table) -> HeadScores:

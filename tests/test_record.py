@@ -7,8 +7,8 @@ import torch
 from tiny import FAMILIES, HEADS, LAYERS, tiny_inputs, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, StaticCache
 
-from corelib.core.errors import BadInput
 from corelib.attention.record import record, row_index
+from corelib.core.errors import BadInput
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.core.errors import BadInput, BadRegion
+from corelib.core.geometry import Box
 from corelib.families.regions import Grid, box_of_token, coverage, coverage_of_mask, tokens_of_box, tokens_of_mask
-from corelib.tasks.sample import Box
 
 PLAIN = Grid(rows=3, columns=4, width=128, height=96)  # tokens of 32 pixels, nothing resized
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate, blind
+from corelib.core.heads import HeadSet
+from corelib.models.vlm import load
 from corelib.replay.from_question import rereading, whole
 from corelib.tasks import task
-from corelib.models.vlm import load
 
 SOME = HeadSet("L1H0 L3H2 L4H0 L4H1 L4H5")
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.attention.intervene import ablate
-from corelib.replay.shared_prefix import share_prefix
 from corelib.replay.from_layer import resume
-from corelib.tasks import task
 from corelib.replay.residual_cache import trace
+from corelib.replay.shared_prefix import share_prefix
+from corelib.tasks import task
 
 LAYERS = HeadSet((layer, head) for layer in (1, 2, 3) for head in range(8))
 SETS = [

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny import shrunk
 
-from corelib.core.errors import BadInput
 from corelib.benchmarks import bench_models
 from corelib.benchmarks.scale import Scale, keep, measure_scale
+from corelib.core.errors import BadInput
 from corelib.families import sizes
 
 ROOT = Path(__file__).resolve().parents[1]

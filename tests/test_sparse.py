@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from corelib.attention.interface import AttentionCall, Inner, explicit_mask, running
-from corelib.core.errors import BadInput, UnknownName
-from corelib.core.heads import HeadSet
 from corelib.attention.intervene import ablate
 from corelib.attention.record import record
+from corelib.core.errors import BadInput, UnknownName
+from corelib.core.heads import HeadSet
 from corelib.sparse import Window, sparsify
 from corelib.sparse.dense import full_attention, in_halves
 from corelib.sparse.flex import BLOCK, hybrid_attention, plain_blocks

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelib.analysis.concentration import gini, lorenz, participation_ratio, share, top_share
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.analysis.concentration import gini, lorenz, participation_ratio, share, top_share
 
 TABLES = st.lists(st.floats(0.001, 1e3), min_size=2, max_size=40).map(lambda values: [values])
 

@@ -9,19 +9,19 @@ import torch
 from test_cli import run
 from tiny import HEADS, shrunk, tiny_model
 
-from corelib.core import memory
-from corelib.cli import app
-from corelib.core.errors import BadInput, CorelibError, UnknownName
-from corelib.benchmarks import timing, speed
-from corelib.benchmarks.timing import stopwatch
-from corelib.experiments.out_of_window import answers_kept
+from corelib.benchmarks import speed, timing
 from corelib.benchmarks.speed import Speed, ideal, measure_speed
-from corelib.families import sizes
+from corelib.benchmarks.timing import stopwatch
+from corelib.cli import app
+from corelib.core import memory
+from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
+from corelib.experiments.out_of_window import answers_kept
+from corelib.families import sizes
+from corelib.models.vlm import load
 from corelib.sparse import Window
 from corelib.tasks import task
-from corelib.models.vlm import load
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.core.errors import BadInput
 from corelib.analysis.stats import bootstrap_interval, wilson
+from corelib.core.errors import BadInput
 
 
 def test_shapes_seeds_and_order():

@@ -184,10 +184,12 @@ def test_names_are_checked():
 @given(st.integers(1, 12), st.integers(0, 999))
 def test_a_recital_says_everything_twice_but_what_is_asked(entries, index):
     sample = task("recital", entries=entries).sample("select", 0, index)
-    first, second = (part.splitlines() for part in sample.context.split("\n\n", 1)) if entries > 1 else (
-        sample.context.split("\n")[:1], []
+    first, second = (
+        (part.splitlines() for part in sample.context.split("\n\n", 1))
+        if entries > 1
+        else (sample.context.split("\n")[:1], [])
     )
     asked = f"{sample.question} {sample.answer}"
     assert len(first) == entries and second == [line for line in first if line != asked][::-1]
-    (start, past), = sample.spans
+    ((start, past),) = sample.spans
     assert sample.context[start:past] == asked and sample.context.count(asked) == 1

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from corelib import HeadSet, load
-from corelib.core.errors import BadInput
 from corelib.attention.intervene import ablate
+from corelib.core.errors import BadInput
+from corelib.replay.prefix_cache import looking_once, together
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task
-from corelib.replay.prefix_cache import looking_once, together
 
 
 @pytest.fixture(scope="module", params=["mini-s", pytest.param("bridge", marks=pytest.mark.slow)])

@@ -18,17 +18,17 @@ from corelib.experiments.formation import Formation, log_scores, turning_points
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
+from corelib.models.vlm import load
 from corelib.tasks import TASKS, task
 from corelib.training.batches import ANSWER, CAPTION, Batch, pack
-from corelib.training.curricula import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
-from corelib.training.placing import FACTS, directions, facts, label, state_facts
-from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
+from corelib.training.stages import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
+from corelib.training.tower_supervision import FACTS, directions, facts, label, state_facts
+from corelib.training.trainable import enrol
 from corelib.training.trainer import Trainer
-from corelib.models.vlm import load
 
 TINY = Recipe(
     processes=1,

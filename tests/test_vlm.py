@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from corelib.models.batch import ROWS
 from corelib.core.errors import BadInput, BadRegion, UnknownName
+from corelib.models.batch import ROWS
 from corelib.tasks import DOMAINS, TASKS, Box, task
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from corelib.training.placing import FACTS, PLACE, directions, state_facts
-from corelib.training.wording import LOUD, translation, wording
+from corelib.training.connector_init import LOUD, translation, wording
+from corelib.training.tower_supervision import FACTS, PLACE, directions, state_facts
 
 WIDTH = 576
 COMMON = torch.randn(WIDTH, generator=torch.Generator().manual_seed(99))

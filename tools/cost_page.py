@@ -1,7 +1,7 @@
 """Write the page on what a profile of a large model on many samples costs, from what was measured.
 
-    python tools/cost_page.py            # book/cost.md
-    python tools/cost_page.py --check    # changes nothing; fails if the page is not what the results say
+python tools/cost_page.py            # book/cost.md
+python tools/cost_page.py --check    # changes nothing; fails if the page is not what the results say
 """
 
 from __future__ import annotations

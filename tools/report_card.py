@@ -1,7 +1,7 @@
 """Write the report card: what the committed results say about each claim of the paper's abstract.
 
-    python tools/report_card.py            # book/report_card.md, and the table in README.md
-    python tools/report_card.py --check    # changes nothing; fails if they are not what the results say
+python tools/report_card.py            # book/report_card.md, and the table in README.md
+python tools/report_card.py --check    # changes nothing; fails if they are not what the results say
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-from corelib.experiments.claims import Claim, claims, expectations
-from corelib.experiments.plan import measured
-from corelib.experiments.rules import Finding
+from corelib.atlas.claims import Claim, claims, expectations
+from corelib.atlas.plan import measured
+from corelib.atlas.rules import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = "https://github.com/corelib-book/core-heads/blob/main/corelib/atlas"  # each number links to its result

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 
+from corelib.atlas.build import build_cell
 from corelib.core.model_folder import room
-from corelib.experiments.atlas import build
+from corelib.models.vlm import LANGUAGE, load
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
-from corelib.models.vlm import LANGUAGE, load
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
         alone = load(LANGUAGE)
         cells += [(one, domain) for domain in UNTAUGHT for one in (vlm, alone)] + [(alone, "needle")]
     for one, domain in cells:
-        print(build(one, domain), flush=True)
+        print(build_cell(one, domain), flush=True)
     write_card(folder, measure_card(folder, options.run, samples=options.samples))
     print(f"card: {folder / 'README.md'}")
 

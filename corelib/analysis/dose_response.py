@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
-from corelib.core.errors import BadInput
 from corelib.analysis.stats import bootstrap_interval
+from corelib.core.errors import BadInput
 
 DOSES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)  # shares of all heads
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from corelib.core.errors import check_known
+from corelib.core.heads import HeadScores, HeadSet, cut
+from corelib.core.memory import check_fits
 from corelib.experiments.answer_sweep import check_model
 from corelib.experiments.out_of_window import answers_kept
 from corelib.families.sizes import SIZES, build, pictures, weight_bytes
-from corelib.core.heads import HeadScores, HeadSet, cut
-from corelib.core.memory import check_fits
-from corelib.tasks import task
 from corelib.models.vlm import VLM
+from corelib.tasks import task
 
 
 @dataclass(frozen=True)

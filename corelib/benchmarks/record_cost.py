@@ -24,12 +24,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules, implemented
-from corelib.core.errors import BadInput
-from corelib.benchmarks.timing import peak, spread, timed, where
-from corelib.core.memory import check_fits, free_memory, working_bytes
-from corelib.metrics.ram import ram
 from corelib.attention.record import record
+from corelib.benchmarks.timing import peak, spread, timed, where
+from corelib.core.errors import BadInput
+from corelib.core.memory import check_fits, free_memory, working_bytes
 from corelib.core.results import Result, software
+from corelib.metrics.ram import ram
 
 ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are looked at
 

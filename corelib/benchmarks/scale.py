@@ -20,13 +20,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from corelib.core.errors import BadInput
-from corelib.benchmarks.timing import peak, spread, timed, where
-from corelib.benchmarks.record_cost import ways
-from corelib.benchmarks.bench_models import Subject
 from corelib.analysis.agreement import split_half
-from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
+from corelib.benchmarks.bench_models import Subject
+from corelib.benchmarks.record_cost import ways
+from corelib.benchmarks.timing import peak, spread, timed, where
+from corelib.core.errors import BadInput
+from corelib.core.results import Result, software
 from corelib.core.sample_store import SampleStore, in_order
 
 BATCH = 8  # samples a shard

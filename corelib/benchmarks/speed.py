@@ -31,8 +31,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.core.errors import BadInput, check_known
 from corelib.benchmarks.timing import compared, peak, stopwatch, timed, where
+from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.core.memory import check_fits, working_bytes
 from corelib.core.results import Result, software

@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from corelib.core.errors import BadInput
-from corelib.experiments.answer_sweep import check_scores
-from corelib.benchmarks.timing import where
-from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
 from corelib.benchmarks.speed import measure_speed
+from corelib.benchmarks.timing import where
+from corelib.core.errors import BadInput
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
+from corelib.experiments.answer_sweep import check_scores
+from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
+from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Task
-from corelib.models.vlm import VLM
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import torch
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
-from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet, sha256
 from corelib.core.errors import BadResults, BadWeights, CannotWrite, MissingPackage
+from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet, sha256
 from corelib.core.results import read_json, write_json
 
 NAME = "smollm2-135m-instruct-q4_1"

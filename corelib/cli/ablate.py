@@ -53,14 +53,14 @@ def ablate(
     """
     from corelib.analysis.dose_response import DOSES
     from corelib.core.errors import check_known
+    from corelib.core.heads import HeadScores
+    from corelib.core.results import check_writable
     from corelib.experiments.ablation import ablate_top
     from corelib.experiments.answer_sweep import MODES
     from corelib.experiments.score_heads import profile
-    from corelib.core.heads import HeadScores
     from corelib.metrics.catalogue import Metric
-    from corelib.core.results import check_writable
-    from corelib.tasks import SPLITS, task
     from corelib.models.vlm import load
+    from corelib.tasks import SPLITS, task
 
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)

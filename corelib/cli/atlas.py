@@ -27,9 +27,7 @@ def list_() -> None:
             best = scores.order()[0]
             ram = scores.scores[best.layer][best.index]
             facts = scores.task
-            table.add_row(
-                model, domain, str(facts["samples"]), f"{facts['accuracy']:.3f}", str(best), f"{ram:.3f}"
-            )
+            table.add_row(model, domain, str(facts["samples"]), f"{facts['accuracy']:.3f}", str(best), f"{ram:.3f}")
     out.print(table)
 
 
@@ -59,9 +57,7 @@ def build(
     again: Annotated[
         bool, typer.Option("--again", help="Measure anew what is there already; cells always are.")
     ] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")] = None,
     *,
     how: dict[str, str],
 ) -> None:
@@ -70,13 +66,12 @@ def build(
     Cells take minutes; the other kinds together take an hour for a mini model, more for the bridge.
     """
     from corelib import atlas
+    from corelib.atlas.build import build_cell, build_results
     from corelib.core import model_folder
-    from corelib.experiments import causal
-    from corelib.experiments.atlas import build as measure_cell
-    from corelib.tasks import RETRIEVING, task
     from corelib.models.vlm import load
+    from corelib.tasks import RETRIEVING, task
 
-    kinds = [check_known("kind of result", one, ("cells", *causal.KINDS)) for one in kind or ("cells",)]
+    kinds = [check_known("kind of result", one, ("cells", *atlas.KINDS)) for one in kind or ("cells",)]
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
@@ -85,7 +80,7 @@ def build(
     if name and not others:
         raise BadInput("--name chooses among other kinds than cells: say which by --kind")
     runs = [  # names are checked here, before anything is measured
-        causal.build(
+        build_results(
             vlm, kinds=others, names=name, again=again, folder=folder or atlas.HOME,
             running=lambda job, model=vlm.name: bar(f"{model} · {job.kind} · {job.name}"),
         )
@@ -94,7 +89,7 @@ def build(
     for vlm, run in zip(vlms, runs, strict=True):
         for one in domains if "cells" in kinds else ():
             with bar(f"{vlm.name} · {one}") as progress:
-                path = measure_cell(
+                path = build_cell(
                     vlm, one, folder=(folder or atlas.HOME) / "cells", samples=samples, seed=seed, progress=progress
                 )
             err.print(f"{path}", highlight=False)

@@ -47,13 +47,13 @@ def bench(
     """
     import torch
 
-    from corelib.core.errors import check_known
-    from corelib.benchmarks.speed import measure_speed
     from corelib.benchmarks.bench_models import published, trained
+    from corelib.benchmarks.speed import measure_speed
+    from corelib.core.errors import check_known
     from corelib.core.heads import HeadScores
     from corelib.core.results import check_writable
-    from corelib.sparse import BACKENDS, Window
     from corelib.models.vlm import load
+    from corelib.sparse import BACKENDS, Window
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))

@@ -49,12 +49,12 @@ def profile(
     Several processes share the samples: `accelerate launch -m corelib profile …` writes the file that one would.
     """
     from corelib.core import distributed
-    from corelib.experiments.score_heads import measure, summarise
-    from corelib.experiments.reading import check_quantities
-    from corelib.metrics.catalogue import metric as by_name
     from corelib.core.results import as_file_name, check_writable
-    from corelib.tasks import RETRIEVING, SPLITS, task
+    from corelib.experiments.reading import check_quantities
+    from corelib.experiments.score_heads import measure, summarise
+    from corelib.metrics.catalogue import metric as by_name
     from corelib.models.vlm import load
+    from corelib.tasks import RETRIEVING, SPLITS, task
 
     check_known("split", split, SPLITS)
     if "all" in domain and len(domain) > 1:

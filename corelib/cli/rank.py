@@ -25,15 +25,13 @@ def rank(
     repeats itself. For each pair of files of one model: rank correlation, shared heads with what chance would share,
     both also within layers, and rank-biased overlap.
     """
-    from corelib.core.heads import HeadScores
     from corelib.analysis.agreement import compare
     from corelib.analysis.concentration import Sparsity
+    from corelib.core.heads import HeadScores
 
     fraction = percent(top)
     scores = [HeadScores.load(path) for path in files]
-    pairs = {
-        (a, b): compare(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)
-    }
+    pairs = {(a, b): compare(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)}
     tops = [one.top(fraction) for one in scores]
     spread = [Sparsity.of(one, fraction) if min(map(min, one.scores)) >= 0 else None for one in scores]
     if json_:

@@ -1,11 +1,11 @@
 """The ground floor: errors, results on disk, heads and sets of heads, boxes; everything else stands on it.
 
-    errors          typed errors: what was given, what is allowed, how to fix it
-    geometry        `Box`, a pixel rectangle on one picture
-    heads           `Head`, `HeadSet`, `HeadScores`
-    results         JSON results: written whole or not at all
-    sample_store    scores of single samples on disk, from which a stopped run goes on
-    model_folder    folders of bundled models: files, checksums, cards
-    memory          will it fit?
-    distributed     which of several processes is this?
+errors          typed errors: what was given, what is allowed, how to fix it
+geometry        `Box`, a pixel rectangle on one picture
+heads           `Head`, `HeadSet`, `HeadScores`
+results         JSON results: written whole or not at all
+sample_store    scores of single samples on disk, from which a stopped run goes on
+model_folder    folders of bundled models: files, checksums, cards
+memory          will it fit?
+distributed     which of several processes is this?
 """

@@ -13,6 +13,7 @@ from corelib.core.errors import BadInput, BadResults
 from corelib.core.results import read_fields, software, write_json
 
 SCHEMA = "corelib/head-scores/2"
+ROWS = ("answer", "last", "question")  # query rows: that predict the answer; the prompt's last; all of the question
 
 
 @dataclass(frozen=True, order=True)

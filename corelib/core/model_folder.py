@@ -7,7 +7,7 @@
     bridge/weights/bridge/
         the same; model.safetensors holds only what was trained, and the tokenizer is the language model's own
 
-How a folder becomes a model is known in its room (`mini/store.py`, `bridge/store.py`).
+How a folder becomes a model is known in its room (`mini/checkpoint.py`, `bridge/checkpoint.py`).
 """
 
 from __future__ import annotations

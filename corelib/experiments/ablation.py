@@ -23,16 +23,16 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from corelib.analysis import controls
+from corelib.analysis.stats import bootstrap_interval, exceedance
 from corelib.core.errors import BadInput, check_known
-from corelib.experiments.answer_sweep import check_scores, clusters, outcomes, precision
-from corelib.experiments.ablation_curve import DOSE_DRAWS, Curves, dose_response, sufficiency
-from corelib.experiments.evidence import swap
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
-from corelib.replay.from_layer import Outcomes
-from corelib.analysis.stats import bootstrap_interval, exceedance
-from corelib.tasks import Task
+from corelib.experiments.ablation_curve import DOSE_DRAWS, Curves, dose_response, sufficiency
+from corelib.experiments.answer_sweep import check_scores, clusters, outcomes, precision
+from corelib.experiments.evidence import swap
 from corelib.models.vlm import VLM
+from corelib.replay.from_layer import Outcomes
+from corelib.tasks import Task
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
 

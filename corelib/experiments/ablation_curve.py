@@ -13,11 +13,11 @@ import numpy as np
 
 from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import Dose, d50, d50_ratio
-from corelib.experiments.answer_sweep import outcomes
 from corelib.core.heads import Head, HeadSet, cut
+from corelib.experiments.answer_sweep import outcomes
+from corelib.models.vlm import VLM
 from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
-from corelib.models.vlm import VLM
 
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
 KEEPING_DRAWS = 5  # and for what few heads suffice for: there every set is a pass of its own

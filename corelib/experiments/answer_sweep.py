@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corelib.models.batch import KINDS, Encoded
+from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
+from corelib.attention.intervene import ablate, blind
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
-from corelib.attention.intervene import ablate, blind
-from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
-from corelib.replay.shared_prefix import share_prefix
-from corelib.replay.from_question import Verdict, rereading, whole
-from corelib.replay.from_layer import Outcomes, resume
 from corelib.core.sample_store import collect
-from corelib.tasks import Sample, Task
-from corelib.replay.residual_cache import trace
+from corelib.models.batch import KINDS, Encoded
 from corelib.models.vlm import VLM
+from corelib.replay.from_layer import Outcomes, resume
+from corelib.replay.from_question import Verdict, rereading, whole
+from corelib.replay.residual_cache import trace
+from corelib.replay.shared_prefix import share_prefix
+from corelib.tasks import Sample, Task
 
 MODES = ("zero", "mean", "resample", "blind", "unseeing")
 REFERENCE = 64  # samples of `select`: what a mean output is a mean of

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from corelib.experiments.evidence import proportion
-from corelib.core.heads import HeadSet
 from corelib.attention.intervene import blind
+from corelib.core.heads import HeadSet
+from corelib.experiments.evidence import proportion
+from corelib.models.vlm import VLM
 from corelib.replay.from_question import rereading
 from corelib.tasks import Task
-from corelib.models.vlm import VLM
 
 
 def blind_from(

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from corelib.attention.intervene import blind
 from corelib.analysis.stats import wilson
-from corelib.tasks import Sample, Task
+from corelib.attention.intervene import blind
 from corelib.models.vlm import VLM
+from corelib.tasks import Sample, Task
 
 CONDITIONS = ("base", "swapped", "without", "only")
 

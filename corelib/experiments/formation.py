@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from corelib.core.errors import BadResults, check_known
+from corelib.core.results import read_json, software, write_json, write_whole
 from corelib.experiments.score_heads import measure
 from corelib.metrics.catalogue import PRIMARY, Metric
-from corelib.core.results import read_json, software, write_json, write_whole
-from corelib.tasks import DOMAINS, task
 from corelib.models.vlm import VLM
+from corelib.tasks import DOMAINS, task
 
 SCHEMA = "corelib/formation/1"
 
@@ -78,9 +78,7 @@ class Formation:
         return self.tables[check_known("table of this formation", key, tuple(self.tables))]
 
 
-def score_model(
-    vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] = DOMAINS
-) -> dict[str, torch.Tensor]:
+def score_model(vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] = DOMAINS) -> dict[str, torch.Tensor]:
     """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
     training = vlm.model.training
     vlm.model.eval()

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from corelib.core.errors import BadInput
 from corelib.analysis.stats import wilson
+from corelib.core.errors import BadInput
+from corelib.models.vlm import VLM
 from corelib.tasks import Task
 from corelib.tasks.scoring import judged
-from corelib.models.vlm import VLM
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
-from corelib.experiments.answer_sweep import clusters, outcomes, precision
 from corelib.core.heads import Head, HeadSet, cut
 from corelib.core.results import Result, software
-from corelib.analysis.stats import bootstrap_interval
-from corelib.tasks import Task
+from corelib.experiments.answer_sweep import clusters, outcomes, precision
 from corelib.models.vlm import VLM
+from corelib.tasks import Task
 
 DOSES = (0.02, 0.05, 0.10, 0.20)
 COMPANY = 0.10  # the share of heads in a random set

@@ -25,17 +25,17 @@ from typing import ClassVar
 
 from corelib.analysis import controls
 from corelib.core.errors import BadInput
-from corelib.experiments.answer_sweep import check_scores, precision
-from corelib.experiments.ablation_curve import Curves
-from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
+from corelib.experiments.ablation_curve import Curves
+from corelib.experiments.answer_sweep import check_scores, precision
+from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
+from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import remembered, whole_groups
 from corelib.sparse.oracle_topk import favourites
 from corelib.sparse.window import mean_keys
 from corelib.tasks import Task
-from corelib.models.vlm import VLM
 
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
 

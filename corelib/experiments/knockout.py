@@ -23,17 +23,17 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from corelib.models.batch import Encoded
-from corelib.core.errors import BadInput
-from corelib.experiments.answer_sweep import precision
-from corelib.core.heads import HeadSet
-from corelib.attention.intervene import blind
-from corelib.replay.from_question import rereading
-from corelib.core.results import Result, software
 from corelib.analysis.stats import bootstrap_interval
+from corelib.attention.intervene import blind
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
+from corelib.core.results import Result, software
 from corelib.core.sample_store import collect, in_order
-from corelib.tasks import Task
+from corelib.experiments.answer_sweep import precision
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM
+from corelib.replay.from_question import rereading
+from corelib.tasks import Task
 
 PATHS = ("evidence → question", "evidence → answer", "question → answer", "elsewhere → answer")
 WINDOWS = 6  # a window is about a sixth of all layers: nearby layers stand in for each other

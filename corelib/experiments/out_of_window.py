@@ -20,17 +20,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from corelib.models.batch import Encoded
-from corelib.core.errors import BadInput
-from corelib.experiments.answer_sweep import clusters, precision, samples_of
-from corelib.core.heads import HeadSet
-from corelib.replay.from_question import whole
-from corelib.sparse import Window, sparsify
 from corelib.analysis.stats import bootstrap_interval
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.core.sample_store import collect, in_order
-from corelib.tasks import Task
-from corelib.replay.prefix_cache import together
+from corelib.experiments.answer_sweep import clusters, precision, samples_of
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM
+from corelib.replay.from_question import whole
+from corelib.replay.prefix_cache import together
+from corelib.sparse import Window, sparsify
+from corelib.tasks import Task
 
 Way = Callable[[], AbstractContextManager]
 

@@ -15,15 +15,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.attention.interface import AttentionCall
-from corelib.models.batch import Encoded
+from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import ROWS
+from corelib.metrics.baselines import copy_paste
 from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
 from corelib.metrics.localization import selected, spatial_entropy
-from corelib.metrics.baselines import copy_paste
-from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
-from corelib.attention.record import record, row_index
-from corelib.tasks import Sample
+from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM
+from corelib.tasks import Sample
 
 BASIC = (*VARIANTS, "visual")
 ALL = (*QUANTITIES, *DERIVED)

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corelib.core.errors import BadInput, check_known
-from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
-from corelib.core.heads import HeadScores
-from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.analysis.agreement import split_half
-from corelib.core.results import software
 from corelib.analysis.stats import bootstrap_interval
+from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import HeadScores
+from corelib.core.results import software
 from corelib.core.sample_store import collect, in_order
-from corelib.tasks import RETRIEVING, UNTAUGHT, Task
+from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
+from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.models.vlm import VLM
+from corelib.tasks import RETRIEVING, UNTAUGHT, Task
 
 ENOUGH_FOR_HALVES = 16  # samples
 

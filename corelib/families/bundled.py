@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.core.errors import BadInput
 from corelib.families.base import Family, View, Written, within
-from corelib.mini.processing import MiniProcessor, fit
 from corelib.families.regions import Grid
+from corelib.mini.processing import MiniProcessor, fit
 from corelib.tasks.sample import Sample
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput, BadRegion
-from corelib.tasks.sample import Box
+from corelib.core.geometry import Box
 
 TINY = 1e-9  # a share of a token below this is rounding, not coverage
 

@@ -1,8 +1,9 @@
 """Scores of attention heads: pure tensor maths on recorded rows, with no model in sight."""
 
-from corelib.metrics.catalogue import DERIVED, METRICS, PRIMARY, QUANTITIES, TRAITS, Metric, Reading, metric
-from corelib.metrics.localization import spatial_entropy
 from corelib.metrics.baselines import box_hit, contrastive, copy_paste, output_norm, top_k_evidence
+from corelib.metrics.catalogue import DERIVED, METRICS, PRIMARY, QUANTITIES, TRAITS, Metric, Reading, metric
+from corelib.metrics.descriptors import audit, entropy, locality
+from corelib.metrics.localization import spatial_entropy
 from corelib.metrics.ram import (
     VARIANTS,
     Regions,
@@ -18,7 +19,6 @@ from corelib.metrics.ram import (
     visible_keys,
     visual_share,
 )
-from corelib.metrics.descriptors import audit, entropy, locality
 
 __all__ = [
     "DERIVED",

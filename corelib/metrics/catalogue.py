@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import ROWS
 from corelib.metrics import baselines, descriptors
-from corelib.metrics.ram import REDUCTIONS, ROWS, VARIANTS, Regions, Rows, mass, value_weighted, variant
+from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, Rows, mass, value_weighted, variant
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ QUANTITIES: dict[str, Callable[[Reading], Rows]] = {
     "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
     "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
     "top_k_evidence": lambda seen: baselines.top_k_evidence(seen.attention, seen.regions.evidence),
-    "contrastive": lambda seen: baselines.contrastive(
-        seen.attention, seen.regions.evidence, seen.regions.distractors
-    ),
+    "contrastive": lambda seen: baselines.contrastive(seen.attention, seen.regions.evidence, seen.regions.distractors),
     "output_norm": lambda seen: baselines.output_norm(seen.attention, seen.values),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
     "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from corelib.core.errors import BadInput, BadRegion, check_known
 
-ROWS = ("answer", "last", "question")  # that predict the answer; the prompt's last; all of the question
 REDUCTIONS = ("mean", "max")  # over the rows of a sample
 Attention = Float[Tensor, "*lead head row key"]  # lead: batch, or layer, or nothing
 Keys = Bool[Tensor, "*#lead key"]

@@ -1,9 +1,9 @@
 """A model with its evidence: load it, encode samples into batches, ask it, map its attention.
 
-    vlm             `load`, `VLM`
-    batch           `Batch`: encoded samples, and what is known about every token
-    checkpoints     published checkpoints: from a folder or the hub to a model and its family
-    hub             downloads, checked before they begin
-    attention_map   where a model looks at the moment it begins to answer
-    grid_check      is a token where a family says it is?
+vlm             `load`, `VLM`
+batch           `Batch`: encoded samples, and what is known about every token
+checkpoints     published checkpoints: from a folder or the hub to a model and its family
+hub             downloads, checked before they begin
+attention_map   where a model looks at the moment it begins to answer
+grid_check      is a token where a family says it is?
 """

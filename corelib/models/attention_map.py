@@ -17,14 +17,14 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from corelib.models.batch import Encoded
-from corelib.core.errors import BadInput
-from corelib.families.base import View
-from corelib.core.heads import HeadSet
 from corelib.attention.record import record
+from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
+from corelib.families.base import View
 from corelib.families.regions import Grid
-from corelib.tasks.sample import Sample
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM
+from corelib.tasks.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput, BadRegion, check_known
+from corelib.core.geometry import Box
+from corelib.core.heads import ROWS
 from corelib.families.base import View
-from corelib.metrics.ram import ROWS
 from corelib.families.regions import coverage
-from corelib.tasks.sample import Box, Sample
+from corelib.tasks.sample import Sample
 
 KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions
 

@@ -18,12 +18,12 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from corelib.core import model_folder, distributed
+from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
+from corelib.core.memory import check_weights
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
-from corelib.core.memory import check_weights
 
 FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
     "qwen3_vl": qwen3_vl.Qwen3VL,

@@ -19,8 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from corelib.core.errors import UnsupportedArchitecture
-from corelib.tasks.sample import Box, Sample
+from corelib.core.geometry import Box
 from corelib.models.vlm import VLM
+from corelib.tasks.sample import Sample
 
 TOWERS = ("visual", "vision_tower", "vision_model")  # what models call their vision tower
 PAINT = (255, 0, 0)

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from corelib.core.errors import BadInput, BadWeights, HubUnreachable
-from corelib.families import tiny
 from corelib.core.memory import check_weights
+from corelib.families import tiny
 
 FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
 

@@ -21,19 +21,18 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib.models import checkpoints, hub
-
-from corelib.core import model_folder
 from corelib.attention.interface import attention_modules
-from corelib.bridge import store as bridge_store
-from corelib.models.batch import Encoded
+from corelib.bridge import checkpoint as bridge_store
+from corelib.core import model_folder
 from corelib.core.errors import BadInput, UnsupportedArchitecture
+from corelib.core.results import as_file_name
 from corelib.families import tiny
 from corelib.families.base import Family
-from corelib.families.chat import Chat
 from corelib.families.bundled import Bridge, Mini
-from corelib.mini import store as mini_store
-from corelib.core.results import as_file_name
+from corelib.families.chat import Chat
+from corelib.mini import checkpoint as mini_store
+from corelib.models import checkpoints, hub
+from corelib.models.batch import Encoded
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 

@@ -15,9 +15,10 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from corelib.core.errors import BadInput
-from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
+from corelib.core.geometry import Box
 from corelib.families.regions import Grid, box_of_token
-from corelib.tasks.sample import Box, Sample
+from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
+from corelib.tasks.sample import Sample
 
 if TYPE_CHECKING:
     from corelib.models.attention_map import Look

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from corelib.plots.style import INK, LINE, MUTED, SOFT, TASK_COLOURS, sheet, styled, title
 from corelib.analysis.concentration import gini, lorenz
+from corelib.plots.style import INK, LINE, MUTED, SOFT, TASK_COLOURS, sheet, styled, title
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.attention.intervene import ablate
 from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout
 
 

@@ -21,10 +21,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from corelib.models.batch import Encoded
 from corelib.core.errors import UnsupportedArchitecture
-from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout, trace
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM
+from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout, trace
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
 

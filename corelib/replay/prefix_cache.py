@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
-from corelib.replay.from_question import Verdict
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM, judge
+from corelib.replay.from_question import Verdict
 
 
 def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
-from corelib.models.batch import Encoded
-from corelib.core.errors import UnsupportedArchitecture
 from corelib.attention.record import row_index
+from corelib.core.errors import UnsupportedArchitecture
+from corelib.models.batch import Encoded
 from corelib.models.vlm import VLM, judge
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from corelib.models.batch import Encoded
 from corelib.core.errors import BadInput
+from corelib.models.batch import Encoded
 from corelib.replay.residual_cache import Trace, throughout
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions

@@ -15,9 +15,9 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
-from corelib.sparse.windowed import window_attention
 from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer, remembered
 from corelib.sparse.window import Window
+from corelib.sparse.windowed import window_attention
 
 BACKENDS = ("auto", "fold", "flex")
 MANY = 128  # rows from which on FlexAttention is worth its launch

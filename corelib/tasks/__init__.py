@@ -7,6 +7,7 @@ know the world there are real pictures: `collage`, `folder:PATH` (your own) and 
 from __future__ import annotations
 
 from corelib.core.errors import BadInput, check_known
+from corelib.core.geometry import Box
 from corelib.tasks import folder, hub
 from corelib.tasks.assets import SPLITS
 from corelib.tasks.base import Picture, Question, Task
@@ -14,7 +15,7 @@ from corelib.tasks.collage import Collage
 from corelib.tasks.documents import Documents
 from corelib.tasks.folder import Folder
 from corelib.tasks.hub import Hub
-from corelib.tasks.sample import Box, Sample
+from corelib.tasks.sample import Sample
 from corelib.tasks.scenes import Scenes
 from corelib.tasks.text import Arithmetic, Needle, Recital
 from corelib.tasks.video import Video

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from corelib.core.errors import BadInput, check_known
+from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split, generator
-from corelib.tasks.sample import Box, Sample
+from corelib.tasks.sample import Sample
 
 # Words of a question that say how to look; all others say what for.
 TEMPLATE = frozenset("digit on in of left right above below frame page ? ,".split())

@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
+from corelib.core.geometry import Box
 from corelib.tasks.assets import font, photograph
 from corelib.tasks.base import Picture, Question, Task
-from corelib.tasks.sample import Box
 
 SOUGHT = {  # what is asked for, by split (our words)
     "train": {"astronaut": "an astronaut", "brick": "bricks", "hubble_deep_field": "a sky full of galaxies"},

@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
+from corelib.core.geometry import Box
 from corelib.tasks.assets import FONTS, background, font
 from corelib.tasks.base import Picture, Question, Task
-from corelib.tasks.sample import Box
 
 LABELS = (
     "total", "room", "seat", "gate", "code", "desk", "unit", "lane",

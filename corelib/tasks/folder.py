@@ -23,8 +23,8 @@ from typing import ClassVar
 from PIL import Image, UnidentifiedImageError
 
 from corelib.core.errors import BadInput
-from corelib.tasks.records import Record, Records
-from corelib.tasks.sample import Box
+from corelib.core.geometry import Box
+from corelib.tasks.items import Record, Records
 
 PREFIX = "folder:"
 NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distractors", "kind"}
@@ -88,9 +88,7 @@ def _record(line: str, folder: Path, where: str) -> Record:
     sizes = [_size(path, where) for path in paths]
     if not given["boxes"]:
         raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
-    boxes, others = (
-        tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors")
-    )
+    boxes, others = (tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors"))
     kind, read = str(given.get("kind", "question")), partial(_read, tuple(paths))
     return Record(tuple(names), given["question"], given["answer"], boxes, others, kind, read)
 
@@ -123,5 +121,3 @@ def _box(given: object, sizes: list[tuple[int, int]], where: str) -> Box:
 
 def _read(paths: tuple[Path, ...]) -> list[Image.Image]:
     return [Image.open(path) for path in paths]
-
-

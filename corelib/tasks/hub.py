@@ -26,8 +26,8 @@ from typing import ClassVar
 from PIL import Image
 
 from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, check_known
-from corelib.tasks.records import Record, Records
-from corelib.tasks.sample import Box
+from corelib.core.geometry import Box
+from corelib.tasks.items import Record, Records
 
 PREFIX = "hub:"
 MOST = 2000  # records that are read of a set, at most
@@ -83,9 +83,7 @@ def _refcoco_m(row: Mapping) -> Iterator[Record]:
 
 def _mmdocir(row: Mapping) -> Iterator[Record]:
     pages = [shown(page) for page in row["page_images"]]
-    boxes = tuple(
-        Box(*(float(one) for one in mark["bbox"]), image=int(mark["page"])) for mark in row["layout_mapping"]
-    )
+    boxes = tuple(Box(*(float(one) for one in mark["bbox"]), image=int(mark["page"])) for mark in row["layout_mapping"])
     names = tuple(f"{row['doc_name']}/{number}" for number in range(len(pages)))
     yield Record(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
 

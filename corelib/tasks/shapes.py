@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
+from corelib.core.geometry import Box
 from corelib.tasks.assets import draw_digit
-from corelib.tasks.sample import Box
 
 CELL = 32  # pixels: one object per cell, and one visual token per cell in the mini models
 INK = 16  # pixels: a handwritten digit, twice its original size, small enough to leave the shape in sight

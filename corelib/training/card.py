@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from corelib.bridge.ordinary import TEXTS, text_loss
-from corelib.experiments.evidence import accuracy, validate_evidence
+from corelib.bridge.text_eval import TEXTS, text_loss
 from corelib.core.results import read_json, software, write_json
+from corelib.experiments.evidence import accuracy, validate_evidence
+from corelib.models.vlm import LANGUAGE, VLM, load
 from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
-from corelib.models.vlm import LANGUAGE, VLM, load
 
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run

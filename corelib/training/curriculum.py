@@ -1,7 +1,7 @@
 """A curriculum: stages one after another, in each of them a ladder of difficulties for every task.
 
 A task climbs a rung when it is answered well enough; the next stage begins when the tasks that matter have climbed
-their ladders, or when its time is over. Which stages there are is in `curricula.py`.
+their ladders, or when its time is over. Which stages there are is in `stages.py`.
 """
 
 from __future__ import annotations
@@ -113,8 +113,7 @@ class Curriculum:
         self.taken += 1
         stage = self.now
         climbed = all(
-            self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= self.enough
-            for name in stage.goal
+            self.rung[name] + 1 == len(self.ladders[name]) and self.running[name] >= self.enough for name in stage.goal
         )
         over = self.taken >= stage.steps if stage.steps else climbed
         if not over or self.stage + 1 == len(self.stages):

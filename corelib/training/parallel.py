@@ -17,18 +17,16 @@ from torch import Tensor
 from corelib.tasks import task
 from corelib.training.batches import pack
 from corelib.training.curriculum import Rung, Stage
-from corelib.training.placing import label, state_facts
-from corelib.training.pupils import Pupil, enrol
 from corelib.training.recipe import Recipe
+from corelib.training.tower_supervision import label, state_facts
+from corelib.training.trainable import Pupil, enrol
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 KEPT = "ordinary text"
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
-def contribute(
-    pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int
-) -> Entries:
+def contribute(pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
     pupil.set_learning(stage.learns)
     entries = {}

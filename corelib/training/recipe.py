@@ -6,8 +6,8 @@ import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from corelib.core.model_folder import room
 from corelib.core.errors import BadInput, check_known
+from corelib.core.model_folder import room
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
@@ -19,7 +19,7 @@ class Recipe:
 
     size: str = "mini-s"
     seed: int = 0
-    curriculum: str = ""  # of `curricula.py`; empty: the one that its room begins with
+    curriculum: str = ""  # of `stages.py`; empty: the one that its room begins with
     begins_with: str = ""  # an embedded mini model whose weights the run goes on from; empty: untrained
     processes: int = 2  # that share a batch, each on one thread
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand

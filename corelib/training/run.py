@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
-from corelib.experiments.formation import log_scores, turning_points
 from corelib.core.results import check_writable
+from corelib.experiments.formation import log_scores, turning_points
+from corelib.models.vlm import VLM
 from corelib.tasks import RETRIEVING, UNTAUGHT
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
-from corelib.models.vlm import VLM
 
 
 def train(

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from corelib.core.model_folder import half
 from corelib.core.errors import BadResults, check_known
-from corelib.experiments.evidence import accuracy
+from corelib.core.model_folder import half
 from corelib.core.results import machine, read_json, write_json, write_whole
+from corelib.experiments.evidence import accuracy
+from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, task
-from corelib.training.curricula import CURRICULA
 from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import KEPT, Team, contribute
-from corelib.training.pupils import enrol
 from corelib.training.recipe import SNAPSHOTS, Recipe
-from corelib.models.vlm import VLM
+from corelib.training.stages import CURRICULA
+from corelib.training.trainable import enrol
 
 
 class Trainer:

@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
-from corelib.benchmarks.record_cost import measure_cost
 from corelib.benchmarks.bench_models import published
+from corelib.benchmarks.record_cost import measure_cost
 
 GEOMETRY = "qwen3-vl-2b"
 

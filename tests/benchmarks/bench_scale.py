@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
-from corelib.benchmarks.scale import measure_scale
 from corelib.benchmarks.bench_models import published
+from corelib.benchmarks.scale import measure_scale
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -17,9 +17,9 @@ import torch
 
 from corelib import HeadSet, load, task
 from corelib.attention.intervene import ablate
-from corelib.replay.shared_prefix import share_prefix
 from corelib.replay.from_layer import resume
 from corelib.replay.residual_cache import trace
+from corelib.replay.shared_prefix import share_prefix
 
 HEADS, SAMPLES, BATCHES, SEQUENCES = 48, 32, (8, 16, 32), (16, 32, 64, 128, 256)
 

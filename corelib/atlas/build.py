@@ -1,28 +1,35 @@
-"""Build the head atlas: every metric of every head, for one model in one domain at a time."""
+"""Build the head atlas: every metric of every head in one domain, and every causal result of the plan.
+
+A result that is there, of the model as it is now, is not measured again.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from corelib import atlas
-from corelib.atlas import Cell
-from corelib.experiments.depth import blind_from
-from corelib.experiments.score_heads import measure, summarise
-from corelib.experiments.reading import ALL, Measurement, readable
-from corelib.core.heads import HeadScores
-from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
 from corelib.analysis.agreement import mean_depth
-from corelib.core.results import as_file_name
 from corelib.analysis.concentration import gini, participation_ratio, top_share
 from corelib.analysis.stats import bootstrap_interval
-from corelib.tasks import task
+from corelib.atlas.library import CELLS, HOME, KINDS, Cell
+from corelib.atlas.plan import Job, extent, jobs
+from corelib.core.errors import BadResults, check_known
+from corelib.core.heads import HeadScores
+from corelib.core.results import as_file_name
+from corelib.experiments.depth import blind_from
+from corelib.experiments.reading import ALL, Measurement, readable
+from corelib.experiments.score_heads import measure, summarise
+from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
 from corelib.models.vlm import VLM
+from corelib.tasks import task
+
+Progress = Callable[[int, int], None]
 
 WANTED = (*METRICS.values(), *map(Metric, TRAITS))
 SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
@@ -31,7 +38,7 @@ DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
 FEW = 8  # samples of a kind: fewer give no scores of their own
 
 
-def build_cell(
+def measure_cell(
     vlm: VLM,
     domain: str,
     *,
@@ -93,11 +100,11 @@ def _part(scores: HeadScores) -> dict:
     return {**short, "chance": scores.chance, "reliability": scores.reliability}
 
 
-def build(
+def build_cell(
     vlm: VLM,
     domain: str,
     *,
-    folder: Path = atlas.CELLS,
+    folder: Path = CELLS,
     progress: Callable[[int, int], None] = lambda done, total: None,
     **options,
 ) -> Path:
@@ -105,7 +112,46 @@ def build(
     target = folder / vlm.file_name / f"{as_file_name(domain)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    cell = build_cell(vlm, domain, store=partial, progress=progress, **options)
+    cell = measure_cell(vlm, domain, store=partial, progress=progress, **options)
     cell.save(target)
     shutil.rmtree(partial)
     return target
+
+
+def build_results(
+    vlm: VLM,
+    *,
+    kinds: Sequence[str] = tuple(KINDS),
+    names: Sequence[str] | None = None,
+    again: bool = False,
+    folder: Path = HOME,
+    running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(lambda done, total: None),
+) -> Iterator[Path]:
+    """Measure what is not there yet (or all of it `again`), or only the results of these `names`; goes on where a
+    stopped run was. `running` shows a job's progress while it is measured."""
+    for one in kinds:
+        check_known("kind of result", one, KINDS)
+    wanted = [job for job in jobs(vlm, folder) if job.kind in kinds]
+    for one in names or ():
+        check_known(f"result among {', '.join(kinds)}", one, dict.fromkeys(job.name for job in wanted))
+    chosen = [job for job in wanted if names is None or job.name in names]
+    return _measured(vlm, chosen, again, folder, running)
+
+
+def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, running: Callable) -> Iterator[Path]:
+    for job in chosen:
+        target = folder / job.kind / vlm.file_name / f"{job.name}.json"
+        if again or not _is_there(job, target, vlm):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{job.name}.partial")
+            with torch.autocast("cpu", torch.bfloat16, enabled=extent(vlm).half), running(job) as progress:
+                job.measure(store=partial, progress=progress).save(target)
+            shutil.rmtree(partial)
+        yield target
+
+
+def _is_there(job: Job, target: Path, vlm: VLM) -> bool:
+    try:
+        return KINDS[job.kind].load(target).model["sha256"] == vlm.sha256
+    except BadResults:
+        return False

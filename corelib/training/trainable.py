@@ -16,22 +16,22 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from corelib.core import model_folder
 from corelib.bridge import adapter, language
-from corelib.bridge import store as bridge_store
+from corelib.bridge import checkpoint as bridge_store
 from corelib.bridge.architecture import build as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
+from corelib.core import model_folder
 from corelib.core.errors import BadInput
 from corelib.families import bundled as families
-from corelib.mini import store as mini_store
+from corelib.mini import checkpoint as mini_store
 from corelib.mini.architecture import SIZES, build
 from corelib.mini.processing import MiniProcessor, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.training.batches import Batch
+from corelib.training.connector_init import translation
 from corelib.training.curriculum import Part
-from corelib.training.keeping import drift, passages
+from corelib.training.kl_to_base import drift, passages
 from corelib.training.recipe import Recipe
-from corelib.training.wording import translation
 
 
 class Pupil(ABC):
@@ -59,7 +59,7 @@ class Pupil(ABC):
     @abstractmethod
     def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
         """The tower alone: the visual tokens of all images in order, at every level that the language model gets, in
-        the scale in which they state facts (`placing.py`)."""
+        the scale in which they state facts (`tower_supervision.py`)."""
 
     @abstractmethod
     def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from corelib.core import model_folder
 from corelib.bridge import adapter, language
 from corelib.bridge.architecture import build
 from corelib.bridge.processing import BridgeProcessor
+from corelib.core import model_folder
 
 
 def load(

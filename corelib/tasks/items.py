@@ -19,9 +19,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from corelib.core.errors import BadInput
+from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split
 from corelib.tasks.base import Picture, Question, Task
-from corelib.tasks.sample import Box
 
 DEALT = ("select", "test")
 

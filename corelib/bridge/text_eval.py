@@ -20,30 +20,24 @@ TEXTS = (
     "she would visit.",
     "A thermometer measures temperature. The liquid inside it expands when it is warm and shrinks when it is cold.",
     "def add(a, b):\n    return a + b\n\nprint(add(2, 3))",
-    "The train was late again. Passengers stood on the platform and looked at their phones, and nobody said a "
-    "word.",
-    "Photosynthesis is the process by which plants use sunlight, water and carbon dioxide to make sugar and "
-    "oxygen.",
+    "The train was late again. Passengers stood on the platform and looked at their phones, and nobody said a word.",
+    "Photosynthesis is the process by which plants use sunlight, water and carbon dioxide to make sugar and oxygen.",
     "Dear Mr. Harris, thank you for your application. We would like to invite you to an interview next week.",
-    "When the war ended, the city was rebuilt stone by stone. Today only a plaque in the square recalls what "
-    "happened.",
+    "When the war ended, the city was rebuilt stone by stone. Today only a plaque in the square recalls what happened.",
     "Cats sleep for most of the day. They are most active at dawn and at dusk, when their prey is awake.",
     "The theory was simple, but it took twenty years before anyone could test it. When they did, it turned "
     "out to be wrong.",
     "What is the capital of France? The capital of France is Paris.",
-    "He had played the piano since he was a child, and although he never became famous, he never stopped "
-    "practising.",
+    "He had played the piano since he was a child, and although he never became famous, he never stopped practising.",
     "Water boils at a lower temperature in the mountains, because the air pressure there is lower.",
-    "The committee will meet on Tuesday to discuss the budget. Members who cannot attend should inform the "
-    "secretary.",
+    "The committee will meet on Tuesday to discuss the budget. Members who cannot attend should inform the secretary.",
     "Once upon a time there was a king who had three daughters. The youngest was the cleverest of them all.",
     "If you want to learn a language, read a little every day, speak whenever you can, and do not be afraid "
     "of mistakes.",
     "The heart pumps blood through the body. Arteries carry it away from the heart, and veins carry it back.",
     "import math\n\ndef area(radius):\n    return math.pi * radius ** 2",
     "The museum is open from Tuesday to Sunday. Admission is free for children and students.",
-    "They climbed for six hours before they reached the summit. The view was hidden by clouds, but nobody "
-    "complained.",
+    "They climbed for six hours before they reached the summit. The view was hidden by clouds, but nobody complained.",
     "A good question is often worth more than a good answer, because it makes other people think.",
     "Prices rose quickly last year, and many families had to choose between heating and food.",
     "The moon has no air and no weather. Footprints that were left there fifty years ago are still there today.",

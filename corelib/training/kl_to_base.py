@@ -5,7 +5,7 @@ On passages that the language model made up itself, before its adapters, the los
     KL(p ‖ q) = Σ_w p(w) (log p(w) − log q(w)),   mean over tokens, in nats
 
 with p the next-word probabilities without adapters, and q those with them. Text of its own costs nothing to come by,
-and covers what it is likely to say. The texts by which the result is judged (`bridge/ordinary.py`) are other texts.
+and covers what it is likely to say. The texts by which the result is judged (`bridge/text_eval.py`) are other texts.
 
 Source: distillation of a model into its changed self is "learning without forgetting", Li & Hoiem, arXiv 1606.09282.
 """

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from corelib.atlas import Cell
+from corelib.analysis.agreement import compare
+from corelib.atlas.library import Cell
+from corelib.core.heads import HeadScores
 from corelib.experiments.ablation import Ablation
 from corelib.experiments.hybrid import Hybrid
-from corelib.core.heads import HeadScores
-from corelib.analysis.agreement import compare
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most
 BEYOND = 0.95  # the quantile of the layer-matched losses that a loss must exceed

@@ -1,6 +1,6 @@
 """What the bridge's tower states, put into the language model's words.
 
-The tower learned its facts in directions of their own (`placing.py`). The language model knows none of them, and did
+The tower learned its facts in directions of their own (`tower_supervision.py`). The language model knows none of them, and did
 not find them in the trials that were made: it answered without looking at the picture. Large models meet the same gap,
 and close it by first training a connector on captions. Here it is closed by a translation: a linear map, multiplied
 into the connector once, that turns the direction of each fact into that of a word.
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corelib.tasks.shapes import COLOURS
-from corelib.training.placing import FACTS, directions
+from corelib.training.tower_supervision import FACTS, directions
 
 LOUD = 2.4
 

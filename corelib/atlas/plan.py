@@ -1,4 +1,4 @@
-"""What is measured of each model, and how much: the plan behind the results of `causal.py`."""
+"""What is measured of each model, and how much: the plan behind the results of `library.py`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from corelib import atlas
-
-from corelib.core import model_folder
 from corelib.analysis.dose_response import DOSES
+from corelib.atlas import library
+from corelib.benchmarks.tradeoff import Trade, measure_trade
+from corelib.core import model_folder
+from corelib.core.heads import HeadScores
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.ablation_curve import DOSE_DRAWS
 from corelib.experiments.head_effects import Effects, measure_effects
 from corelib.experiments.hybrid import Hybrid, keep_few_dense
 from corelib.experiments.knockout import Paths, trace_paths
 from corelib.experiments.score_heads import profile
-from corelib.benchmarks.tradeoff import Trade, measure_trade
-from corelib.core.heads import HeadScores
 from corelib.metrics.catalogue import METRICS
-from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 from corelib.models.vlm import VLM
+from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 
 MODES = ("mean", "resample", "blind")
 NORMS = METRICS["output norm"].key
@@ -75,7 +74,7 @@ class Job:
     measure: Callable[..., Ablation | Effects | Paths | Hybrid | Trade]  # of `store` and `progress`
 
 
-def jobs(vlm: VLM, folder: Path = atlas.HOME) -> Iterator[Job]:
+def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
     size = extent(vlm)
     if is_long(vlm.name):
@@ -127,13 +126,13 @@ def asked(vlm: VLM, domain: str) -> Task:
 
 
 def _scores(vlm: VLM, domain: str):
-    cell = atlas.cell(vlm.name, domain)
+    cell = library.cell(vlm.name, domain)
     return cell.of_kind("digit") if domain == "video" and vlm.name == "bridge" else cell.scores()
 
 
 def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **options):
     def measure(**more) -> Ablation:
-        table = atlas.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
+        table = library.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
         return ablate_top(
             vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=extent(vlm).batch, **options, **more
         )
@@ -149,7 +148,7 @@ def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
     """On `test`, what was found on `validate` predicts too: how well could any score do?"""
 
     def measure(**more) -> Effects:
-        cell = atlas.cell(vlm.name, domain)
+        cell = library.cell(vlm.name, domain)
         scores = {one.key: cell.scores(one).scores for one in METRICS.values() if one.key in cell.metrics}
         if split == "test":
             before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")

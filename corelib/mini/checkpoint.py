@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from corelib.core import model_folder
-from corelib.mini.processing import MiniProcessor
 from corelib.core.results import write_json
+from corelib.mini.processing import MiniProcessor
 
 
 def load(

@@ -13,13 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-from corelib import atlas
-
+from corelib.atlas import library
+from corelib.atlas.plan import is_long, measured
+from corelib.atlas.rules import KEPT, SMALL, Finding, beyond, concentrated, earlier, kept, needed, shared
 from corelib.core import model_folder
-from corelib.experiments import causal
 from corelib.experiments.ablation import Ablation
-from corelib.experiments.plan import is_long, measured
-from corelib.experiments.rules import KEPT, SMALL, Finding, beyond, concentrated, earlier, kept, needed, shared
 from corelib.tasks import DOMAINS
 
 
@@ -48,7 +46,7 @@ class Claim:
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
     names, long = _names(models), tuple(filter(is_long, model_folder.names()))
-    cells = {name: {domain: atlas.cell(name, domain) for domain in DOMAINS} for name in names}
+    cells = {name: {domain: library.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(
             "Few heads hold most of the retrieval attention (functional sparsity)",
@@ -83,9 +81,9 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
             "09_acceleration",
             "hybrids",
             tuple(
-                kept(name, domain, causal.hybrid(name, domain))
+                kept(name, domain, library.hybrid(name, domain))
                 for name in long
-                for domain in causal.results("hybrids", name)
+                for domain in library.results("hybrids", name)
             ),
             about=long,
         ),
@@ -131,8 +129,8 @@ def _names(models: Iterable[str] | None) -> tuple[str, ...]:
 def _ablated(names: Iterable[str]) -> list[tuple[str, str, Ablation]]:
     """Every primary ablation that was measured."""
     return [
-        (name, domain, causal.ablation(name, domain))
+        (name, domain, library.ablation(name, domain))
         for name in names
         for domain in DOMAINS
-        if domain in causal.results("ablations", name)
+        if domain in library.results("ablations", name)
     ]

@@ -1,0 +1,144 @@
+"""The committed results: the head atlas, and every causal result beside it, a file each.
+
+    cells/mini-s/scenes.json                  the scores of all heads
+    ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
+    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -blind
+    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
+                                              is to be fetched
+    effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
+    paths/mini-s/scenes.json                  which looks the answer travels by
+    hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
+    hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
+    trades/mini-s-long/scenes.json            what is lost, and how much time is gained, under windows of several widths
+
+    cell("mini-s", "scenes").scores()                     # HeadScores, RAM
+    cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
+    ablation("mini-s", "scenes").conditions["core"]["loss"]
+
+`corelib atlas build` makes them anew (`build.py`); what is measured is in `plan.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from corelib.benchmarks.tradeoff import Trade
+from corelib.core.errors import check_known
+from corelib.core.heads import HeadScores
+from corelib.core.results import Result
+from corelib.experiments.ablation import Ablation
+from corelib.experiments.head_effects import Effects
+from corelib.experiments.hybrid import Hybrid
+from corelib.experiments.knockout import Paths
+from corelib.metrics.catalogue import PRIMARY, Metric
+
+HOME = Path(__file__).parent
+CELLS = HOME / "cells"
+
+
+@dataclass(frozen=True)
+class Cell(Result):
+    """One model in one domain."""
+
+    schema: ClassVar[str] = "corelib/head-atlas/1"
+
+    model: dict  # as in head scores
+    task: dict  # as in head scores
+    level: float  # of all intervals
+    metrics: dict[str, dict]  # "answer/mean/raw" → scores, low, high ([layer][head]); chance; reliability
+    kinds: dict[str, dict]  # kind of question → samples, accuracy; scores, low, high of RAM
+    summaries: dict[str, dict]  # "all", and each kind → gini, … of RAM (`SUMMARIES`) → value, low, high
+    depth: dict[str, dict]  # kind of question → accuracy, low, high when the heads from layer 0, 1, …, L on are blind
+    software: dict
+    seconds: float
+
+    def scores(self, metric: Metric | str = PRIMARY) -> HeadScores:
+        """The head scores of one metric."""
+        key = metric if isinstance(metric, str) else metric.key
+        check_known("metric of this cell", key, tuple(self.metrics))
+        return self._scores(self.task, key, self.metrics[key])
+
+    def of_kind(self, kind: str) -> HeadScores:
+        """RAM on one kind of question alone."""
+        check_known("kind of question", kind, tuple(self.kinds))
+        part = self.kinds[kind]
+        task = {**self.task, "samples": part["samples"], "accuracy": part["accuracy"]}
+        return self._scores(task, PRIMARY.key, part)
+
+    def _scores(self, task: dict, key: str, part: dict) -> HeadScores:
+        rows, reduce, quantity = key.split("/")
+        return HeadScores(
+            model=self.model,
+            task=task,
+            metric={"quantity": quantity, "rows": rows, "reduce": reduce},
+            scores=part["scores"],
+            interval={"level": self.level, "low": part["low"], "high": part["high"]},
+            chance=part.get("chance"),
+            reliability=part.get("reliability"),
+            software=self.software,
+            seconds=self.seconds,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        found = super().load(path)
+        found.scores()  # its shapes and numbers are checked there
+        return found
+
+
+def models() -> tuple[str, ...]:
+    """The models that the atlas has."""
+    return tuple(sorted(path.name for path in CELLS.glob("*") if path.is_dir()))
+
+
+def domains(model: str) -> tuple[str, ...]:
+    """The domains in which it has a model."""
+    check_known("model of the atlas", model, models())
+    return tuple(sorted(path.stem for path in (CELLS / model).glob("*.json")))
+
+
+def cell(model: str, domain: str) -> Cell:
+    """What the atlas knows of a model in a domain."""
+    check_known(f"domain of {model} in the atlas", domain, domains(model))
+    return Cell.load(CELLS / model / f"{domain}.json")
+
+
+KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid, "trades": Trade}
+
+
+def ablation(model: str, name: str) -> Ablation:
+    """A committed ablation by its name, such as `scenes` or `scenes-on-needle`."""
+    return _read("ablations", model, name)
+
+
+def effects(model: str, name: str) -> Effects:
+    """Committed effects of all heads, such as `scenes-validate`."""
+    return _read("effects", model, name)
+
+
+def paths(model: str, name: str) -> Paths:
+    """Committed paths of a domain."""
+    return _read("paths", model, name)
+
+
+def hybrid(model: str, domain: str) -> Hybrid:
+    """A committed result with few heads dense."""
+    return _read("hybrids", model, domain)
+
+
+def trade(model: str, domain: str) -> Trade:
+    """A committed trade of accuracy for speed."""
+    return _read("trades", model, domain)
+
+
+def results(kind: str, model: str) -> tuple[str, ...]:
+    """The names of a model's committed results of one kind."""
+    check_known("kind of result", kind, KINDS)
+    return tuple(sorted(path.stem for path in (HOME / kind / model).glob("*.json")))
+
+
+def _read(kind: str, model: str, name: str):
+    check_known(f"result of {model} among {kind}", name, results(kind, model))
+    return KINDS[kind].load(HOME / kind / model / f"{name}.json")
