@@ -19,10 +19,13 @@ _HOMES = {
     "Head": "corelib.core.heads",
     "HeadSet": "corelib.core.heads",
     "HeadScores": "corelib.core.heads",
+    "score_heads": "corelib.experiments.score_heads",
+    "compare_heads": "corelib.analysis.agreement",
+    "record": "corelib.attention.record",
     "ablate": "corelib.attention.intervene",
-    "blind": "corelib.attention.intervene",
-    "profile": "corelib.experiments.score_heads",
-    "measure": "corelib.experiments.score_heads",
+    "knockout": "corelib.attention.intervene",
+    "sparsify": "corelib.sparse",
+    "Window": "corelib.sparse",
 }
 __all__ = sorted(_HOMES)
 

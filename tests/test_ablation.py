@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from corelib import atlas
-from corelib.analysis.stats import exceedance
-from corelib.attention.head_outputs import exchanged, head_outputs
-from corelib.attention.intervene import ablate, blind
+from corelib.analysis.stats import p_value
+from corelib.attention.head_outputs import head_outputs, resampled
+from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.experiments.ablation import Ablation, ablate_top
-from corelib.experiments.answer_sweep import outcomes
+from corelib.experiments.answer_sweep import answer_sweep
 from corelib.tasks import task
 
 SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]
-FEW = {"samples": 8, "batch": 4}
+FEW = {"samples": 8, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,15 @@ def scores():
 
 @pytest.fixture(scope="module")
 def found(vlm, scores):
-    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "questions": 2, "batch": 6}
+    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "questions": 2, "batch_size": 6}
     norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").scores
     return ablate_top(vlm, task("scenes"), scores, norms=norms, **options)
 
 
-@pytest.mark.parametrize("mode", ["zero", "mean", "resample", "blind", "unseeing"])
+@pytest.mark.parametrize("mode", ["zero", "mean", "resample", "knockout", "image_knockout"])
 def test_outcomes_are_those_of_whole_passes(vlm, mode):
     work = task("scenes")
-    got = outcomes(vlm, work, SETS, mode=mode, **FEW)
+    got = answer_sweep(vlm, work, SETS, mode=mode, **FEW)
     assert got.correct.shape == got.logprob.shape == (3, 8)
     for start in (0, 4):
         encoded = vlm.encode([work.sample("test", 0, index) for index in range(start, start + 4)])
@@ -50,9 +50,9 @@ def test_outcomes_are_those_of_whole_passes(vlm, mode):
             vlm.model(**encoded.inputs, use_cache=False)
         program = {
             "zero": lambda: ablate(vlm.model, SETS[1]),
-            "resample": lambda kept=kept: ablate(vlm.model, SETS[1], instead=exchanged(kept)),
-            "blind": lambda e=encoded: blind(vlm.model, e.evidence, e.after_image, SETS[1]),
-            "unseeing": lambda e=encoded: blind(vlm.model, e.visual, e.after_image, SETS[1]),
+            "resample": lambda kept=kept: ablate(vlm.model, SETS[1], replacement=resampled(kept)),
+            "knockout": lambda e=encoded: knockout(vlm.model, e.evidence, e.after_image, SETS[1]),
+            "image_knockout": lambda e=encoded: knockout(vlm.model, e.visual, e.after_image, SETS[1]),
         }[mode]
         with program():
             np.testing.assert_allclose(got.logprob[1, start : start + 4], vlm.answer(encoded).logprob, atol=1e-4)
@@ -62,10 +62,10 @@ def test_outcomes_are_those_of_whole_passes(vlm, mode):
 @pytest.mark.parametrize("domain", ["scenes", "documents", "video", "needle"])
 def test_several_questions_about_a_picture(vlm, domain):
     work = task(domain)
-    drawn = [sample for index in range(4) for sample in work.about("test", 0, index, 3)]
+    drawn = [sample for index in range(4) for sample in work.questions_for("test", 0, index, 3)]
     assert len({sample.question for sample in drawn[:3]}) == 3
     assert drawn[3].question == work.sample("test", 0, 1).question
-    got = outcomes(vlm, work, SETS, samples=12, questions=3, batch=6)
+    got = answer_sweep(vlm, work, SETS, samples=12, questions=3, batch_size=6)
     for number, heads in enumerate(SETS):
         with ablate(vlm.model, heads):
             whole = vlm.answer(vlm.encode(drawn))
@@ -75,23 +75,23 @@ def test_several_questions_about_a_picture(vlm, domain):
 
 def test_another_sample_is_another_picture(vlm):
     work, heads = task("scenes"), SETS[1]
-    got = outcomes(vlm, work, [heads], mode="resample", samples=6, questions=2, batch=2)
-    encoded = vlm.encode([sample for index in range(3) for sample in work.about("test", 0, index, 2)])
+    got = answer_sweep(vlm, work, [heads], mode="resample", samples=6, questions=2, batch_size=2)
+    encoded = vlm.encode([sample for index in range(3) for sample in work.questions_for("test", 0, index, 2)])
     with torch.no_grad(), head_outputs(vlm.model) as kept:
         vlm.model(**encoded.inputs, use_cache=False)
-    with ablate(vlm.model, heads, instead=exchanged(kept, [2, 3, 4, 5, 0, 1])):
+    with ablate(vlm.model, heads, replacement=resampled(kept, [2, 3, 4, 5, 0, 1])):
         np.testing.assert_allclose(got.logprob[0], vlm.answer(encoded).logprob, atol=1e-5)
 
 
 def test_a_stopped_run_goes_on(vlm, tmp_path):
     work = task("scenes")
-    outcomes(vlm, work, SETS, store=tmp_path / "run", samples=4, batch=4)
+    answer_sweep(vlm, work, SETS, store=tmp_path / "run", samples=4, batch_size=4)
     steps = []
-    again = outcomes(vlm, work, SETS, store=tmp_path / "run", progress=lambda done, _: steps.append(done), **FEW)
+    again = answer_sweep(vlm, work, SETS, store=tmp_path / "run", progress=lambda done, _: steps.append(done), **FEW)
     assert steps == [4, 8]
-    np.testing.assert_allclose(again.logprob, outcomes(vlm, work, SETS, **FEW).logprob, atol=1e-5)
+    np.testing.assert_allclose(again.logprob, answer_sweep(vlm, work, SETS, **FEW).logprob, atol=1e-5)
     with pytest.raises(BadResults, match="other settings"):
-        outcomes(vlm, work, SETS[:2], store=tmp_path / "run", **FEW)
+        answer_sweep(vlm, work, SETS[:2], store=tmp_path / "run", **FEW)
 
 
 def test_the_result_holds_together(found, scores, tmp_path):
@@ -109,7 +109,7 @@ def test_the_result_holds_together(found, scores, tmp_path):
         assert all(not {*one} & {*core.to_json()} for one in null["sets"])
         losses = [found.base["logprob"] - one for one in null["logprob"]]
         lost = found.conditions["core"]["loss"]["logprob"]["value"]
-        assert found.percentile[name]["logprob"] == exceedance(lost, losses)
+        assert found.percentile[name]["logprob"] == p_value(lost, losses)
     assert found.dose["accuracy"]["core"][0] == found.conditions["core"]["accuracy"]
     assert set(found.dose["d50"]) >= {"core", "reverse"} and len(found.dose["layer_matched"]) == 3
     assert all(curve[-1] is None for curve in found.dose["layer_matched"])  # half of all heads: no disjoint control
@@ -125,7 +125,7 @@ def test_the_result_holds_together(found, scores, tmp_path):
 
 
 def test_the_same_samples_may_not_rank_and_test(vlm, scores):
-    few = {"draws": 2, "samples": 4, "questions": 1, "batch": 4}
+    few = {"draws": 2, "samples": 4, "questions": 1, "batch_size": 4}
     with pytest.raises(BadInput, match="ranked on these samples"):
         ablate_top(vlm, task("scenes"), scores, split="select", **few)
     meant = ablate_top(vlm, task("scenes"), scores, split="select", same_samples=True, **few)
@@ -145,4 +145,4 @@ def test_bad_input(vlm, scores):
         with pytest.raises(BadInput, match=says):
             ablate_top(vlm, task("scenes"), **{"scores": scores, "draws": 2, **FEW, **changes})
     with pytest.raises(UnknownName, match="ablation mode"):
-        outcomes(vlm, task("scenes"), SETS, mode="zap", **FEW)
+        answer_sweep(vlm, task("scenes"), SETS, mode="zap", **FEW)

@@ -14,10 +14,10 @@ from corelib.atlas import Cell
 from corelib.atlas.build import build_cell
 from corelib.core import model_folder
 from corelib.core.errors import BadResults, UnknownName
-from corelib.experiments.depth import blind_from
+from corelib.experiments.depth import knockout_from
 from corelib.experiments.evidence import validate_evidence
-from corelib.experiments.score_heads import profile
-from corelib.metrics import METRICS, PRIMARY, TRAITS, Metric
+from corelib.experiments.score_heads import score_heads
+from corelib.metrics import DESCRIPTORS, METRICS, PRIMARY, Metric
 from corelib.models.vlm import load
 from corelib.tasks import RETRIEVING, task
 
@@ -29,9 +29,9 @@ def built(vlm, tmp_path_factory):
 
 
 def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
-    assert {*built.metrics} == {metric.key for metric in (*METRICS.values(), *map(Metric, TRAITS))}
+    assert {*built.metrics} == {metric.key for metric in (*METRICS.values(), *map(Metric, DESCRIPTORS))}
     assert {*built.kinds} <= {"attribute", "relation"} and sum(k["samples"] for k in built.kinds.values()) <= 24
-    scores = profile(vlm, task("scenes"), samples=24)
+    scores = score_heads(vlm, task("scenes"), samples=24)
     np.testing.assert_allclose(built.scores().scores, scores.scores, rtol=1e-3)
     assert built.scores().reliability == scores.reliability and built.scores().chance == scores.chance
     assert built.scores("answer/mean/lift").metric["quantity"] == "lift"
@@ -44,9 +44,9 @@ def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
 
 
 def test_depth_curves_run_from_blind_to_seeing(vlm):
-    found = blind_from(vlm, task("documents"), samples=32, layers=(0, 3, vlm.layers))["field"]
+    found = knockout_from(vlm, task("documents"), samples=32, layers=(0, 3, vlm.num_layers))["field"]
     judged = validate_evidence(vlm, task("documents"), samples=32, split="select", seed=0)
-    assert found["samples"] == 32 and found["layers"] == [0, 3, vlm.layers]
+    assert found["samples"] == 32 and found["layers"] == [0, 3, vlm.num_layers]
     assert found["accuracy"][0] == judged["without"]["accuracy"]
     assert found["accuracy"][-1] == judged["base"]["accuracy"]
 
@@ -78,10 +78,10 @@ def test_a_damaged_cell_is_refused(built, tmp_path):
 
 
 def test_the_atlas_has_every_embedded_model_in_every_domain():
-    assert {*model_folder.names()} <= {*atlas.models()}
-    for name in model_folder.names():
+    assert {*model_folder.bundled_names()} <= {*atlas.models()}
+    for name in model_folder.bundled_names():
         assert {*atlas.domains(name)} >= {*RETRIEVING}
-        digest = model_folder.verify(model_folder.home(name))
+        digest = model_folder.verify(model_folder.bundled_folder(name))
         for domain in RETRIEVING:
             assert atlas.cell(name, domain).model["sha256"] == digest, f"{name}/{domain}: other weights; build it again"
 
@@ -89,13 +89,13 @@ def test_the_atlas_has_every_embedded_model_in_every_domain():
 def test_a_random_cell_can_be_had_again():
     """Another cell, and another metric, every time; a quarter of the samples."""
     dice = random.Random()
-    name = dice.choice([model for model in model_folder.names() if model_folder.room(model) == "mini"])
+    name = dice.choice([model for model in model_folder.bundled_names() if model_folder.room(model) == "mini"])
     domain = dice.choice(atlas.domains(name))
     cell = atlas.cell(name, domain)
     assert cell.task["split"] == "select" and cell.task["samples"] == 256
     key = dice.choice(sorted(cell.metrics))
     rows, reduce, quantity = key.split("/")
-    found = profile(load(name), task(domain), samples=64, metric=Metric(quantity, rows, reduce))
+    found = score_heads(load(name), task(domain), samples=64, metric=Metric(quantity, rows, reduce))
     committed = cell.scores(key)
     low, high = (np.array(committed.interval[end]) for end in ("low", "high"))
     reach = 3 * (high - low) + 0.02 * np.abs(committed.scores).max() + 1e-6  # 64 of 256 samples: twice the spread

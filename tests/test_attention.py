@@ -10,7 +10,14 @@ from tiny import FAMILIES, HEAD_DIM, HEADS, KV_HEADS, LAYERS, tiny_inputs, tiny_
 from torch import nn
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
-from corelib.attention.interface import AttentionCall, attention_modules, dense, explicit_mask, rows_attention, running
+from corelib.attention.interface import (
+    AttentionCall,
+    attention_modules,
+    attention_rows,
+    dense_attention,
+    explicit_mask,
+    running,
+)
 from corelib.core.errors import BadInput, CorelibError, UnsupportedArchitecture
 
 
@@ -43,7 +50,7 @@ def test_running_changes_nothing_and_restores_everything(family):
     expected = model(**inputs).logits
 
     def watch(call, inner):
-        seen.append((call.layer, call.heads, call.kv_heads, call.offset))
+        seen.append((call.layer, call.num_heads, call.num_kv_heads, call.offset))
         return inner(call)
 
     with running(model, watch):
@@ -149,12 +156,14 @@ def test_zeroing_a_head_is_a_pre_hook_on_o_proj(head):
 def test_no_mask_means_causal(queries, keys, causal):
     """The written-out mask gives what transformers computes without one (3 of 5: an empty static cache)."""
     call = a_call(queries=queries, keys=keys, causal=causal)
-    torch.testing.assert_close(dense(replace(call, mask=explicit_mask(call))), dense(call), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        dense_attention(replace(call, mask=explicit_mask(call))), dense_attention(call), atol=1e-6, rtol=0
+    )
 
 
 def test_rows_attention_by_hand():
     call = a_call()
-    attention = rows_attention(call, torch.tensor([[0, 4], [2, 2]]))
+    attention = attention_rows(call, torch.tensor([[0, 4], [2, 2]]))
     torch.testing.assert_close(attention[0, :, 0], torch.tensor([1.0, 0, 0, 0, 0]).expand(HEADS, -1))
     expected = (call.key[1, 1, :3] @ call.query[1, 5, 2] * HEAD_DIM**-0.5).softmax(-1)  # head 5 reads kv head 1
     torch.testing.assert_close(attention[1, 5, 0, :3], expected)
@@ -164,7 +173,7 @@ def test_rows_attention_by_hand():
 def test_rows_attention_takes_a_mask_per_head_and_rows_that_see_nothing():
     mask = torch.ones(2, HEADS, 5, 5, dtype=torch.bool).tril()
     mask[0, 3, 4] = False
-    attention = rows_attention(a_call(mask), torch.tensor([[4], [4]]))
+    attention = attention_rows(a_call(mask), torch.tensor([[4], [4]]))
     assert attention[0, 3].abs().sum() == 0
     assert attention.sum() == pytest.approx(2 * HEADS - 1)
 
@@ -175,10 +184,10 @@ def test_half_precision_reads_in_float32(dtype):
     half = replace(call, query=call.query.to(dtype), key=call.key.to(dtype), value=call.value.to(dtype))
     rows = torch.tensor([[4], [3]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        attention = rows_attention(half, rows)
+        attention = attention_rows(half, rows)
     assert attention.dtype == torch.float32
     torch.testing.assert_close(attention.sum(-1), torch.ones(2, HEADS, 1))
-    torch.testing.assert_close(attention, rows_attention(call, rows), atol=2e-2, rtol=0)
+    torch.testing.assert_close(attention, attention_rows(call, rows), atol=2e-2, rtol=0)
 
 
 def test_a_program_that_forgets_to_return_is_told_so():

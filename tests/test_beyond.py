@@ -15,9 +15,9 @@ from test_cli import run
 from typer.testing import CliRunner
 
 from corelib.cli import app
-from corelib.core.distributed import share
+from corelib.core.distributed import rank_and_world_size
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.sample_store import SampleStore, collect, in_order
+from corelib.core.sample_store import SampleStore, collect, in_batches
 from corelib.families import tiny
 from corelib.models import checkpoints
 from corelib.tasks.assets import photograph
@@ -25,7 +25,7 @@ from corelib.tasks.assets import photograph
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "beyond.md"
 FAMILIES = tuple(tiny.KINDS)
-FEW = ("--samples", 4, "--questions", 1, "--batch", 4)
+FEW = ("--samples", 4, "--questions", 1, "--batch-size", 4)
 
 
 # --- another family --------------------------------------------------------------------------------------------------
@@ -84,10 +84,10 @@ def command(*arguments: str) -> None:
 def test_the_commands_take_a_tiny_model(name, tmp_path):
     scores, lost = tmp_path / "scores.json", tmp_path / "ablation.json"
     model = ("--model", f"tiny-random:{name}")
-    command("profile", *model, "--domain", "collage", "--samples", 4, "--out", scores)
+    command("score", *model, "--domain", "collage", "--samples", 4, "--out", scores)
     told = json.loads(scores.read_text())
     assert told["model"]["name"] == f"tiny-random:{name}" and told["task"]["domain"] == "collage"
-    command("ablate", *model, "--scores", scores, *FEW, "--controls", 3, "--out", lost)
+    command("ablate", *model, "--scores", scores, *FEW, "--draws", 3, "--out", lost)
     assert json.loads(lost.read_text())["task"]["split"] == "test"
     bench = ("--lengths", 128, "--window", 16, "--sinks", 4, "--repeats", 1, "--dtype", "float32")
     command("bench", *model, "--scores", scores, *bench, "--out", tmp_path / "bench.json")
@@ -107,24 +107,24 @@ def test_your_own_pictures_from_end_to_end(tmp_path):
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     model, domain = ("--model", "tiny-random:smolvlm"), ("--domain", f"folder:{tmp_path}")
     scores, lost = tmp_path / "scores.json", tmp_path / "ablation.json"
-    command("profile", *domain, *model, "--samples", 4, "--out", scores)
-    command("ablate", *model, "--scores", scores, *FEW, "--controls", 2, "--out", lost)
+    command("score", *domain, *model, "--samples", 4, "--out", scores)
+    command("ablate", *model, "--scores", scores, *FEW, "--draws", 2, "--out", lost)
     assert json.loads(lost.read_text())["task"]["domain"] == f"folder:{tmp_path}"
-    done = run("profile", *domain, *model, "--samples", "9", "--out", str(tmp_path / "more.json"))
+    done = run("score", *domain, *model, "--samples", "9", "--out", str(tmp_path / "more.json"))
     assert done.returncode == 2 and "4 in select, 4 in test" in done.stderr and not (tmp_path / "more.json").exists()
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path):
-    done = run("profile", "--model", "mini-s", "--dtype", "float16", "--out", str(tmp_path / "x.json"))
+    done = run("score", "--model", "mini-s", "--dtype", "float16", "--out", str(tmp_path / "x.json"))
     assert done.returncode == 2 and "takes no such options" in done.stderr
-    done = run("profile", "--model", "tiny-random:qwen", "--out", str(tmp_path / "x.json"))
+    done = run("score", "--model", "tiny-random:qwen", "--out", str(tmp_path / "x.json"))
     assert done.returncode == 2 and "tiny-random:qwen3-vl" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 # --- several processes -----------------------------------------------------------------------------------------------
 
-COMMAND = ("profile", "--model", "tiny-random:qwen3-vl", "--domain", "collage", "--samples", "8", "--batch", "2")
+COMMAND = ("score", "--model", "tiny-random:qwen3-vl", "--domain", "collage", "--samples", "8", "--batch-size", "2")
 
 
 def start(target: Path, rank: int = 0, world: int = 1) -> subprocess.Popen:
@@ -166,8 +166,8 @@ def test_a_process_that_starts_late_takes_its_own_share(tmp_path, late):
     begun = SampleStore(tmp_path, {})
     for first in (0, 4, 8)[:late]:
         begun.add([first, first + 1], measured([first, first + 1]))
-    assert collect(measured, 12, in_order(2), {}, tmp_path, share=(1, 2)) is None
-    found = collect(measured, 12, in_order(2), {}, tmp_path, share=(0, 2))
+    assert collect(measured, 12, in_batches(2), {}, tmp_path, process=(1, 2)) is None
+    found = collect(measured, 12, in_batches(2), {}, tmp_path, process=(0, 2))
     assert found["x"].tolist() == list(range(12))
 
 
@@ -186,20 +186,20 @@ def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkey
     monkeypatch.setattr("corelib.core.sample_store.PATIENCE", 0.5)
     measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
     with pytest.raises(BadResults, match="2 samples of other processes did not come"):
-        collect(measured, 4, in_order(1), {}, tmp_path / "store", share=(0, 2))
-    assert collect(measured, 4, in_order(1), {}, tmp_path / "other", share=(1, 2)) is None
+        collect(measured, 4, in_batches(1), {}, tmp_path / "store", process=(0, 2))
+    assert collect(measured, 4, in_batches(1), {}, tmp_path / "other", process=(1, 2)) is None
     assert SampleStore(tmp_path / "other", {}).load()["x"].tolist() == [1, 3]
     with pytest.raises(BadInput, match="need a store that they share"):
-        collect(measured, 4, in_order(1), {}, share=(0, 2))
+        collect(measured, 4, in_batches(1), {}, process=(0, 2))
 
 
 def test_a_share_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert share() == (2, 3)
+    assert rank_and_world_size() == (2, 3)
     monkeypatch.setenv("RANK", "two")
     with pytest.raises(BadInput, match="RANK is 'two'"):
-        share()
+        rank_and_world_size()
 
 
 # --- the notebook ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from corelib.bridge import adapter, checkpoint, language
-from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build
+from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build_bridge
 from corelib.bridge.processing import CELL, PAPER, fit
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadWeights, CannotWrite, MissingPackage
@@ -25,10 +25,10 @@ from corelib.core.heads import HeadSet
 from corelib.families.bundled import Bridge
 from corelib.families.regions import tokens_of_box
 from corelib.models.vlm import VLM, load
-from corelib.replay.from_layer import resume
-from corelib.replay.residual_cache import trace
+from corelib.replay.from_layer import replay_from_layer
+from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
-from corelib.tasks import TASKS, UNTAUGHT, task
+from corelib.tasks import TASKS, UNTRAINED, task
 from corelib.tasks.sample import Sample
 from corelib.training import kl_to_base
 from corelib.training.batches import pack
@@ -50,7 +50,7 @@ def processor(source):
 
 @pytest.fixture(scope="module")
 def untrained(source):
-    return build(source, seed=0).eval()
+    return build_bridge(source, seed=0).eval()
 
 
 # --- the language model's cache ---------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_no_text_of_ours_holds_the_placeholder(processor):
         assert not any(PLACEHOLDER_ID in row for row in tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
-@pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
+@pytest.mark.parametrize("name", [*TASKS, *UNTRAINED])
 def test_encoded_samples_know_their_words(untrained, processor, name):
     vlm = VLM("bridge", untrained, Bridge(untrained.config, processor))
     samples = list(task(name).samples("test", 0, 3))
@@ -255,7 +255,7 @@ def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, process
 
 
 def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp_path, monkeypatch):
-    model = build(source, seed=0).eval()
+    model = build_bridge(source, seed=0).eval()
     ids = torch.tensor([[1, 500, 600, 700, 800]])
     with torch.no_grad():
         plain = model(input_ids=ids).logits
@@ -273,14 +273,14 @@ def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp
         assert not adapter.adapters(merged)
         vlm = load(folder)
         torch.testing.assert_close(vlm.model(input_ids=ids).logits, moved, atol=0.2, rtol=0.05)  # half precision
-    assert vlm.sha256 == digest and vlm.layers == 30 and vlm.heads == 9 and vlm.kv_heads == 3
+    assert vlm.sha256 == digest and vlm.num_layers == 30 and vlm.num_heads == 9 and vlm.num_kv_heads == 3
     assert (folder / model_folder.WEIGHTS).stat().st_size < 15e6
     with pytest.raises(BadWeights, match="not of this bridge"):
-        adapter.set_trained(build(source, seed=0), {"w": torch.ones(1)})
+        adapter.set_trained(build_bridge(source, seed=0), {"w": torch.ones(1)})
 
 
 def test_adapters_sit_on_the_language_models_attention_only(source):
-    model = build(source, seed=0)
+    model = build_bridge(source, seed=0)
     adapter.put_on(model, seed=0)
     names = set(adapter.adapters(model))
     assert len(names) == 30 * 4 * 2 and all(".text_model." in name and ".self_attn." in name for name in names)
@@ -288,7 +288,7 @@ def test_adapters_sit_on_the_language_models_attention_only(source):
 
 def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
     """Without adapters it says what it said; drift is nothing while they add nothing, and by hand afterwards."""
-    model = build(source, seed=0).eval()
+    model = build_bridge(source, seed=0).eval()
     text = torch.tensor([[500, 600, 700, 800]])
     with torch.no_grad():
         plain = model(input_ids=text).logits
@@ -296,7 +296,7 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
     learning = next(iter(adapter.adapters(model)))
     adapter.adapters(model)[learning].requires_grad_(False)
     before = {name: p.requires_grad for name, p in adapter.adapters(model).items()}
-    assert kl_to_base.drift(model, text).item() == pytest.approx(0, abs=1e-6)
+    assert kl_to_base.kl_to_base(model, text).item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         for parameter in adapter.adapters(model).values():
             parameter += 0.01
@@ -306,7 +306,7 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
         assert torch.equal(model(input_ids=text).logits, moved) and not torch.equal(moved, plain)
     assert {name: p.requires_grad for name, p in adapter.adapters(model).items()} == before
     p, q = plain.softmax(-1), moved.softmax(-1)
-    found = kl_to_base.drift(model, text)
+    found = kl_to_base.kl_to_base(model, text)
     torch.testing.assert_close(found, (p * (p / q).log()).sum(-1).mean(), rtol=1e-3, atol=1e-4)
     found.backward()  # adapters can learn from it
     assert all((p.grad is not None) == before[name] for name, p in adapter.adapters(model).items())
@@ -339,9 +339,12 @@ def test_questions_share_their_prefix_though_positions_count_the_padding(untrain
     """Its positions run through the padding: a longer question about the same picture stands at other places."""
     vlm = VLM("untrained", untrained, Bridge(untrained.config, processor))
     work = task("scenes")
-    encoded = vlm.encode([sample for index in range(2) for sample in work.about("select", 0, index, 4)])
+    encoded = vlm.encode([sample for index in range(2) for sample in work.questions_for("select", 0, index, 4)])
     assert len(encoded.lengths.sum(1).unique()) > 1
-    kept, sets = trace(vlm, encoded), [HeadSet(), HeadSet("L17H0 L23H2"), HeadSet("L2H0")]
-    one, two = resume(kept, sets, batch=8), resume(share_prefix(kept, encoded), sets, batch=8)
+    kept, sets = residual_cache(vlm, encoded), [HeadSet(), HeadSet("L17H0 L23H2"), HeadSet("L2H0")]
+    one, two = (
+        replay_from_layer(kept, sets, batch_size=8),
+        replay_from_layer(share_prefix(kept, encoded), sets, batch_size=8),
+    )
     torch.testing.assert_close(two.logprob, one.logprob, atol=1e-4, rtol=1e-5)
     assert (one.logprob[0] - one.logprob[2]).abs().max() > 1e-3

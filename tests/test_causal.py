@@ -10,13 +10,13 @@ import pytest
 
 from corelib import atlas
 from corelib.atlas import build, library, plan
-from corelib.benchmarks.tradeoff import measure_trade
+from corelib.benchmarks.tradeoff import measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
 from corelib.core.heads import HeadSet
-from corelib.experiments.answer_sweep import outcomes
-from corelib.experiments.hybrid import keep_few_dense
-from corelib.experiments.score_heads import profile
+from corelib.experiments.answer_sweep import answer_sweep
+from corelib.experiments.hybrid import measure_hybrid
+from corelib.experiments.score_heads import score_heads
 from corelib.models.vlm import load
 from corelib.tasks import task
 
@@ -38,7 +38,7 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
         yield lambda done, total: None
 
     JOBS = build.jobs
-    small = {"samples": 8, "batch": 8, "draws": 3, "doses": None}
+    small = {"samples": 8, "batch_size": 8, "draws": 3, "doses": None}
     monkeypatch.setattr(build, "jobs", few)
     monkeypatch.setattr(plan, "ablate_top", quick(plan.ablate_top, **small))
     found = list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running))
@@ -65,22 +65,22 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
     long = replace(vlm, name="mini-s-long")
     assert [(job.kind, job.name) for job in build.jobs(long)] == [
-        (kind, domain) for kind in ("hybrids", "trades") for domain in ("scenes", "documents")
+        (kind, domain) for kind in ("hybrids", "tradeoffs") for domain in ("scenes", "documents")
     ]
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
     small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
     monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
-    monkeypatch.setattr(plan, "profile", lambda *given, **options: profile(*given, **{**options, "samples": 4}))
-    monkeypatch.setattr(plan, "keep_few_dense", lambda *given, **options: keep_few_dense(*given, **options | small))
+    monkeypatch.setattr(plan, "profile", lambda *given, **options: score_heads(*given, **{**options, "samples": 4}))
+    monkeypatch.setattr(plan, "keep_few_dense", lambda *given, **options: measure_hybrid(*given, **options | small))
     (path,) = build.build_results(long, kinds=["hybrids"], folder=tmp_path)
     found = library.Hybrid.load(path)
     assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
     assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
     assert found.model["name"] == "mini-s-long" and len(found.core) == 1
     few = {"widths": (4, 8), "doses": (0.0, 0.05), "samples": 4, "questions": 2, "repeats": 1}
-    monkeypatch.setattr(plan, "measure_trade", lambda *given, **options: measure_trade(*given, **options | few))
-    (path,) = build.build_results(long, kinds=["trades"], folder=tmp_path)
-    assert [(one["width"], one["dose"]) for one in library.Trade.load(path).points] == [
+    monkeypatch.setattr(plan, "measure_trade", lambda *given, **options: measure_tradeoff(*given, **options | few))
+    (path,) = build.build_results(long, kinds=["tradeoffs"], folder=tmp_path)
+    assert [(one["width"], one["dose"]) for one in library.Tradeoff.load(path).points] == [
         (4, 0),
         (4, 0.05),
         (8, 0),
@@ -90,13 +90,13 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     assert plan.asked(vlm, "video").timed == 0.5
-    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"trades"}
+    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs"}
     names = [(job.kind, job.name) for job in build.jobs(vlm)]
     assert len(names) == len(set(names))
 
 
 def test_committed_results_are_of_these_weights():
-    digests = {name: model_folder.verify(model_folder.home(name)) for name in model_folder.names()}
+    digests = {name: model_folder.verify(model_folder.bundled_folder(name)) for name in model_folder.bundled_names()}
     seen = 0
     for kind in library.KINDS:
         for name in digests:
@@ -110,14 +110,14 @@ def test_committed_results_are_of_these_weights():
 
 def test_a_random_condition_is_had_again_from_the_weights():
     """Accuracy of one condition of one committed ablation, to the sample."""
-    kinds = [(name, result) for name in model_folder.names() for result in library.results("ablations", name)]
+    kinds = [(name, result) for name in model_folder.bundled_names() for result in library.results("ablations", name)]
     small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
     name, result = random.SystemRandom().choice(small)
     found = library.ablation(name, result)
     condition = found.conditions[random.SystemRandom().choice(["core", "next", "lowest"])]
     facts = found.task
     options = {key: facts[key] for key in ("split", "seed", "samples", "questions")}
-    got = outcomes(load(name), task(facts["domain"]), [HeadSet(condition["heads"])], **options)
+    got = answer_sweep(load(name), task(facts["domain"]), [HeadSet(condition["heads"])], **options)
     assert got.correct.double().mean().item() == pytest.approx(condition["accuracy"], abs=2 / facts["samples"]), (
         name,
         result,

@@ -19,7 +19,7 @@ def run(*arguments, **options):
 def test_profile_writes_the_same_file_twice(tmp_path):
     files = []
     for name in ("one.json", "two.json"):
-        done = run("profile", "--samples", 4, "--out", tmp_path / name)
+        done = run("score", "--samples", 4, "--out", tmp_path / name)
         assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done.stderr
         files.append(json.loads((tmp_path / name).read_text()))
     assert files[0]["schema"] == "corelib/head-scores/2" and files[0]["task"]["samples"] == 4
@@ -31,8 +31,8 @@ def test_profile_writes_the_same_file_twice(tmp_path):
 
 def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     """Two domains, one metric; killed in the second, it does not redo the first batch of it."""
-    arguments = ["profile", "--domain", "scenes", "--domain", "needle", "--metric", "box_hit", "--samples", 4]
-    done = run(*arguments, "--batch", 2, "--out", tmp_path / "scores")
+    arguments = ["score", "--domain", "scenes", "--domain", "needle", "--metric", "box_hit", "--samples", 4]
+    done = run(*arguments, "--batch-size", 2, "--out", tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [
         "mini-s-needle.json",
@@ -41,7 +41,7 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     whole = json.loads((tmp_path / "scores" / "mini-s-needle.json").read_text())
     assert whole["metric"] == {"quantity": "box_hit", "rows": "answer", "reduce": "mean"}
 
-    from corelib.experiments.score_heads import measure
+    from corelib.experiments.score_heads import measure_heads
     from corelib.models.vlm import load
 
     def die(done, total):
@@ -52,12 +52,12 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     vlm, partial = load("mini-s"), tmp_path / "again" / ".mini-s-needle.json.partial"
     partial.parent.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        measure(vlm, task("needle"), samples=4, batch=2, store=partial, progress=die, **wanted)
+        measure_heads(vlm, task("needle"), samples=4, batch_size=2, store=partial, progress=die, **wanted)
     first = next(partial.iterdir())
     before = first.stat().st_mtime_ns
     kept = partial.parent / "kept"
     kept.hardlink_to(first)
-    done = run(*arguments, "--batch", 2, "--out", tmp_path / "again")
+    done = run(*arguments, "--batch-size", 2, "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     assert kept.stat().st_mtime_ns == before and not partial.exists()
     again = json.loads((tmp_path / "again" / "mini-s-needle.json").read_text())
@@ -66,11 +66,11 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
 
 def test_rank_says_what_the_files_say(tmp_path):
     for domain in ("scenes", "documents"):
-        assert run("profile", "--domain", domain, "--samples", 24, "--out", tmp_path / f"{domain}.json").returncode == 0
+        assert run("score", "--domain", domain, "--samples", 24, "--out", tmp_path / f"{domain}.json").returncode == 0
     files = [tmp_path / "scenes.json", tmp_path / "documents.json"]
-    said = run("rank", *files)
+    said = run("compare", *files)
     assert said.returncode == 0 and "by chance" in said.stdout and "Gini" in said.stdout, said.stderr
-    payload = json.loads(run("rank", *files, "--top", "10%", "--json").stdout)
+    payload = json.loads(run("compare", *files, "--top", "10%", "--json").stdout)
     first, pair = payload["files"][0], payload["pairs"][0]
     assert len(first["order"]) == 48 and first["top"] == sorted(first["order"][:5]) and first["reliability"]
     assert 0 < first["sparsity"]["gini"] < 1 and -1 <= pair["spearman"] <= 1
@@ -107,7 +107,7 @@ def _scores(path, **changes):
 )
 def test_rank_refuses(tmp_path, changes, top, says):
     one, two = _scores(tmp_path / "one.json"), _scores(tmp_path / "two.json", **changes)
-    done = run("rank", one, two, "--top", top, "--json")
+    done = run("compare", one, two, "--top", top, "--json")
     assert done.returncode == 2 and says in done.stderr and done.stdout == "", (done.stdout, done.stderr)
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
@@ -117,7 +117,7 @@ def test_ablate_removes_and_compares(tmp_path):
 
     ranking = atlas.cell("mini-s", "scenes").scores().save(tmp_path / "scores.json")
     arguments = ("ablate", "--scores", ranking, "--out", tmp_path / "ablation.json", "--samples", 16)
-    done = run(*arguments, "--controls", 4)
+    done = run(*arguments, "--draws", 4)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     payload = json.loads((tmp_path / "ablation.json").read_text())
     assert payload["schema"] == "corelib/ablation/1" and payload["task"]["split"] == "test" and payload["dose"] is None
@@ -148,28 +148,28 @@ def test_ask_answers_and_saves_where_it_looked(tmp_path):
 
 def test_help_teaches():
     text = run("--help").stdout
-    commands = ("ask", "profile", "rank", "train", "atlas")
+    commands = ("ask", "score", "compare", "train", "atlas")
     assert "attention heads that fetch" in text and all(name in text for name in commands)
-    assert "RAM" in run("profile", "--help").stdout
+    assert "RAM" in run("score", "--help").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["profile", "--model", "mini-z", "--out", "s.json"], "unknown model 'mini-z'"),
-        (["profile", "--model", ".", "--out", "s.json"], "is not a model"),
-        (["profile", "--domain", "scene", "--out", "s.json"], "did you mean 'scenes'"),
-        (["profile", "--samples", 0, "--out", "s.json"], "samples and batch must be 1 or more"),
-        (["profile", "--samples", 2, "--seed", -1, "--out", "s.json"], "seed and index must be 0 or more"),
-        (["profile", "--split", "dev", "--out", "s.json"], "unknown split 'dev'"),
-        (["profile", "--metric", "rams", "--out", "s.json"], "unknown metric"),
-        (["profile", "--domain", "all", "--domain", "scenes", "--out", "s"], "stands alone"),
-        (["profile", "--metric", "contrast", "--domain", "needle", "--out", "s.json"], "needle cannot give contrast"),
-        (["profile", "--metric", "localization", "--rows", "answer", "--out", "s.json"], "read in the last row"),
-        (["rank", "none.json"], "cannot read none.json"),
+        (["score", "--model", "mini-z", "--out", "s.json"], "unknown model 'mini-z'"),
+        (["score", "--model", ".", "--out", "s.json"], "is not a model"),
+        (["score", "--domain", "scene", "--out", "s.json"], "did you mean 'scenes'"),
+        (["score", "--samples", 0, "--out", "s.json"], "samples and batch must be 1 or more"),
+        (["score", "--samples", 2, "--seed", -1, "--out", "s.json"], "seed and index must be 0 or more"),
+        (["score", "--split", "dev", "--out", "s.json"], "unknown split 'dev'"),
+        (["score", "--metric", "rams", "--out", "s.json"], "unknown metric"),
+        (["score", "--domain", "all", "--domain", "scenes", "--out", "s"], "stands alone"),
+        (["score", "--metric", "contrast", "--domain", "needle", "--out", "s.json"], "needle cannot give contrast"),
+        (["score", "--metric", "localization", "--rows", "answer", "--out", "s.json"], "read in the last row"),
+        (["compare", "none.json"], "cannot read none.json"),
         (["atlas", "build", "--domain", "scene"], "did you mean 'scenes'"),
-        (["atlas", "build", "--kind", "path"], "did you mean 'paths'"),
-        (["profile", "--out", "nowhere/s.json"], "the folder nowhere does not exist"),
+        (["atlas", "build", "--kind", "knockout"], "did you mean 'knockouts'"),
+        (["score", "--out", "nowhere/s.json"], "the folder nowhere does not exist"),
         (["ask", "--image", "none.png", "--question", "digit on red square ?"], "cannot read the picture"),
         (["train", "none.toml", "--out", "run"], "cannot read the recipe"),
     ],
@@ -186,11 +186,11 @@ def test_tampered_weights_stop_the_command(tmp_path):
 
     from corelib.core import model_folder
 
-    folder = shutil.copytree(model_folder.home("mini-s"), tmp_path / "mini")
+    folder = shutil.copytree(model_folder.bundled_folder("mini-s"), tmp_path / "mini")
     with open(folder / model_folder.WEIGHTS, "r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    done = run("profile", "--model", folder, "--samples", 2, "--out", tmp_path / "s.json")
+    done = run("score", "--model", folder, "--samples", 2, "--out", tmp_path / "s.json")
     assert done.returncode == 2 and "is damaged" in done.stderr and not (tmp_path / "s.json").exists()

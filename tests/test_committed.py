@@ -8,14 +8,14 @@ import pytest
 from scipy.stats import binom
 
 from corelib.core import model_folder
-from corelib.experiments.evidence import accuracy
+from corelib.experiments.evidence import measure_accuracy
 from corelib.models.vlm import load
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
 
-NAMES = model_folder.names()
+NAMES = model_folder.bundled_names()
 
 
 def test_the_embedded_model_is_there():
@@ -24,7 +24,7 @@ def test_the_embedded_model_is_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_result_names_these_weights(name):
-    folder = model_folder.home(name)
+    folder = model_folder.bundled_folder(name)
     digest = model_folder.verify(folder)
     results = [path for path in folder.rglob("*.json") if path.name not in ("config.json", model_folder.CHECKSUM)]
     results = [path for path in results if "schema" in json.loads(path.read_text())]
@@ -37,7 +37,7 @@ def test_every_result_names_these_weights(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_says_what_its_numbers_say(name):
-    folder = model_folder.home(name)
+    folder = model_folder.bundled_folder(name)
     card = read_card(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
     assert Recipe(**card["recipe"]) == Recipe.load(folder / "recipe.toml")
@@ -45,8 +45,8 @@ def test_the_card_says_what_its_numbers_say(name):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_cards_accuracy_can_be_had_again(domain):
-    said = read_card(model_folder.home("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
-    found = accuracy(load("mini-s"), task(domain), split="test", seed=TEST_SEED, samples=64)
+    said = read_card(model_folder.bundled_folder("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
+    found = measure_accuracy(load("mini-s"), task(domain), split="test", seed=TEST_SEED, samples=64)
     right = round(found["accuracy"] * 64)
     assert binom.cdf(right, 64, said) > 1e-4, (said, found)
     assert binom.sf(right - 1, 64, said) > 1e-4, (said, found)

@@ -19,7 +19,7 @@ from corelib.analysis.controls import (
     random_sets,
 )
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadSet, cut
+from corelib.core.heads import Head, HeadSet, top_count
 
 LAYERS, HEADS = 4, 6
 ORDERS = st.permutations(list(HeadSet.all(LAYERS, HEADS)))
@@ -118,4 +118,4 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(BadInput):
             call()
-    assert cut(0.75, 4) == 3
+    assert top_count(0.75, 4) == 3

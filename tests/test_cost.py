@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny import shrunk
 
-from corelib.attention.interface import attention_modules, implemented
+from corelib.attention.interface import attention_implementation, attention_modules
 from corelib.benchmarks import record_cost
-from corelib.benchmarks.record_cost import Cost, eager_bytes, measure_cost, ways
-from corelib.benchmarks.timing import peak
+from corelib.benchmarks.record_cost import RecordCost, eager_bytes, measure_record_cost, ways
+from corelib.benchmarks.timing import peak_bytes
 from corelib.core.errors import BadInput
 from corelib.families import sizes
 
@@ -19,7 +19,7 @@ def model():
     whole = sizes.SIZES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sizes, "SIZES", {name: shrunk(size) for name, size in whole.items()})
-        return sizes.build("qwen3-vl-2b", dtype=torch.float32)
+        return sizes.build_size("qwen3-vl-2b", dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -31,19 +31,19 @@ def test_all_ways_read_the_same(model):
 
 def test_eager_is_undone(model):
     configs = {module.config._attn_implementation for module in attention_modules(model)}
-    with pytest.raises(RuntimeError), implemented(model, "eager"):
+    with pytest.raises(RuntimeError), attention_implementation(model, "eager"):
         raise RuntimeError
     assert {module.config._attn_implementation for module in attention_modules(model)} == configs
 
 
 def test_the_peak_is_the_most_that_was_held():
-    with peak(torch.device("cpu")) as held:
+    with peak_bytes(torch.device("cpu")) as held:
         torch.ones(40_000_000)  # 160 MB, and gone
         torch.ones(10_000_000)
     if held() is None:
         pytest.skip("this system does not tell")
     assert 100e6 < held() < 230e6  # other threads come and go
-    with peak(torch.device("cpu")) as held:
+    with peak_bytes(torch.device("cpu")) as held:
         pass
     assert held() < 50e6
 
@@ -51,8 +51,8 @@ def test_the_peak_is_the_most_that_was_held():
 @torch.no_grad()
 def test_what_does_not_fit_is_not_tried(model, monkeypatch, tmp_path):
     monkeypatch.setattr(record_cost, "free_memory", lambda device: eager_bytes(model, 110))
-    found = measure_cost(model, [96, 128], facts={"name": "tiny"}, repeats=1)
-    assert Cost.load(found.save(tmp_path / "cost.json")) == found
+    found = measure_record_cost(model, [96, 128], facts={"name": "tiny"}, repeats=1)
+    assert RecordCost.load(found.save(tmp_path / "cost.json")) == found
     first, second = found.lengths
     assert eager_bytes(model, 128) == 128**2 * 4 * (2 * 4 + 8) == second["eager"]["would need"]
     assert first["eager"]["seconds"] > 0
@@ -62,6 +62,6 @@ def test_what_does_not_fit_is_not_tried(model, monkeypatch, tmp_path):
 def test_bad_input_is_refused(model):
     for options in ({"lengths": []}, {"lengths": [10]}, {"lengths": [96], "repeats": 0}):
         with pytest.raises(BadInput, match="tokens or more"):
-            measure_cost(model, **options, facts={})
+            measure_record_cost(model, **options, facts={})
     with pytest.raises(BadInput, match="take fewer tokens"):
-        measure_cost(model, [10**9], facts={})
+        measure_record_cost(model, [10**9], facts={})

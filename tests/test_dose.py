@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.analysis.dose_response import DOSES, d50, d50_ratio, half_dose
-from corelib.analysis.stats import exceedance
+from corelib.analysis.stats import p_value
 from corelib.core.errors import BadInput
 
 
@@ -48,12 +48,12 @@ def test_intervals_hold_the_truth_and_ratios_are_paired():
 
 
 def test_where_a_null_leaves_an_effect():
-    assert exceedance(0.5, [0.1, 0.2, 0.3]) == pytest.approx(1 / 4)
-    assert exceedance(0.2, [0.1, 0.2, 0.3]) == pytest.approx(3 / 4)
+    assert p_value(0.5, [0.1, 0.2, 0.3]) == pytest.approx(1 / 4)
+    assert p_value(0.2, [0.1, 0.2, 0.3]) == pytest.approx(3 / 4)
     with pytest.raises(BadInput, match="not finite"):
-        exceedance(math.nan, [0.1])
+        p_value(math.nan, [0.1])
     with pytest.raises(BadInput, match="no draws"):
-        exceedance(0.1, [])
+        p_value(0.1, [])
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from scipy.stats import spearmanr
 from corelib import atlas
 from corelib.core.errors import BadInput, BadResults
 from corelib.core.heads import HeadSet
-from corelib.experiments.answer_sweep import outcomes
-from corelib.experiments.head_effects import DOSES, Effects, beyond_company, measure_effects, random_company
+from corelib.experiments.answer_sweep import answer_sweep
+from corelib.experiments.head_effects import DOSES, HeadEffects, beyond_company, measure_head_effects, random_company
 from corelib.tasks import task
 
-FEW = {"samples": 8, "questions": 2, "batch": 8}
+FEW = {"samples": 8, "questions": 2, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def tables():
 
 @pytest.fixture(scope="module")
 def found(vlm, tables):
-    return measure_effects(vlm, task("scenes"), tables, sets=20, **FEW)
+    return measure_head_effects(vlm, task("scenes"), tables, sets=20, **FEW)
 
 
 def test_effects_are_paired_losses(vlm, found, tables):
     heads = [HeadSet("L0H1"), HeadSet("L4H0"), HeadSet("L5H7")]
-    plain = outcomes(vlm, task("scenes"), [HeadSet(), *heads], split="validate", **FEW)
+    plain = answer_sweep(vlm, task("scenes"), [HeadSet(), *heads], split="validate", **FEW)
     for number, one in enumerate(heads, start=1):
         head = next(iter(one))
         lost = (plain.logprob[0] - plain.logprob[number]).double().mean().item()
@@ -39,7 +39,7 @@ def test_effects_are_paired_losses(vlm, found, tables):
         assert low <= found.alone["value"][head.layer][head.index] <= high
     assert found.base["accuracy"] == plain.correct[0].double().mean().item()
     top = atlas.cell("mini-s", "scenes").scores().top(DOSES[1])
-    joint = outcomes(vlm, task("scenes"), [HeadSet(), top], split="validate", **FEW)
+    joint = answer_sweep(vlm, task("scenes"), [HeadSet(), top], split="validate", **FEW)
     loss = (joint.logprob[0] - joint.logprob[1]).double().mean().item()
     assert found.joint["RAM"]["logprob"]["value"][1] == pytest.approx(loss, abs=1e-4)
 
@@ -69,10 +69,10 @@ def test_an_effect_in_company_is_what_a_head_adds():
 
 
 def test_files_and_bad_input(vlm, found, tables, tmp_path):
-    assert Effects.load(found.save(tmp_path / "effects.json")) == found
+    assert HeadEffects.load(found.save(tmp_path / "effects.json")) == found
     (tmp_path / "bad.json").write_text('{"schema": "corelib/effects/9"}')
     with pytest.raises(BadResults, match="has schema"):
-        Effects.load(tmp_path / "bad.json")
+        HeadEffects.load(tmp_path / "bad.json")
     for scores, options, says in (
         ({}, {}, "0 scores"),
         ({"RAM": [[1.0]]}, {}, "6 × 8 heads"),
@@ -81,4 +81,4 @@ def test_files_and_bad_input(vlm, found, tables, tmp_path):
         ({"RAM": tables["RAM"]}, {"sets": 2}, "do not hold every head"),
     ):
         with pytest.raises(BadInput, match=says):
-            measure_effects(vlm, task("scenes"), scores, **{**FEW, **options})
+            measure_head_effects(vlm, task("scenes"), scores, **{**FEW, **options})

@@ -22,11 +22,11 @@ from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArc
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
-from corelib.models.grid_check import blocks_away, repaint
+from corelib.models.grid_check import bypassed_tower, perturb_region
 from corelib.models.vlm import VLM
-from corelib.replay.from_layer import resume
-from corelib.replay.from_question import rereading
-from corelib.replay.residual_cache import trace
+from corelib.replay.from_layer import replay_from_layer
+from corelib.replay.from_question import replay_from_question
+from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 
 FAMILIES = tuple(tiny.KINDS)
@@ -65,7 +65,7 @@ def vlms():
     def get(name: str) -> VLM:
         torch.set_num_threads(1)
         if name not in made:
-            made[name] = VLM(name, *tiny.build(name), sha256=name)
+            made[name] = VLM(name, *tiny.build_tiny(name), sha256=name)
         return made[name]
 
     return get
@@ -105,7 +105,7 @@ def test_inputs_are_those_of_the_stock_processor(name, sizes, vlms):
     family = vlms(name).family
     processor = stock(name, family)
     pictures = [noise(*size) for size in sizes]
-    mine = family.write([Sample.of(pictures, "What is it?")], answers=False).inputs
+    mine = family.build_inputs([Sample.of(pictures, "What is it?")], answers=False).inputs
     content = []
     for number in range(len(pictures)):
         if len(pictures) > 1:
@@ -134,7 +134,7 @@ def test_a_clip_is_written_as_the_stock_processor_writes_it(name, vlms):
         fps, frames_indices = 1.0, [0, 1, 2]
 
     processor.video_processor = Video()
-    seen = family.see([noise(64, 96, seed) for seed in range(3)], video=True)
+    seen = family.preprocess([noise(64, 96, seed) for seed in range(3)], video=True)
     told = {"video_grid_thw": seen.pixels["video_grid_thw"], "video_metadata": [Metadata()]}
     theirs = processor.replace_video_token(told, 0)
     if name == "qwen2.5-vl":
@@ -147,9 +147,9 @@ def test_a_slice_holds_the_pixels_of_its_two_frames(vlms):
     """Frames that are alike make the patches of a still picture; of two that differ, each half is its own."""
     family = vlms("qwen3-vl").family
     one, two = noise(64, 64, 1), noise(64, 64, 2)
-    first, second = (family.see([image], video=False).pixels["pixel_values"] for image in (one, two))
-    same = family.see([one, one], video=True).pixels["pixel_values_videos"]
-    both = family.see([one, two], video=True).pixels["pixel_values_videos"]
+    first, second = (family.preprocess([image], video=False).pixels["pixel_values"] for image in (one, two))
+    same = family.preprocess([one, one], video=True).pixels["pixel_values_videos"]
+    both = family.preprocess([one, two], video=True).pixels["pixel_values_videos"]
     assert torch.equal(same, first)
     halves = [pixels.unflatten(1, (3, 2, -1)) for pixels in (both, first, second)]
     assert torch.equal(halves[0][:, :, 0], halves[1][:, :, 0])
@@ -207,12 +207,12 @@ def test_what_cannot_be_asked_is_refused(vlms):
         vlm.encode([Sample.of([noise(64, 64)], "  ")])
     with pytest.raises(BadInput, match="frames of a clip must have one size"):
         vlm.encode([Sample.of([noise(64, 64), noise(96, 64)], "What?", video=True)])
-    model, family = tiny.build("qwen3-vl")
+    model, family = tiny.build_tiny("qwen3-vl")
     blind = type(family)(family.config, family.tokenizer, family.image_processor, "{{ messages[0].content[-1].text }}")
     with pytest.raises(BadInput, match="writes 0 pictures for 1"):
         VLM("x", model, blind).encode([Sample.of([noise(64, 64)], "What?")])
     with pytest.raises(UnknownName, match="did you mean 'qwen3-vl'"):
-        tiny.build("qwen3vl")
+        tiny.build_tiny("qwen3vl")
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_exactly_the_claimed_tokens_change(name, vlms, data):
     vlm, (width, height) = vlms(name), EXACT[name]
     x0, y0 = data.draw(st.integers(0, width - 8)), data.draw(st.integers(0, height - 8))
     box = Box(x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
-    found = repaint(vlm, Sample.of([noise(width, height)], "What is it?"), box)
+    found = perturb_region(vlm, Sample.of([noise(width, height)], "What is it?"), box)
     assert found.exact and found.elsewhere < 0.5
 
 
@@ -235,7 +235,7 @@ def test_exactly_the_claimed_tokens_change(name, vlms, data):
 def test_of_several_pictures_only_the_painted_one_changes(name, video, vlms):
     vlm, (width, height) = vlms(name), EXACT[name]
     sample = Sample.of([noise(width, height, seed) for seed in range(3)], "What is it?", video=video)
-    found = repaint(vlm, sample, Box(16, 16, 100, 100, image=2))
+    found = perturb_region(vlm, sample, Box(16, 16, 100, 100, image=2))
     others = [view.positions for view in vlm.encode([sample]).views[0] if 2 not in view.images]
     assert not found.change[torch.cat(others)].any()
     assert found.elsewhere < 0.5 and found.change[found.claimed].any()
@@ -247,13 +247,13 @@ def test_padding_is_no_place(size, vlms):
     """LLaVA-OneVision pads a picture, and takes the padding out again: what is left are its own tokens."""
     vlm, sample = vlms("llava-onevision"), Sample.of([noise(*size)], "What is it?")
     assert vlm.encode([sample]).views[0][1].grid.resized == size
-    assert repaint(vlm, sample, Box(40, 30, 90, 110)).exact
+    assert perturb_region(vlm, sample, Box(40, 30, 90, 110)).exact
 
 
 @pytest.mark.parametrize("size", [(416, 416), (600, 420)], ids=str)
 def test_of_a_mosaic_that_is_shrunk_no_changed_token_is_unclaimed(size, vlms):
     vlm, sample = vlms("llava-onevision"), Sample.of([noise(*size)], "What is it?")
-    found = repaint(vlm, sample, Box(40, 30, 90, 110))
+    found = perturb_region(vlm, sample, Box(40, 30, 90, 110))
     assert found.elsewhere < 0.5
     if size == (416, 416):  # the other one is resized, too
         assert not found.change[found.finest][~found.claimed[found.finest]].any()
@@ -265,11 +265,11 @@ def test_a_claim_that_is_wrong_is_seen(vlms, monkeypatch):
     vlm, (width, height) = vlms("smolvlm"), EXACT["smolvlm"]
     order = importlib.import_module("corelib.families.smolvlm").raster
     monkeypatch.setattr("corelib.families.smolvlm.raster", lambda *shape: order(*shape).flip(0))
-    assert not repaint(vlm, Sample.of([noise(width, height)], "What is it?"), Box(40, 30, 90, 110)).exact
+    assert not perturb_region(vlm, Sample.of([noise(width, height)], "What is it?"), Box(40, 30, 90, 110)).exact
 
 
 def test_a_tower_that_cannot_be_passed_by(vlms):
-    with pytest.raises(UnsupportedArchitecture, match="has none of visual"), blocks_away(torch.nn.Sequential()):
+    with pytest.raises(UnsupportedArchitecture, match="has none of visual"), bypassed_tower(torch.nn.Sequential()):
         pass
 
 
@@ -296,26 +296,28 @@ def test_a_mosaic_by_hand():
 def test_recorded_rows_are_those_of_eager_attention(name, vlms):
     vlm = vlms(name)
     encoded = vlm.encode(list(task("scenes").samples("test", 0, 2)))
-    with torch.no_grad(), record(vlm.model, encoded.rows("last")) as tape:
+    with torch.no_grad(), record(vlm.model, encoded.rows("last")) as recorded:
         vlm.model(**encoded.inputs, use_cache=False)
-    eager, family = tiny.build(name)
+    eager, family = tiny.build_tiny(name)
     eager.set_attn_implementation("eager")
     with torch.no_grad():
         out = VLM(name, eager, family).model(**encoded.inputs, use_cache=False, output_attentions=True)
     for layer, attention in enumerate(out.attentions):
         expected = attention[:, :, -1 - encoded.lengths[0, 2]]
-        torch.testing.assert_close(tape.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(recorded.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_going_on_from_a_layer_is_a_whole_pass(name, vlms):
     vlm, sets = vlms(name), [HeadSet("L0H3"), HeadSet("L1H2 L2H0"), HeadSet()]
-    encoded = vlm.encode([one for index in range(2) for one in task("collage").about("select", 0, index, 2)])
-    kept = trace(vlm, encoded)
+    encoded = vlm.encode([one for index in range(2) for one in task("collage").questions_for("select", 0, index, 2)])
+    kept = residual_cache(vlm, encoded)
     for each in (kept, share_prefix(kept, encoded)):
-        found = resume(each, sets, batch=12)
+        found = replay_from_layer(each, sets, batch_size=12)
         for number, heads in enumerate(sets):
             with ablate(vlm.model, heads):
                 whole = vlm.answer(encoded)
             torch.testing.assert_close(found.logprob[number], whole.logprob, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(rereading(vlm, encoded)()[1], vlm.answer(encoded).logprob, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        replay_from_question(vlm, encoded)()[1], vlm.answer(encoded).logprob, atol=1e-4, rtol=1e-4
+    )

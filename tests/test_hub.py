@@ -33,7 +33,7 @@ def folders(tmp_path_factory):
     def get(name: str):
         folder = home / name
         if not folder.exists():
-            model, family = tiny.build(name)
+            model, family = tiny.build_tiny(name)
             model.save_pretrained(folder)
             family.tokenizer.save_pretrained(folder)
             family.image_processor.save_pretrained(folder)

@@ -8,20 +8,20 @@ from tiny import tiny_inputs, tiny_model
 
 from corelib import HeadSet, atlas
 from corelib.attention.record import record
-from corelib.benchmarks.tradeoff import Trade, measure_trade
+from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core.errors import BadInput
-from corelib.experiments.hybrid import Hybrid, keep_few_dense
+from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.out_of_window import out_of_reach
 from corelib.sparse import Window, sparsify
-from corelib.sparse.oracle_topk import favourites
+from corelib.sparse.oracle_topk import oracle_topk
 from corelib.tasks import task
 
 
 @pytest.fixture(scope="module")
 def found(vlm):
     scores = atlas.cell("mini-s", "scenes").scores()
-    options = {"width": 8, "doses": (0.05, 0.20, 0.60), "draws": 2, "samples": 24, "batch": 12}
-    return keep_few_dense(vlm, task("scenes"), scores, **options)
+    options = {"width": 8, "doses": (0.05, 0.20, 0.60), "draws": 2, "samples": 24, "batch_size": 12}
+    return measure_hybrid(vlm, task("scenes"), scores, **options)
 
 
 def test_it_is_what_the_parts_say(vlm, found, tmp_path):
@@ -55,8 +55,8 @@ def test_baselines_have_the_same_budget(found):
 def test_several_questions_about_each_picture(vlm):
     work, scores = task("documents", pages=3), atlas.cell("mini-s", "documents").scores()
     options = {"width": 8, "doses": (0.20,), "draws": 1, "samples": 12, "questions": 4}
-    found = keep_few_dense(vlm, work, scores, **options)
-    encoded = vlm.encode([sample for index in range(3) for sample in work.about("test", 0, index, 4)])
+    found = measure_hybrid(vlm, work, scores, **options)
+    encoded = vlm.encode([sample for index in range(3) for sample in work.questions_for("test", 0, index, 4)])
     window = Window(8, found.window["sinks"])
     counted = out_of_reach(encoded, window)
     assert found.task["counted"] == int(counted.sum())
@@ -64,14 +64,14 @@ def test_several_questions_about_each_picture(vlm):
         with sparsify(vlm.model, heads, window):
             assert said["accuracy"] == pytest.approx(vlm.answer(encoded).correct[counted].double().mean().item())
     with pytest.raises(BadInput, match="multiple of the questions"):
-        keep_few_dense(vlm, work, scores, **{**options, "samples": 13})
+        measure_hybrid(vlm, work, scores, **{**options, "samples": 13})
 
 
 def test_speed_against_accuracy(vlm, tmp_path):
     work, scores = task("scenes"), atlas.cell("mini-s", "scenes").scores()
     options = {"doses": (0.0, 0.20), "samples": 16, "repeats": 1}
-    found = measure_trade(vlm, work, scores, widths=(4, 8), **options)
-    assert Trade.load(found.save(tmp_path / "trade.json")) == found
+    found = measure_tradeoff(vlm, work, scores, widths=(4, 8), **options)
+    assert Tradeoff.load(found.save(tmp_path / "trade.json")) == found
     encoded = vlm.encode(work.samples("test", 0, 16))
     counted = out_of_reach(encoded, Window(8, found.sinks))  # of the widest window, for all
     assert found.task["counted"] == int(counted.sum()) and found.tokens == round(
@@ -85,7 +85,7 @@ def test_speed_against_accuracy(vlm, tmp_path):
         assert point["heads"] == heads.to_json() and point["prefill"]["speedup"] > 0
     for wrong in ({"widths": ()}, {"widths": (4,), "doses": ()}, {"widths": (4,), "repeats": 0}):
         with pytest.raises(BadInput, match="give a width, a dose"):
-            measure_trade(vlm, work, scores, **{**options, **wrong})
+            measure_tradeoff(vlm, work, scores, **{**options, **wrong})
 
 
 def test_which_samples_count(vlm):
@@ -103,29 +103,29 @@ def test_the_oracle_sees_its_favourites():
     model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
     real = inputs["attention_mask"].bool()
     plain = model(**inputs).logits
-    with favourites(model, 100):
+    with oracle_topk(model, 100):
         torch.testing.assert_close(model(**inputs).logits, plain)
     rows = torch.zeros_like(real)
     rows[:, -1] = True
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         model(**inputs)
-    best = tape.attention[0][:, :, 0].topk(3, -1).indices  # [batch, head, 3]
-    with favourites(model, 3), record(model, rows) as tape:
+    best = recorded.attention[0][:, :, 0].topk(3, -1).indices  # [batch, head, 3]
+    with oracle_topk(model, 3), record(model, rows) as recorded:
         model(**inputs)
-    left = tape.attention[0][:, :, 0]
+    left = recorded.attention[0][:, :, 0]
     assert ((left > 0).sum(-1) == 3).all() and (left.gather(-1, best) > 0).all()
 
 
 def test_bad_input_is_refused(vlm):
     scores, work = atlas.cell("mini-s", "scenes").scores(), task("scenes")
     with pytest.raises(BadInput, match="ranked on these samples"):
-        keep_few_dense(vlm, work, scores, width=8, split="select")
+        measure_hybrid(vlm, work, scores, width=8, split="select")
     with pytest.raises(BadInput, match="the scores are of mini-m"):
-        keep_few_dense(vlm, work, atlas.cell("mini-m", "scenes").scores(), width=8)
-    for options in ({"samples": 1}, {"draws": 0}, {"batch": 0}, {"width": 0}):
+        measure_hybrid(vlm, work, atlas.cell("mini-m", "scenes").scores(), width=8)
+    for options in ({"samples": 1}, {"draws": 0}, {"batch_size": 0}, {"width": 0}):
         with pytest.raises(BadInput):
-            keep_few_dense(vlm, work, scores, **{"width": 8, **options})
+            measure_hybrid(vlm, work, scores, **{"width": 8, **options})
     with pytest.raises(BadInput, match="reaches the evidence"):
-        keep_few_dense(vlm, work, scores, width=60, doses=(0.05,), draws=1, samples=4)
-    with pytest.raises(BadInput, match="0 keys"), favourites(vlm.model, 0):
+        measure_hybrid(vlm, work, scores, width=60, doses=(0.05,), draws=1, samples=4)
+    with pytest.raises(BadInput, match="0 keys"), oracle_topk(vlm.model, 0):
         pass

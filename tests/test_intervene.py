@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny import FAMILIES, HEAD_DIM, HEADS, LAYERS, tiny_inputs, tiny_model
 
-from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
+from corelib.attention.head_outputs import expand_means, head_outputs, mean_outputs, resampled
 from corelib.attention.interface import attention_modules, running
-from corelib.attention.intervene import ablate, blind
+from corelib.attention.intervene import ablate, knockout
 from corelib.attention.record import record
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
-from corelib.models.batch import KINDS
+from corelib.models.batch import POSITION_KINDS
 from corelib.tasks import task
 
 SOME = HeadSet("L0H2 L1H0 L1H5")
@@ -85,7 +85,7 @@ def test_without_its_heads_a_layer_s_attention_is_gone():
     handle.remove()
 
 
-@pytest.mark.parametrize("change", ["ablate", "blind"])
+@pytest.mark.parametrize("change", ["ablate", "knockout"])
 @torch.no_grad()
 def test_each_sample_may_have_heads_of_its_own(change):
     model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
@@ -93,7 +93,7 @@ def test_each_sample_may_have_heads_of_its_own(change):
     sets = [HeadSet("L0H2"), HeadSet("L1H0 L1H5")]
 
     def under(heads):
-        program = ablate(model, heads) if change == "ablate" else blind(model, hidden, marked, heads)
+        program = ablate(model, heads) if change == "ablate" else knockout(model, hidden, marked, heads)
         with program:
             return model(**inputs).logits
 
@@ -149,9 +149,9 @@ def test_heads_say_what_they_say_elsewhere_or_on_average():
     with head_outputs(model) as found:
         model(**inputs)
     assert all(torch.equal(found[layer], before[layer]) for layer in range(LAYERS))
-    with ablate(model, SOME, instead=found):  # what they say anyway
+    with ablate(model, SOME, replacement=found):  # what they say anyway
         torch.testing.assert_close(outputs(model, inputs)[1], logits)
-    with ablate(model, SOME, instead=exchanged(found)):
+    with ablate(model, SOME, replacement=resampled(found)):
         after, _ = outputs(model, inputs)
     assert torch.equal(after[0][0, :, 2], before[0][1, :, 2]) and torch.equal(after[0][1, :, 2], before[0][0, :, 2])
     assert torch.equal(after[0][:, :, 3], before[0][:, :, 3])
@@ -162,7 +162,7 @@ def test_heads_say_what_they_say_elsewhere_or_on_average():
     by_hand = before[0][:, 5:, 2].mean((0, 1))
     torch.testing.assert_close(means[0][1, 2], by_hand)
     assert means[0][2].abs().sum() == 0  # a kind that does not occur
-    with ablate(model, SOME, instead=spread(means, kinds)):
+    with ablate(model, SOME, replacement=expand_means(means, kinds)):
         after, _ = outputs(model, inputs)
     torch.testing.assert_close(after[0][:, 5:, 2], by_hand.expand_as(after[0][:, 5:, 2]))
     with head_outputs(model, layers=[1]) as found:
@@ -170,14 +170,14 @@ def test_heads_say_what_they_say_elsewhere_or_on_average():
     assert list(found) == [1]
     for order in ([0, 1], [1], [1, 1]):
         with pytest.raises(BadInput, match="none in its own place"):
-            exchanged(found, order)
+            resampled(found, order)
     with pytest.raises(BadInput, match="nothing was recorded"):
         mean_outputs([], 3)
 
 
 def test_every_position_is_of_one_kind(vlm):
     encoded = vlm.encode(task("documents").samples("select", 0, 2))
-    names = [[KINDS[kind] for kind in row] for row in encoded.kinds.tolist()]
+    names = [[POSITION_KINDS[kind] for kind in row] for row in encoded.position_kinds.tolist()]
     for row, visual, real in zip(names, encoded.visual, encoded.real, strict=True):
         assert [name == "visual" for name in row] == visual.tolist()
         assert [name != "padding" for name in row] == real.tolist()
@@ -193,12 +193,12 @@ def test_blind_rows_are_renormalised(family):
     hidden, marked = masks(inputs, slice(4, 7), slice(-2, None))
     with record(model, marked) as plain:
         model(**inputs)
-    with blind(model, hidden, marked, HeadSet("L0H2")), record(model, marked) as tape:
+    with knockout(model, hidden, marked, HeadSet("L0H2")), record(model, marked) as recorded:
         model(**inputs)
     expected = plain.attention[0].clone()
     expected[:, 2, :, 4:7] = 0
     expected /= expected.sum(-1, keepdim=True)
-    torch.testing.assert_close(tape.attention[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(recorded.attention[0], expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -206,7 +206,7 @@ def test_blind_touches_only_the_rows_and_heads_it_names():
     model, inputs = tiny_model("internvl"), tiny_inputs("internvl")
     before, _ = outputs(model, inputs)
     hidden, marked = masks(inputs, slice(4, 7), slice(10, 12))
-    with blind(model, hidden, marked, SOME):
+    with knockout(model, hidden, marked, SOME):
         after, _ = outputs(model, inputs)
     touched = (after[0] - before[0]).abs().amax(-1) > 1e-5  # [batch, query, head], first layer
     expected = torch.zeros_like(touched)
@@ -221,9 +221,9 @@ def test_blind_never_shows_the_future(batch):
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm", batch=batch, padding=0)
     hidden, marked = masks(inputs, slice(4, 7), slice(None))
     for heads in (None, SOME, ALL):
-        with blind(model, hidden, marked, heads), record(model, marked) as tape:
+        with knockout(model, hidden, marked, heads), record(model, marked) as recorded:
             model(**inputs)
-        assert tape.stack().triu(1).abs().sum() == 0
+        assert recorded.stack().triu(1).abs().sum() == 0
 
 
 @torch.no_grad()
@@ -231,7 +231,7 @@ def test_a_row_with_no_key_left_outputs_zero():
     model, inputs = tiny_model("qwen2_5_vl"), tiny_inputs("qwen2_5_vl")
     hidden, marked = masks(inputs, slice(None), slice(-2, None))
     for heads, silent in ((None, list(range(HEADS))), (HeadSet("L0H2"), [2])):
-        with blind(model, hidden, marked, heads):
+        with knockout(model, hidden, marked, heads):
             after, logits = outputs(model, inputs)
         assert after[0][:, -2:, silent].abs().sum() == 0
         assert after[0][0, :-2].abs().sum() > 0
@@ -243,7 +243,7 @@ def test_that_zero_is_ours_and_not_the_kernel_s():
     """Kernels differ in what a row without keys gives; and rows that nobody marked are left alone, padding too."""
     model, inputs = tiny_model("qwen2_5_vl"), tiny_inputs("qwen2_5_vl")
     hidden, marked = masks(inputs, slice(None), slice(-2, None))
-    with blind(model, hidden, marked), running(model, lambda call, inner: torch.ones_like(inner(call))):
+    with knockout(model, hidden, marked), running(model, lambda call, inner: torch.ones_like(inner(call))):
         after, _ = outputs(model, inputs)
     assert after[0][:, -2:].abs().sum() == 0
     assert (after[0][:, :-2] == 1).all()
@@ -254,9 +254,9 @@ def test_blind_to_nothing_is_the_model():
     model, inputs = tiny_model("llava_onevision"), tiny_inputs("llava_onevision")
     _, logits = outputs(model, inputs)
     hidden, marked = masks(inputs, slice(0, 0), slice(-2, None))
-    with blind(model, hidden, marked):
+    with knockout(model, hidden, marked):
         torch.testing.assert_close(outputs(model, inputs)[1], logits)
-    with blind(model, ~hidden, hidden):  # no row is marked
+    with knockout(model, ~hidden, hidden):  # no row is marked
         assert torch.equal(outputs(model, inputs)[1], logits)
 
 
@@ -269,7 +269,7 @@ def test_blind_with_a_cache_is_blind_without(heads):
     longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], step], 1)}
     longer["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(step)], 1)
     hidden, marked = masks(longer, slice(4, 7), slice(length - 1, None))
-    with blind(model, hidden, marked, heads):
+    with knockout(model, hidden, marked, heads):
         expected = model(**longer).logits[:, -1]
         cache = model(**inputs).past_key_values
         mask = longer["attention_mask"]
@@ -284,23 +284,23 @@ def test_what_does_not_exist_is_refused():
     with pytest.raises(BadInput, match="L2H0: the model has layers 0–1 with heads 0–5"):
         ablate(model, HeadSet("L2H0")).__enter__()
     with pytest.raises(BadInput, match="L0H6"):
-        blind(model, hidden, marked, HeadSet("L0H6")).__enter__()
+        knockout(model, hidden, marked, HeadSet("L0H6")).__enter__()
     with pytest.raises(UnknownName, match="'prefill'"):
         ablate(model, SOME, rows="prefil").__enter__()
     with pytest.raises(BadInput, match=r"layers \[1\]"):
-        ablate(model, SOME, instead={0: torch.zeros(1, 1, HEADS, HEAD_DIM)}).__enter__()
+        ablate(model, SOME, replacement={0: torch.zeros(1, 1, HEADS, HEAD_DIM)}).__enter__()
     with pytest.raises(BadInput, match="3 head sets for a batch of 2"), ablate(model, [SOME] * 3):
         model(**inputs)
-    with pytest.raises(BadInput, match="3 head sets for a batch of 2"), blind(model, hidden, marked, [SOME] * 3):
+    with pytest.raises(BadInput, match="3 head sets for a batch of 2"), knockout(model, hidden, marked, [SOME] * 3):
         model(**inputs)
     short = dict.fromkeys(range(LAYERS), torch.zeros(2, 3, HEADS, HEAD_DIM))
-    with pytest.raises(BadInput, match="replacement of layer 0"), ablate(model, SOME, instead=short):
+    with pytest.raises(BadInput, match="replacement of layer 0"), ablate(model, SOME, replacement=short):
         model(**inputs)
     with pytest.raises(BadInput, match="boolean"):
-        blind(model, hidden.int(), marked).__enter__()
-    with pytest.raises(BadInput, match="whole prompt"), blind(model, hidden, marked[:, :-1]):
+        knockout(model, hidden.int(), marked).__enter__()
+    with pytest.raises(BadInput, match="whole prompt"), knockout(model, hidden, marked[:, :-1]):
         model(**inputs)
-    with pytest.raises(BadInput, match="whole prompt"), blind(model, hidden[:, :-1], marked):
+    with pytest.raises(BadInput, match="whole prompt"), knockout(model, hidden[:, :-1], marked):
         model(**inputs)
     assert model.config.text_config._attn_implementation == "sdpa"
 

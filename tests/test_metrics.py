@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from corelib.core.errors import BadInput
-from corelib.experiments.reading import ALL, read_heads, readable
+from corelib.experiments.reading import ALL_QUANTITIES, read_heads, readable
 from corelib.metrics import (
     METRICS,
     QUANTITIES,
@@ -23,7 +23,7 @@ from corelib.metrics import (
     spatial_entropy,
     top_k_evidence,
 )
-from corelib.metrics.descriptors import before
+from corelib.metrics.descriptors import keys_before
 from corelib.metrics.localization import knee, selected
 from corelib.tasks import task
 
@@ -72,7 +72,7 @@ def test_traits_by_hand():
     spread = -(shares * shares.log()).sum() / torch.tensor(3.0).log()
     close(entropy(ATTENTION, visual), torch.tensor([[[spread], [0.0], [1.0]]]))
     close(locality(ATTENTION, torch.tensor([[3]]), window=2), torch.tensor([[[0.5], [0.4], [0.0]]]))
-    close(before(visual, torch.tensor([[True] * 5])), torch.tensor([[True, False, False, False, False]]))
+    close(keys_before(visual, torch.tensor([[True] * 5])), torch.tensor([[True, False, False, False, False]]))
     with pytest.raises(BadInput, match="two visual tokens"):
         entropy(ATTENTION, torch.tensor([[True, False, False, False, False]]))
     with pytest.raises(BadInput, match="window"):
@@ -120,12 +120,12 @@ def test_all_metrics_agree_with_eager_attention(vlm, domain):
     work = task(domain)
     drawn = list(work.samples("select", 0, 3))
     encoded = vlm.encode(drawn)
-    found = read_heads(vlm, encoded, readable(drawn[0], ALL))
+    found = read_heads(vlm, encoded, readable(drawn[0], ALL_QUANTITIES))
     vlm.model.set_attn_implementation("eager")
     try:
         with torch.no_grad():
             out = vlm.model(**encoded.inputs, output_attentions=True, use_cache=False)
-            null = vlm.model(**vlm.ask_nothing(encoded).inputs, output_attentions=True, use_cache=False).attentions
+            null = vlm.model(**vlm.null_question(encoded).inputs, output_attentions=True, use_cache=False).attentions
     finally:
         vlm.model.set_attn_implementation("sdpa")
     attention, null = (torch.stack(one, 1) for one in (out.attentions, null))  # [batch, layer, head, query, key]
@@ -147,14 +147,14 @@ def test_all_metrics_agree_with_eager_attention(vlm, domain):
     for name, values in expected.items():
         close(found.scores[f"answer/mean/{name}"], values, atol=2e-5, rtol=0)
     for metric in METRICS.values():
-        assert (metric.key in found.scores) == (metric.quantity in readable(drawn[0], ALL))
+        assert (metric.key in found.scores) == (metric.quantity in readable(drawn[0], ALL_QUANTITIES))
 
 
-@pytest.mark.parametrize("quantity", ALL)
+@pytest.mark.parametrize("quantity", ALL_QUANTITIES)
 def test_every_metric_can_be_read_alone(vlm, quantity):
-    """As in `corelib profile --metric`: with the others or without, the numbers are the same."""
+    """As in `corelib score --metric`: with the others or without, the numbers are the same."""
     encoded = vlm.encode(list(task("scenes").samples("select", 0, 2)))
-    alone, together = read_heads(vlm, encoded, [quantity]), read_heads(vlm, encoded, ALL)
+    alone, together = read_heads(vlm, encoded, [quantity]), read_heads(vlm, encoded, ALL_QUANTITIES)
     assert alone.scores and all(key.endswith(f"/{quantity}") for key in alone.scores)
     for key, values in alone.scores.items():
         close(values, together.scores[key], atol=0, rtol=0)
@@ -163,7 +163,7 @@ def test_every_metric_can_be_read_alone(vlm, quantity):
 def test_a_null_question_asks_for_nothing(vlm):
     drawn = list(task("scenes").samples("select", 0, 4))
     encoded = vlm.encode(drawn)
-    null = vlm.ask_nothing(encoded)
+    null = vlm.null_question(encoded)
     assert null.tokens.shape == encoded.tokens.shape
     changed = null.tokens != encoded.tokens
     assert not (changed & ~encoded.rows("question")).any() and (changed.sum(1) == 2).all()  # colour and shape
@@ -172,7 +172,7 @@ def test_a_null_question_asks_for_nothing(vlm):
 
 
 def test_the_catalogue_is_whole():
-    assert {metric.quantity for metric in METRICS.values()} <= {*ALL} and {*QUANTITIES} <= {*ALL}
+    assert {metric.quantity for metric in METRICS.values()} <= {*ALL_QUANTITIES} and {*QUANTITIES} <= {*ALL_QUANTITIES}
     assert len({metric.key for metric in METRICS.values()}) == len(METRICS)
     assert all(metric.source for metric in METRICS.values())
     assert Metric("raw").key == "answer/mean/raw"

@@ -14,7 +14,7 @@ from transformers import Qwen2VLImageProcessorPil
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
 from corelib.mini import checkpoint
-from corelib.mini.architecture import SIZES, build
+from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, fit, patchify
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.models.vlm import load
@@ -24,7 +24,7 @@ from corelib.tasks import TASKS, task
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    checkpoint.save(folder, build(SIZES["mini-s"], 0), MiniProcessor(build_tokenizer()))
+    checkpoint.save(folder, build_mini(SIZES["mini-s"], 0), MiniProcessor(build_tokenizer()))
     return folder
 
 
@@ -75,7 +75,7 @@ def test_placeholders_must_match_the_pictures():
 
 def test_saving_and_loading_round_trips_in_half_precision(saved):
     model, processor, digest = checkpoint.load(saved)
-    original = build(SIZES["mini-s"], 0)
+    original = build_mini(SIZES["mini-s"], 0)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), original.named_parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
     assert digest == model_folder.sha256(saved / model_folder.WEIGHTS) and len(processor.tokenizer) == len(
@@ -84,7 +84,7 @@ def test_saving_and_loading_round_trips_in_half_precision(saved):
 
 
 def test_the_parameter_count_is_what_the_issue_allows():
-    assert 2e6 <= sum(p.numel() for p in build(SIZES["mini-s"], 0).parameters()) <= 4e6
+    assert 2e6 <= sum(p.numel() for p in build_mini(SIZES["mini-s"], 0).parameters()) <= 4e6
 
 
 def _copy(saved, tmp_path):
@@ -117,19 +117,19 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
         checkpoint.load(folder, "at")
     earlier = tmp_path / "000010.safetensors"
-    weights = model_folder.half(dict(build(SIZES["mini-s"], 1).named_parameters()))
+    weights = model_folder.to_half(dict(build_mini(SIZES["mini-s"], 1).named_parameters()))
     final = load_file(folder / model_folder.WEIGHTS)
     same = [name for name, tensor in weights.items() if torch.equal(tensor, final[name])]  # norms, which begin at 1
     save_file(weights, earlier)
-    model_folder.add_checkpoint(folder, "before", earlier, 10)
-    model_folder.add_checkpoint(folder, "at", earlier, 12)
-    assert {name: stage["step"] for name, stage in model_folder.checkpoints(folder).items()} == {"before": 10, "at": 12}
+    model_folder.add_stage(folder, "before", earlier, 10)
+    model_folder.add_stage(folder, "at", earlier, 12)
+    assert {name: stage["step"] for name, stage in model_folder.stages(folder).items()} == {"before": 10, "at": 12}
     vlm = load(folder, checkpoint="at")
     kept = folder / model_folder.EARLIER / "at.safetensors"
     assert vlm.name == "copy (at)" and vlm.sha256 == model_folder.sha256(kept) != model_folder.verify(folder)
     assert same and {*load_file(kept)} == {*weights} - {*same}  # only what differs is kept
     for (name, ours), (_, theirs) in zip(
-        vlm.model.named_parameters(), build(SIZES["mini-s"], 1).named_parameters(), strict=True
+        vlm.model.named_parameters(), build_mini(SIZES["mini-s"], 1).named_parameters(), strict=True
     ):
         torch.testing.assert_close(ours, theirs.half().float(), atol=0, rtol=0, msg=name)
     with pytest.raises(UnknownName, match="allowed: before, at"):
@@ -142,11 +142,11 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
 
 def test_what_is_not_a_model_is_refused(saved, tmp_path):
     with pytest.raises(UnknownName, match="unknown model 'mini-z'"):
-        model_folder.locate("mini-z")
+        model_folder.find_model("mini-z")
     with pytest.raises(BadInput, match="is not a model"):
-        model_folder.locate(tmp_path)
+        model_folder.find_model(tmp_path)
     with pytest.raises(BadInput, match="is not a model"):
-        model_folder.locate(tmp_path / "nowhere")
+        model_folder.find_model(tmp_path / "nowhere")
     folder = _copy(saved, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))

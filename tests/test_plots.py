@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from corelib import plots
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.families.regions import Grid, tokens_of_box
-from corelib.models.attention_map import Look
+from corelib.models.attention_map import AttentionMap
 from corelib.plots.style import ink_on
 from corelib.sparse import Window
 from corelib.tasks import Box, task
@@ -68,8 +68,10 @@ def test_attention_and_tokens_are_drawn_over_any_pictures(samples, domain):
     several = {"L0H1": maps(sample), "L2H3": maps(sample)}
     text = words(plots.draw_attention(sample.images, several, boxes=sample.evidence, video=sample.video, heading="why"))
     assert all(part in text for part in ("L0H1", "L2H3", "why", "attention on a token"))
-    look = Look(sample.images, sample.question, tuple(map(torch.tensor, maps(sample))), HeadSet("L0H1"), sample.video)
-    assert "L0H1" in words(plots.draw_look(look, "7"))
+    look = AttentionMap(
+        sample.images, sample.question, tuple(map(torch.tensor, maps(sample))), HeadSet("L0H1"), sample.video
+    )
+    assert "L0H1" in words(plots.draw_attention_map(look, "7"))
 
 
 def test_the_marked_token_is_the_one_that_is_filled():

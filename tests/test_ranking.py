@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.analysis.agreement import (
-    by_layer,
-    compare,
+    compare_heads,
+    layer_means,
     mean_depth,
     overlap,
     overlap_within_layers,
@@ -95,7 +95,7 @@ def test_agreement_on_layers_alone_is_none_within_them():
 
 
 def test_layers():
-    assert by_layer(scores([[0.1, 0.2], [0.3, 0.4]])).tolist() == pytest.approx([0.15, 0.35])
+    assert layer_means(scores([[0.1, 0.2], [0.3, 0.4]])).tolist() == pytest.approx([0.15, 0.35])
 
 
 def test_mean_depth():
@@ -149,12 +149,12 @@ def test_a_ranking_agrees_with_itself_as_far_as_its_samples_do():
 
 def test_two_models_are_not_compared_by_accident():
     one, two = scores([[1, 2], [4, 3]]), scores([[1, 2], [3, 4]])
-    found = compare(one, two, 0.25)
+    found = compare_heads(one, two, 0.25)
     assert found.spearman == spearman(one, two) and found.top.shared == HeadSet()
     other = replace(two, model={**two.model, "name": "n", "sha256": "b" * 64})
     with pytest.raises(BadInput, match="another model is another head"):
-        compare(one, other)
-    assert compare(one, other, same_model=False).spearman == found.spearman
+        compare_heads(one, other)
+    assert compare_heads(one, other, same_model=False).spearman == found.spearman
 
 
 def test_bad_input():

@@ -37,19 +37,19 @@ def test_parity_with_eager(family):
     """Grouped heads, two sequences, left padding, a ragged selection of rows."""
     model, inputs = tiny_model(family), tiny_inputs(family)
     plain, rows = model(**inputs).logits, last(inputs)
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         logits = model(**inputs).logits
     assert torch.equal(logits, plain)
     expected, reference = eager(model, **inputs)
     torch.testing.assert_close(logits[:, -3:], reference[:, -3:], **CLOSE)
-    recorded = tape.stack()
+    recorded = recorded.stack()
     assert recorded.shape == (LAYERS, 2, HEADS, 3, rows.shape[1])
     torch.testing.assert_close(recorded[:, 1], expected[:, 1, :, -3:], **CLOSE)
     torch.testing.assert_close(recorded[:, 0, :, :2], expected[:, 0, :, -2:], **CLOSE)
     assert recorded[:, 0, :, 2].abs().sum() == 0  # the row that pads the shorter selection
     assert recorded[:, 1, :, :, :3].abs().sum() == 0  # padding is never seen
-    assert list(tape.attention) == [0, 1]
-    torch.testing.assert_close(tape.attention[1], recorded[1])
+    assert list(recorded.attention) == [0, 1]
+    torch.testing.assert_close(recorded.attention[1], recorded[1])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,7 +73,7 @@ def test_parity_with_a_cache(family):
         names = ("input_ids", "mm_token_type_ids", "attention_mask")
         grid = inputs["image_grid_thw"]
         positions = model.model.get_rope_index(**{name: more[name] for name in names}, image_grid_thw=grid)[0]
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         cache = model(**inputs, use_cache=True).past_key_values
         for step in range(3):
             mask = more["attention_mask"][:, : length + step + 1]
@@ -81,9 +81,9 @@ def test_parity_with_a_cache(family):
             if positions is not None:
                 now["position_ids"] = positions[:, :, length + step, None]
             cache = model(**now).past_key_values
-            kept.append(len(tape.kept[0]))
+            kept.append(len(recorded.kept[0]))
     assert kept == [2, 2, 3]
-    torch.testing.assert_close(tape.stack(), expected[:, :, :, [length - 1, length, length + 2]], **CLOSE)
+    torch.testing.assert_close(recorded.stack(), expected[:, :, :, [length - 1, length, length + 2]], **CLOSE)
 
 
 @torch.no_grad()
@@ -92,14 +92,14 @@ def test_parity_without_padding_and_with_a_chunk_of_prompt():
     model, inputs = tiny_model("internvl"), tiny_inputs("internvl", batch=1)
     expected, _ = eager(model, **inputs)
     rows = torch.ones_like(inputs["input_ids"]).bool()
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         model(**inputs)
-    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+    torch.testing.assert_close(recorded.stack(), expected, **CLOSE)
     tail = inputs["input_ids"][:, -4:]
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         cache = model(inputs["input_ids"][:, :-4], pixel_values=inputs["pixel_values"]).past_key_values
         model(input_ids=tail, past_key_values=cache)
-    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+    torch.testing.assert_close(recorded.stack(), expected, **CLOSE)
 
 
 @torch.no_grad()
@@ -107,10 +107,10 @@ def test_parity_before_an_empty_static_cache():
     """More keys than queries and no mask: the rows stand at the start of the key axis, not at its end."""
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm", batch=1)
     expected, _ = eager(model, **inputs)
-    with record(model, torch.ones_like(inputs["input_ids"]).bool()) as tape:
+    with record(model, torch.ones_like(inputs["input_ids"]).bool()) as recorded:
         model(**inputs, past_key_values=StaticCache(config=model.config.text_config, max_cache_len=24))
-    torch.testing.assert_close(tape.stack()[..., : expected.shape[-1]], expected, **CLOSE)
-    assert tape.stack()[..., expected.shape[-1] :].abs().sum() == 0
+    torch.testing.assert_close(recorded.stack()[..., : expected.shape[-1]], expected, **CLOSE)
+    assert recorded.stack()[..., expected.shape[-1] :].abs().sum() == 0
 
 
 @torch.no_grad()
@@ -121,9 +121,9 @@ def test_recording_while_generating():
     rows[:, length - 1 :] = True
     settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
     plain = model.generate(**inputs, **settings)
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         assert torch.equal(model.generate(**inputs, **settings), plain)
-    assert tape.attention[0].shape == (2, HEADS, 4, length + 3)  # the last token produced is never read
+    assert recorded.attention[0].shape == (2, HEADS, 4, length + 3)  # the last token produced is never read
 
 
 @pytest.mark.parametrize("window", [None, 4])
@@ -137,9 +137,9 @@ def test_parity_for_other_geometries(window):
     model = (MistralForCausalLM if window else LlamaForCausalLM)(config).eval()
     ids = torch.arange(10)[None]
     expected, _ = eager(model, input_ids=ids)
-    with record(model, torch.ones(1, 10, dtype=torch.bool)) as tape:
+    with record(model, torch.ones(1, 10, dtype=torch.bool)) as recorded:
         model(ids)
-    torch.testing.assert_close(tape.stack(), expected, **CLOSE)
+    torch.testing.assert_close(recorded.stack(), expected, **CLOSE)
     assert (expected[0, 0, 0, -1, 0] == 0) == (window is not None)
     if window:  # once its cache slides, a decoding step no longer knows where it stands
         with pytest.raises(BadInput, match="slides"), record(model, torch.ones(1, 12, dtype=torch.bool)):
@@ -151,10 +151,10 @@ def test_parity_for_other_geometries(window):
 def test_half_precision(dtype):
     model, inputs = tiny_model("llava_onevision").to(dtype), tiny_inputs("llava_onevision")
     expected, _ = eager(model, **inputs)
-    with record(model, last(inputs)) as tape:
+    with record(model, last(inputs)) as recorded:
         model(**inputs)
-    assert tape.stack().dtype == torch.float32
-    torch.testing.assert_close(tape.stack()[:, 1], expected[:, 1, :, -3:].float(), atol=0.03, rtol=0)
+    assert recorded.stack().dtype == torch.float32
+    torch.testing.assert_close(recorded.stack()[:, 1], expected[:, 1, :, -3:].float(), atol=0.03, rtol=0)
 
 
 @torch.no_grad()
@@ -168,14 +168,14 @@ def test_a_reducer_sees_each_layer_once_and_keeps_only_what_it_returns():
         layers.append(call.layer)
         return (attention * evidence[:, None, None]).sum(-1)
 
-    with record(model, rows, mass) as tape:
+    with record(model, rows, mass) as recorded:
         model(**inputs)
     with record(model, rows) as full:
         model(**inputs)
     assert layers == [0, 1]
-    torch.testing.assert_close(tape.stack(), full.stack()[..., 4:6].sum(-1))
+    torch.testing.assert_close(recorded.stack(), full.stack()[..., 4:6].sum(-1))
     with pytest.raises(BadInput, match="reducer"):
-        tape.attention  # noqa: B018
+        recorded.attention  # noqa: B018
     with record(model, rows, lambda call, attention: None) as nothing:
         model(**inputs)
     with pytest.raises(BadInput, match="nothing was recorded"):
@@ -184,9 +184,9 @@ def test_a_reducer_sees_each_layer_once_and_keeps_only_what_it_returns():
 
 def test_recording_keeps_no_graph_and_lets_gradients_flow():
     model, inputs = tiny_model("qwen3_vl"), tiny_inputs("qwen3_vl")
-    with record(model, last(inputs)) as tape:
+    with record(model, last(inputs)) as recorded:
         model(**inputs).logits.sum().backward()
-    assert not tape.stack().requires_grad
+    assert not recorded.stack().requires_grad
     assert model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
@@ -195,12 +195,12 @@ def test_rows_of_a_sequence_without_any():
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
     rows = last(inputs)
     rows[1] = False
-    with record(model, rows) as tape:
+    with record(model, rows) as recorded:
         model(**inputs)
-    assert tape.stack()[:, 1].abs().sum() == 0
-    with record(model, torch.zeros_like(rows)) as tape:
+    assert recorded.stack()[:, 1].abs().sum() == 0
+    with record(model, torch.zeros_like(rows)) as recorded:
         model(**inputs)
-    assert tape.attention == {}
+    assert recorded.attention == {}
 
 
 def test_row_index_keeps_order():
@@ -223,9 +223,9 @@ def test_wrong_rows_are_refused():
 @torch.no_grad()
 def test_a_reducer_that_drops_the_rows_cannot_be_joined():
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
-    with record(model, last(inputs), lambda call, attention: attention.sum((-1, -2))) as tape:
+    with record(model, last(inputs), lambda call, attention: attention.sum((-1, -2))) as recorded:
         model(**inputs)
-        assert tape.stack().shape == (LAYERS, 2, HEADS)
+        assert recorded.stack().shape == (LAYERS, 2, HEADS)
         model(**inputs)
     with pytest.raises(BadInput, match="row axis"):
-        tape.stack()
+        recorded.stack()

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corelib import load, profile
+from corelib import load, score_heads
 from corelib.core.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
 from corelib.tasks.hub import SOURCES, Hub
-from corelib.tasks.scoring import box_of, judged, letter, normalised, overlap
+from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer
 
 # --- collage ---------------------------------------------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ def test_a_folder_becomes_samples(folder):
     two = next(sample for sample in drawn if sample.kind == "two")
     assert two.evidence == (Box(0, 0, 20, 20, image=1),) and two.distractors == (Box(0, 0, 20, 20, image=0),)
     place = next(place for place in range(7) if work.sample("test", 0, place).kind == "question")
-    assert {sample.question for sample in work.about("test", 0, place, 2)} == {"What is 0?", "What is 1?"}
+    assert {sample.question for sample in work.questions_for("test", 0, place, 2)} == {"What is 0?", "What is 1?"}
 
 
 def test_no_picture_is_in_two_splits(folder):
@@ -201,7 +201,7 @@ def test_rows_become_records(name, monkeypatch):
     page = len(record.read()) - 1
     wanted = Box(0, 0, 80, 60, image=1) if name == "mmlongbench-doc" else Box(10, 20, 40, 45, image=page)
     assert record.boxes == (wanted,) and record.read()[page].size == (80, 60)
-    assert judged(record.answer, "7" if SOURCES[name].rule == "exact" else "[10, 20, 40, 45]", SOURCES[name].rule)
+    assert score_answer(record.answer, "7" if SOURCES[name].rule == "exact" else "[10, 20, 40, 45]", SOURCES[name].rule)
     assert len(work.records) == (4 if name.startswith("refcoco") else 2)
     assert work.facts["source"] == SOURCES[name].id
     assert all(work.available(split, 64) == len(groups) for split, groups in work.dealt.items())
@@ -212,7 +212,7 @@ def test_a_model_is_profiled_on_a_data_set(name, monkeypatch):
     monkeypatch.setattr(Hub, "rows", lambda self: [ROWS[name]])
     work = task(f"hub:{name}")
     split = next(split for split, groups in work.dealt.items() if groups)
-    scores = profile(load("tiny-random:smolvlm"), work, split=split, samples=1)
+    scores = score_heads(load("tiny-random:smolvlm"), work, split=split, samples=1)
     assert scores.task["domain"] == f"hub:{name}" and np.isfinite(scores.scores).all()
 
 
@@ -247,14 +247,25 @@ def test_what_is_said_without_the_package_or_the_network(monkeypatch):
 
 
 def test_scoring_by_hand():
-    assert normalised("  The Kettle. ") == "kettle" and normalised("É-5") == "e-5"
-    assert judged("Kettle", "the kettle") and judged("7 apples", "7") and not judged("77", "7") and not judged("", "7")
-    assert letter("I think (C), not A") == "C" and judged("B.", "(B)", "choice") and not judged("none", "B", "choice")
+    assert normalise("  The Kettle. ") == "kettle" and normalise("É-5") == "e-5"
+    assert (
+        score_answer("Kettle", "the kettle")
+        and score_answer("7 apples", "7")
+        and not score_answer("77", "7")
+        and not score_answer("", "7")
+    )
+    assert (
+        option_letter("I think (C), not A") == "C"
+        and score_answer("B.", "(B)", "choice")
+        and not score_answer("none", "B", "choice")
+    )
     assert overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3) and overlap((0, 0, 0, 2), (0, 0, 1, 2)) == 0
     assert box_of("[1, 2, 3]") == ()
-    assert judged("[0, 0, 10, 10]", "[0, 0, 10, 6]", "box") and not judged("[0, 0, 10, 10]", "[0, 0, 10, 4]", "box")
-    assert not judged("somewhere", "[0, 0, 10, 4]", "box")
+    assert score_answer("[0, 0, 10, 10]", "[0, 0, 10, 6]", "box") and not score_answer(
+        "[0, 0, 10, 10]", "[0, 0, 10, 4]", "box"
+    )
+    assert not score_answer("somewhere", "[0, 0, 10, 4]", "box")
     with pytest.raises(BadInput, match="is no box"):
-        judged("[0, 0, 10, 10]", "left", "box")
+        score_answer("[0, 0, 10, 10]", "left", "box")
     with pytest.raises(UnknownName, match="rule"):
-        judged("a", "b", "fuzzy")
+        score_answer("a", "b", "fuzzy")

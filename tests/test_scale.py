@@ -11,7 +11,7 @@ import torch
 from tiny import shrunk
 
 from corelib.benchmarks import bench_models
-from corelib.benchmarks.scale import Scale, keep, measure_scale
+from corelib.benchmarks.scale import Scale, measure_scale, time_bookkeeping
 from corelib.core.errors import BadInput
 from corelib.families import sizes
 
@@ -27,7 +27,7 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("name", ["qwen3-vl-32b", "internvl3.5-8b", "llava-onevision-7b"])
 def test_a_sample_is_the_tower_and_all_layers(small, name, tmp_path):
-    subject = bench_models.published(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
+    subject = bench_models.published_size(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
     found = measure_scale(subject, tokens=64, samples=20, repeats=1)
     assert Scale.load(found.save(tmp_path / "scale.json")) == found
     parts = {part: found.parts[part]["seconds"] for part in found.parts}
@@ -40,7 +40,7 @@ def test_books_hold_a_number_a_head_and_sample(tmp_path):
     sizes = []
     for samples in (40, 80):
         (tmp_path / str(samples)).mkdir()
-        sizes.append(keep(tmp_path / str(samples), samples, 4, 8)["on disk"])
+        sizes.append(time_bookkeeping(tmp_path / str(samples), samples, 4, 8)["on disk"])
     whole = 40 * 4 * 8 * 4
     assert whole < sizes[0] < whole + 5 * 1000  # each of the five shards says what it holds
     assert sizes[1] == 2 * sizes[0]
@@ -52,9 +52,9 @@ def test_the_page_says_what_was_measured():
 
 
 def test_bad_requests(small):
-    whole = bench_models.published("qwen3-vl-2b", 0.5, dtype=torch.float32, device="cpu")
+    whole = bench_models.published_size("qwen3-vl-2b", 0.5, dtype=torch.float32, device="cpu")
     with pytest.raises(BadInput, match="measure one layer"):
         measure_scale(whole)
-    one = bench_models.published("qwen3-vl-2b", 0.5, layers=1, dtype=torch.float32, device="cpu")
+    one = bench_models.published_size("qwen3-vl-2b", 0.5, layers=1, dtype=torch.float32, device="cpu")
     with pytest.raises(BadInput, match="0 repeats"):
         measure_scale(one, repeats=0)

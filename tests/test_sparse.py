@@ -52,7 +52,7 @@ def reference(model: nn.Module, dense: HeadSet, window: Window) -> Iterator[None
         mask = explicit_mask(call)
         begins = mask[:, :, -1].any(1).int().argmax(-1)
         near = seen_by(window, call.query.shape[2], call.key.shape[2], call.offset, begins)
-        far = torch.zeros(call.heads, dtype=torch.bool)
+        far = torch.zeros(call.num_heads, dtype=torch.bool)
         far[list(chosen.get(call.layer, ()))] = True
         return inner(replace(call, mask=mask & (near | far[None, :, None, None])))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelib.analysis.concentration import gini, lorenz, participation_ratio, share, top_share
+from corelib.analysis.concentration import gini, lorenz, participation_ratio, share_held, top_share
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 
@@ -21,7 +21,7 @@ def test_by_hand():
     assert heads.tolist() == [0, 0.25, 0.5, 0.75, 1] and held.tolist() == pytest.approx([0, 0.1, 0.3, 0.6, 1])
     assert gini(table) == pytest.approx(10 / 40)
     assert participation_ratio(table) == pytest.approx(100 / (4 * 30))
-    assert share(table, HeadSet("L0H0 L1H0")) == pytest.approx(0.7)
+    assert share_held(table, HeadSet("L0H0 L1H0")) == pytest.approx(0.7)
 
 
 def test_ends():
@@ -62,12 +62,12 @@ def test_bad_input(table, says):
 
 def test_a_head_that_does_not_exist():
     with pytest.raises(BadInput, match="the model has"):
-        share([[1.0, 2.0]], HeadSet("L3H0"))
+        share_held([[1.0, 2.0]], HeadSet("L3H0"))
 
 
 def test_the_top_share_is_the_share_of_the_top():
     table = [[3.0, 1.0], [4.0, 2.0]]
-    assert top_share(table, 0.5) == share(table, HeadSet("L0H0 L1H0")) == pytest.approx(0.7)
+    assert top_share(table, 0.5) == share_held(table, HeadSet("L0H0 L1H0")) == pytest.approx(0.7)
     assert top_share(table, 1) == pytest.approx(1) and top_share(table, 0.01) == pytest.approx(0.4)
     with pytest.raises(BadInput, match="fraction is 0"):
         top_share(table, 0)

@@ -11,13 +11,13 @@ from tiny import HEADS, shrunk, tiny_model
 
 from corelib.benchmarks import speed, timing
 from corelib.benchmarks.speed import Speed, ideal, measure_speed
-from corelib.benchmarks.timing import stopwatch
+from corelib.benchmarks.timing import attention_seconds
 from corelib.cli import app
 from corelib.core import memory
 from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
-from corelib.experiments.out_of_window import answers_kept
+from corelib.experiments.out_of_window import accuracy_kept
 from corelib.families import sizes
 from corelib.models.vlm import load
 from corelib.sparse import Window
@@ -38,28 +38,28 @@ def test_published_sizes():
     assert sizes.weight_bytes("qwen3-vl-2b", 1, torch.float32) == 2 * one
     assert sizes.SIZES["qwen3-vl-32b"].layers == 64
     with pytest.raises(BadInput, match="this model has 28"):
-        sizes.build("qwen3-vl-2b", layers=29)
+        sizes.build_size("qwen3-vl-2b", layers=29)
     with pytest.raises(UnknownName, match="did you mean 'qwen3-vl-2b'"):
-        sizes.build("qwen3-vl-2")
+        sizes.build_size("qwen3-vl-2")
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl-2b", "qwen3-vl-8b", "internvl3.5-8b", "llava-onevision-7b"])
 @torch.no_grad()
 def test_pictures_are_as_many_tokens_as_is_said(small, name):
     """transformers refuses a prompt whose visual tokens do not match the pictures."""
-    model = sizes.build(name, dtype=torch.float32)
+    model = sizes.build_size(name, dtype=torch.float32)
     assert not any(parameter.isnan().any() for parameter in model.parameters())
     each = sizes.EACH[sizes.SIZES[name].family]
     for tokens, count in ((1, 1), (2 * each + 3, 2)):
-        inputs = sizes.pictures(name, tokens, dtype=torch.float32)
+        inputs = sizes.image_inputs(name, tokens, dtype=torch.float32)
         assert int((inputs["input_ids"] == sizes.IMAGE).sum()) == count * each
-    found = model(**sizes.pictures(name, each, dtype=torch.float32), logits_to_keep=1).logits
+    found = model(**sizes.image_inputs(name, each, dtype=torch.float32), logits_to_keep=1).logits
     assert found.shape == (1, 1, 64) and found.isfinite().all()
 
 
 @torch.no_grad()
 def test_what_is_measured(tmp_path, small):
-    model = sizes.build("qwen3-vl-2b", dtype=torch.float32)
+    model = sizes.build_size("qwen3-vl-2b", dtype=torch.float32)
     options = {"facts": {"name": "tiny"}, "repeats": 2}
     found = measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options)
     assert Speed.load(found.save(tmp_path / "bench.json")) == found
@@ -76,7 +76,7 @@ def test_what_is_measured(tmp_path, small):
         each, steps = 2 * 16 * 4, 1 + 2 * speed.STEPS  # a key and a value of 16 floats
         assert row["cache"]["dense bytes"] == 2 * 2 * (row["tokens"] + steps) * each
         assert row["cache"]["hybrid bytes"] == (row["tokens"] + steps + 3 * (4 + 7)) * each
-    see = lambda tokens: sizes.pictures("qwen3-vl-2b", tokens, dtype=torch.float32)  # noqa: E731
+    see = lambda tokens: sizes.image_inputs("qwen3-vl-2b", tokens, dtype=torch.float32)  # noqa: E731
     first = measure_speed(model, HeadSet(), Window(8, 4), [40], pictures=see, **options).lengths[0]["first"]
     assert first["tokens"] == 4 + 1026 + 16 and first["ideal"] >= 1
 
@@ -94,7 +94,7 @@ def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     model = tiny_model("smolvlm")
-    with stopwatch(model) as watch:
+    with attention_seconds(model) as watch:
         model(input_ids=torch.tensor([[5, 6, 7]]))
     assert watch() == 2  # two layers, a tick each
     assert next(ticks) == 4
@@ -135,7 +135,7 @@ def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
 
 
 def test_the_command_on_trained_weights(tmp_path):
-    assert run("profile", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
+    assert run("score", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
     scores = ["--model", "mini-s", "--scores", tmp_path / "scores.json", "--dtype", "float32"]
     done = run(
         "bench", *scores, "--lengths", "96,128", "--window", 8, "--sinks", 4, "--repeats", 1, "--questions", 8,
@@ -154,6 +154,6 @@ def test_the_command_on_trained_weights(tmp_path):
 def test_a_window_that_reaches_everything_tests_nothing():
     vlm, work = load("mini-s"), task("scenes")
     with pytest.raises(BadInput, match="a window of 99 keys reaches the evidence"):
-        answers_kept(vlm, work, HeadSet(), Window(99), samples=4)
-    kept = answers_kept(vlm, work, HeadSet.all(vlm.layers, vlm.heads), Window(8), samples=16)
+        accuracy_kept(vlm, work, HeadSet(), Window(99), samples=4)
+    kept = accuracy_kept(vlm, work, HeadSet.all(vlm.num_layers, vlm.num_heads), Window(8), samples=16)
     assert kept["hybrid"] == {**kept["dense"], "loss": {"value": 0, "low": 0, "high": 0}}

@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.core.errors import BadInput, UnknownName
-from corelib.tasks import DOMAINS, SPLITS, TASKS, UNTAUGHT, task
+from corelib.tasks import DOMAINS, SPLITS, TASKS, UNTRAINED, task
 from corelib.tasks.assets import FONTS, PHOTOGRAPHS, background, digit_indices, draw_digit, font, generator, photograph
 from corelib.tasks.shapes import COLOURS, SHAPES, palette
 
 
-@pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
+@pytest.mark.parametrize("name", [*TASKS, *UNTRAINED])
 def test_same_seed_same_sample(name):
     one, two = task(name).sample("test", 3, 5), task(name).sample("test", 3, 5)
     assert dataclasses.replace(one, images=()) == dataclasses.replace(two, images=())
     assert all(np.array_equal(a, b) for a, b in zip(one.images, two.images, strict=True))
 
 
-@pytest.mark.parametrize("name", [*TASKS, *UNTAUGHT])
+@pytest.mark.parametrize("name", [*TASKS, *UNTRAINED])
 def test_split_seed_and_index_all_matter(name):
     work = task(name)
     drawn = [work.sample(*where) for where in (("test", 0, 0), ("test", 0, 1), ("test", 1, 0), ("select", 0, 0))]

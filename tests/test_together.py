@@ -8,7 +8,7 @@ import torch
 from corelib import HeadSet, load
 from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
-from corelib.replay.prefix_cache import looking_once, together
+from corelib.replay.prefix_cache import cached_image_features, replay_from_prefix
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task
 
@@ -22,9 +22,9 @@ def some(request):
     ("domain", "difficulty"), [("documents", {"pages": 3}), ("scenes", {"relational": 0.5}), ("video", {})]
 )
 def test_it_is_what_whole_passes_say(some, domain, difficulty):
-    encoded = some.encode(task(domain, **difficulty).about("test", 0, 1, 6))
+    encoded = some.encode(task(domain, **difficulty).questions_for("test", 0, 1, 6))
     assert len(set(encoded.lengths.sum(1).tolist())) > 1 or domain != "video"  # questions of different lengths
-    answer = together(some, encoded)
+    answer = replay_from_prefix(some, encoded)
     heads = HeadSet("L1H0 L3H2")
     for program in (
         lambda: ablate(some.model, HeadSet()),
@@ -39,16 +39,16 @@ def test_it_is_what_whole_passes_say(some, domain, difficulty):
 
 
 def test_pictures_are_looked_at_once(vlm):
-    encoded, looks = vlm.encode(task("scenes").about("test", 0, 0, 3)), []
+    encoded, looks = vlm.encode(task("scenes").questions_for("test", 0, 0, 3)), []
     tower = vlm.model.model.visual
     handle = tower.register_forward_pre_hook(lambda *given: looks.append(1))
     try:
-        answer = together(vlm, encoded)
+        answer = replay_from_prefix(vlm, encoded)
         first, again = answer(), answer()
     finally:
         handle.remove()
     assert len(looks) == 1 and torch.equal(first[1], again[1])
-    with looking_once(vlm.model, {}):
+    with cached_image_features(vlm.model, {}):
         assert "get_image_features" in vars(vlm.model.model)
     assert "get_image_features" not in vars(vlm.model.model)
 
@@ -56,4 +56,4 @@ def test_pictures_are_looked_at_once(vlm):
 def test_several_pictures_are_refused(vlm):
     encoded = vlm.encode(task("scenes").samples("test", 0, 2))
     with pytest.raises(BadInput, match="several pictures"):
-        together(vlm, encoded)
+        replay_from_prefix(vlm, encoded)

@@ -15,19 +15,19 @@ from safetensors.torch import load_file, save_file
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.experiments.formation import Formation, log_scores, turning_points
-from corelib.mini.architecture import SIZES, build
+from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.models.vlm import load
 from corelib.tasks import TASKS, task
-from corelib.training.batches import ANSWER, CAPTION, Batch, pack
+from corelib.training.batches import ANSWER, CAPTION, TrainingBatch, pack
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
 from corelib.training.stages import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
 from corelib.training.tower_supervision import FACTS, directions, facts, label, state_facts
-from corelib.training.trainable import enrol
+from corelib.training.trainable import build_trainable
 from corelib.training.trainer import Trainer
 
 TINY = Recipe(
@@ -73,7 +73,7 @@ def test_a_batch_without_questions_is_scored_by_its_captions():
 def test_turns_can_be_read_apart():
     """▦ ▦ | a 1 | b 2: each turn sees the picture and itself, and stands right behind the picture."""
     none = torch.zeros(1, 7, dtype=torch.long)
-    batch = Batch({"input_ids": none}, none, torch.tensor([[-1, 0, 0, 1, 1, 2, 2]]), end=0)
+    batch = TrainingBatch({"input_ids": none}, none, torch.tensor([[-1, 0, 0, 1, 1, 2, 2]]), end=0)
     apart = batch.apart()
     sees = [
         [1, 0, 0, 0, 0, 0, 0],  # padding sees padding: no row may see nothing
@@ -177,7 +177,7 @@ def test_a_new_language_model_keeps_the_tower_and_survives_a_restart(tmp_path):
     trainer.renew_language()
     trainer.save()
     again = Trainer(TINY, tmp_path)
-    fresh = build(SIZES[TINY.size], TINY.seed).model
+    fresh = build_mini(SIZES[TINY.size], TINY.seed).model
     torch.testing.assert_close(again.model.model.visual.patch_embed.proj.weight, eyes.half().float(), atol=0, rtol=0)
     assert not torch.equal(eyes.float(), fresh.visual.patch_embed.proj.weight)
     for one, two in zip(again.model.model.language_model.parameters(), fresh.language_model.parameters(), strict=True):
@@ -210,14 +210,14 @@ def test_relations_come_side_by_side():
 
 def test_a_cooling_stage_ends_cold():
     stage = MINI.index(POLISHING)
-    assert [Curriculum(0.8, MINI, stage, {}, {}, taken=k).warmth for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
-    assert Curriculum(0.8, MINI, MINI.index(PLACING), {}, {}, taken=PLACING.steps - 1).warmth == 1.0
+    assert [Curriculum(0.8, MINI, stage, {}, {}, taken=k).lr_factor for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
+    assert Curriculum(0.8, MINI, MINI.index(PLACING), {}, {}, taken=PLACING.steps - 1).lr_factor == 1.0
 
 
 def test_every_token_states_the_questions_it_answers():
     """Facts stand where the evidence is, and only there; a tower that states them exactly has nothing to learn."""
     picture, _ = task("scenes", objects=9, rows=3, columns=3).draw("train", 0, 0)
-    labelled = label([picture], enrol(TINY).family.grid)
+    labelled = label([picture], build_trainable(TINY).family.grid)
     assert labelled.shape == (9, len(FACTS))
     for cell, holds in enumerate(labelled):  # a full grid: one object a token, in raster order
         x, y = 32 * (cell % 3) + 16, 32 * (cell // 3) + 16
@@ -237,7 +237,7 @@ def test_every_token_states_the_questions_it_answers():
 def test_pages_and_frames_are_labelled_each_for_itself():
     page, _ = task("documents").draw("train", 0, 0)
     clip, _ = task("video", frames=2).draw("train", 0, 0)
-    labelled = label([page, clip], enrol(TINY).family.grid)
+    labelled = label([page, clip], build_trainable(TINY).family.grid)
     parts = labelled.split([48, 48, 9, 9])
     told = [{FACTS[k].split()[0] for k in part.any(0).nonzero().flatten()} for part in parts]
     assert told == [{"field", "digit"}] * 2 + [{"on", "digit"}] * 2
@@ -302,10 +302,10 @@ def test_head_scores_are_logged_at_every_snapshot(tmp_path):
 
 def test_snapshots_are_told_apart_in_half_precision(tmp_path):
     """Autocast keeps the weights that it has cast: the second snapshot must not be scored with the first one's."""
-    vlm, home = load("mini-s"), model_folder.home("mini-s")
+    vlm, home = load("mini-s"), model_folder.bundled_folder("mini-s")
     snapshots = tmp_path / "snapshots"
     snapshots.mkdir()
-    shutil.copy(model_folder.earlier(home, "before"), snapshots / "000001.safetensors")
+    shutil.copy(model_folder.stage_file(home, "before"), snapshots / "000001.safetensors")
     shutil.copy(home / model_folder.WEIGHTS, snapshots / "000002.safetensors")
     with torch.autocast("cpu", torch.bfloat16):
         log_scores(snapshots, vlm, tmp_path / "formation.safetensors", samples=4, domains=("scenes",))
@@ -322,7 +322,7 @@ def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
     save_file(table, tmp_path / "run" / "formation.safetensors")
     monkeypatch.setattr(model_folder, "PACKAGE", tmp_path / "package")
     folder = ship(tmp_path / "run", "mini-s")
-    steps = {name: stage["step"] for name, stage in model_folder.checkpoints(folder).items()}
+    steps = {name: stage["step"] for name, stage in model_folder.stages(folder).items()}
     assert steps == {"before": 0, "at": 10, "after": 12}
     assert load(folder, checkpoint="before").sha256 != load(folder).sha256
 
@@ -380,7 +380,7 @@ def test_two_processes_do_the_work_of_one(tmp_path):
     gradients = []
     for processes in (1, 2):
         plan = replace(recipe, processes=processes)
-        pupil = enrol(plan)
+        pupil = build_trainable(plan)
         for share in range(processes):
             contribute(pupil, plan, 3, rungs, EVERYTHING, share)
         gradients.append([p.grad for p in pupil.model.model.language_model.parameters()])
@@ -416,7 +416,7 @@ def test_a_fast_recipe_computes_the_same_gradient_in_mixed_precision():
     losses, gradients = [], []
     for fast in (False, True):
         recipe = replace(TINY, batch_scale=0.25, fast=fast)
-        pupil = enrol(recipe)
+        pupil = build_trainable(recipe)
         layers = pupil.model.model.language_model.layers
         assert all((layer._compiled_call_impl is not None) == fast for layer in layers)
         with torch.compiler.set_stance("force_eager"):  # what the compiler makes of them is its own affair
@@ -428,7 +428,7 @@ def test_a_fast_recipe_computes_the_same_gradient_in_mixed_precision():
 
 
 def test_a_formation_can_be_read_back():
-    found = Formation.load(model_folder.home("mini-s"))
+    found = Formation.load(model_folder.bundled_folder("mini-s"))
     assert found.scores("scenes").shape == (len(found.steps), 6, 8) and found.accuracy("video")[-1] > 0.9
     with pytest.raises(UnknownName, match="table of this formation"):
         found.scores("needle")

@@ -7,14 +7,14 @@ from test_records import ROWS
 
 from corelib import load, task
 from corelib.core.errors import BadInput
-from corelib.experiments.generate import Judgement, write_answers
+from corelib.experiments.generate import Generations, generate_answers
 from corelib.tasks.hub import SOURCES, Hub
 
 
 @pytest.mark.parametrize("domain", ["scenes", "documents", "video"])
 def test_what_is_written_is_what_is_most_likely(vlm, domain):
     work = task(domain)
-    found = write_answers(vlm, work, samples=24, batch=10)
+    found = generate_answers(vlm, work, samples=24, batch_size=10)
     answers = vlm.answer(vlm.encode(work.samples("select", 0, 24)))
     assert found.right == tuple(answers.correct.tolist()) and any(found.right)
     assert found.rule == "exact" and len(found.texts) == 24
@@ -26,17 +26,17 @@ def test_a_data_set_is_judged_by_its_own_rule(name, monkeypatch):
     work, tiny = task(f"hub:{name}"), load("tiny-random:qwen3-vl")
     split = next(split for split, groups in work.dealt.items() if groups)
     monkeypatch.setattr(type(tiny), "write", lambda self, encoded, tokens: [one.answer for one in encoded.samples])
-    found = write_answers(tiny, work, split=split, samples=1)
+    found = generate_answers(tiny, work, split=split, samples=1)
     assert found.rule == SOURCES[name].rule and found.right == (True,)
     monkeypatch.setattr(type(tiny), "write", lambda self, encoded, tokens: ["nothing"])
-    assert write_answers(tiny, work, split=split, samples=1).right == (False,)
+    assert generate_answers(tiny, work, split=split, samples=1).right == (False,)
 
 
 def test_it_is_stated_with_its_interval():
-    stated = Judgement("exact", ("7",) * 10, (True,) * 8 + (False,) * 2).stated
+    stated = Generations("exact", ("7",) * 10, (True,) * 8 + (False,) * 2).stated
     assert stated["accuracy"] == 0.8 and round(stated["low"], 3) == 0.490 and round(stated["high"], 3) == 0.943
 
 
 def test_bad_requests(vlm):
     with pytest.raises(BadInput, match="tokens=0"):
-        write_answers(vlm, task("scenes"), tokens=0)
+        generate_answers(vlm, task("scenes"), tokens=0)

@@ -13,7 +13,7 @@ import argparse
 from corelib.atlas.build import build_cell
 from corelib.core.model_folder import room
 from corelib.models.vlm import LANGUAGE, load
-from corelib.tasks import RETRIEVING, UNTAUGHT
+from corelib.tasks import RETRIEVING, UNTRAINED
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship
 
@@ -30,7 +30,7 @@ def main() -> None:
     cells = [(vlm, domain) for domain in RETRIEVING]
     if pretrained:  # and the language model alone, before it saw anything
         alone = load(LANGUAGE)
-        cells += [(one, domain) for domain in UNTAUGHT for one in (vlm, alone)] + [(alone, "needle")]
+        cells += [(one, domain) for domain in UNTRAINED for one in (vlm, alone)] + [(alone, "needle")]
     for one, domain in cells:
         print(build_cell(one, domain), flush=True)
     write_card(folder, measure_card(folder, options.run, samples=options.samples))

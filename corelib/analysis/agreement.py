@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadScores, HeadSet, cut
+from corelib.core.heads import Head, HeadScores, HeadSet, top_count
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Agreement:
     rank_biased_overlap: float
 
 
-def compare(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
+def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
     """How much two rankings agree. `same_model=False` also compares two models that share their heads, such as a
     language model before and after it learned to see."""
     a, b = one.model, two.model
@@ -161,7 +161,7 @@ def split_half(
     if values.ndim != 3 or len(values) < 4:
         raise BadInput(f"values have shape {values.shape}: give [sample, layer, head] with at least 4 samples")
     flat, rng = values.reshape(len(values), -1), np.random.default_rng(seed)
-    count = cut(fraction, flat.shape[1])
+    count = top_count(fraction, flat.shape[1])
     found = []
     for _ in range(splits):
         order = rng.permutation(len(flat))
@@ -185,7 +185,7 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def by_layer(scores: HeadScores) -> np.ndarray:
+def layer_means(scores: HeadScores) -> np.ndarray:
     """The mean score of each layer's heads, [layer]."""
     return np.array(scores.scores).mean(1)
 

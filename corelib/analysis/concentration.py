@@ -20,7 +20,7 @@ from jaxtyping import Float
 from scipy.integrate import trapezoid
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import HeadScores, HeadSet, cut
+from corelib.core.heads import HeadScores, HeadSet, top_count
 
 
 def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
@@ -55,7 +55,7 @@ def participation_ratio(scores: HeadScores | object) -> float:
     return float(values.sum() ** 2 / (len(values) * (values**2).sum()))
 
 
-def share(scores: HeadScores | object, heads: HeadSet) -> float:
+def share_held(scores: HeadScores | object, heads: HeadSet) -> float:
     """Of the sum of all heads' scores, the share that `heads` hold, in [0, 1].
 
     >>> share([[1.0, 1.0], [1.0, 5.0]], HeadSet("L1H1"))
@@ -73,11 +73,11 @@ def top_share(scores: HeadScores | object, fraction: float = 0.05) -> float:
     0.625
     """
     values = np.sort(_values(scores))
-    return float(values[-cut(fraction, len(values)) :].sum() / values.sum())
+    return float(values[-top_count(fraction, len(values)) :].sum() / values.sum())
 
 
 @dataclass(frozen=True)
-class Sparsity:
+class Concentration:
     """How unevenly a score is spread, in numbers."""
 
     gini: float
@@ -85,7 +85,7 @@ class Sparsity:
     top: float  # the share that the top `fraction` of heads hold
 
     @classmethod
-    def of(cls, scores: HeadScores, fraction: float = 0.05) -> Sparsity:
+    def of(cls, scores: HeadScores, fraction: float = 0.05) -> Concentration:
         return cls(gini(scores), participation_ratio(scores), top_share(scores, fraction))
 
 

@@ -23,7 +23,7 @@ from math import comb, prod
 import numpy as np
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadSet, cut
+from corelib.core.heads import Head, HeadSet, top_count
 
 
 def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
@@ -34,8 +34,8 @@ def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
     """
     if not 0 <= start < stop <= 1:
         raise BadInput(f"a band from {start} to {stop}: give two fractions of the heads, 0 <= start < stop <= 1")
-    first = cut(start, len(order)) if start else 0
-    return HeadSet(order[first : cut(stop, len(order))])
+    first = top_count(start, len(order)) if start else 0
+    return HeadSet(order[first : top_count(stop, len(order))])
 
 
 def next_ranked(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
@@ -44,7 +44,7 @@ def next_ranked(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
     >>> str(next_ranked([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
     'L1H0'
     """
-    count = cut(fraction, len(order))
+    count = top_count(fraction, len(order))
     return _enough(order[count : 2 * count], count, order)
 
 
@@ -54,7 +54,7 @@ def lowest(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
     >>> str(lowest([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
     'L1H1'
     """
-    count = cut(fraction, len(order))
+    count = top_count(fraction, len(order))
     return _enough(order[max(count, len(order) - count) :], count, order)
 
 

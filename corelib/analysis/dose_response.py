@@ -27,7 +27,7 @@ DOSES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)  # shares of all heads
 
 
 @dataclass(frozen=True)
-class Dose:
+class D50:
     """A D50, or a ratio of two, with its interval; infinite where it is not reached."""
 
     value: float
@@ -72,7 +72,7 @@ def d50(
     base: Float[np.ndarray, " sample"],
     chance: float,
     interval: Callable = bootstrap_interval,
-) -> Dose:
+) -> D50:
     """D50 with its interval. `correct` is 0 or 1 a sample, or a share if it is a mean over draws of a control.
 
     `interval` is `stats.bootstrap_interval`, or a `partial` of it with another level, or the samples' clusters.
@@ -87,7 +87,7 @@ def d50_ratio(
     base: Float[np.ndarray, " sample"],
     chance: float,
     interval: Callable = bootstrap_interval,
-) -> Dose:
+) -> D50:
     """D50 of one order over D50 of another, on the same samples: below 1 if fewer heads of the first do the harm.
 
     Where the other's D50 is not reached, it counts as the largest dose, so that the ratio is an upper bound; where
@@ -97,7 +97,7 @@ def d50_ratio(
     return _inverted(lambda mine, other: min(other, largest) / mine, doses, [one, two], base, chance, interval)
 
 
-def _inverted(inverse, doses, curves, base, chance, interval) -> Dose:
+def _inverted(inverse, doses, curves, base, chance, interval) -> D50:
     """One over `inverse(D50 of each curve)`. Intervals are taken of the inverse: there, what is not reached is 0."""
     base, curves = np.asarray(base, dtype=float), [np.asarray(curve, dtype=float) for curve in curves]
     for curve in curves:
@@ -117,4 +117,4 @@ def _inverted(inverse, doses, curves, base, chance, interval) -> Dose:
     values = np.column_stack([base, *(row for curve in curves for row in curve)])  # [sample, number]
     low, high = interval(values, statistic=drawn)
     ends = (1 / end if end > 0 else math.inf for end in (of(values.mean(0)), high, low))
-    return Dose(*map(float, ends), largest=max(doses))
+    return D50(*map(float, ends), largest=max(doses))

@@ -75,7 +75,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def exceedance(effect: float, null: Sequence[float]) -> float:
+def p_value(effect: float, null: Sequence[float]) -> float:
     """How often a control does at least as much: (1 + #{null ≥ effect}) / (1 + draws), never 0.
 
     Source: Phipson & Smyth (2010), "Permutation p-values should never be zero".

@@ -17,10 +17,10 @@ from corelib.atlas.library import (
     domains,
     effects,
     hybrid,
+    knockouts,
     models,
-    paths,
     results,
-    trade,
+    tradeoff,
 )
 
 __all__ = [
@@ -33,8 +33,8 @@ __all__ = [
     "domains",
     "effects",
     "hybrid",
+    "knockouts",
     "models",
-    "paths",
     "results",
-    "trade",
+    "tradeoff",
 ]

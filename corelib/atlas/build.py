@@ -22,16 +22,16 @@ from corelib.atlas.plan import Job, extent, jobs
 from corelib.core.errors import BadResults, check_known
 from corelib.core.heads import HeadScores
 from corelib.core.results import as_file_name
-from corelib.experiments.depth import blind_from
-from corelib.experiments.reading import ALL, Measurement, readable
-from corelib.experiments.score_heads import measure, summarise
-from corelib.metrics.catalogue import METRICS, PRIMARY, TRAITS, Metric
+from corelib.experiments.depth import knockout_from
+from corelib.experiments.reading import ALL_QUANTITIES, Measurement, readable
+from corelib.experiments.score_heads import measure_heads, summarise_heads
+from corelib.metrics.catalogue import DESCRIPTORS, METRICS, PRIMARY, Metric
 from corelib.models.vlm import VLM
 from corelib.tasks import task
 
 Progress = Callable[[int, int], None]
 
-WANTED = (*METRICS.values(), *map(Metric, TRAITS))
+WANTED = (*METRICS.values(), *map(Metric, DESCRIPTORS))
 SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
 CURVE = 11  # layers at most in a depth curve,
 DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
@@ -50,25 +50,27 @@ def measure_cell(
     """Measure one cell, on the split `select`."""
     began, work = time.perf_counter(), task(domain)
     options = {"split": "select", "seed": seed}
-    quantities = readable(work.sample("select", seed, 0), ALL)
-    found = measure(vlm, work, samples=samples, quantities=quantities, store=store, progress=progress, **options)
+    quantities = readable(work.sample("select", seed, 0), ALL_QUANTITIES)
+    found = measure_heads(vlm, work, samples=samples, quantities=quantities, store=store, progress=progress, **options)
     metrics = {}
     for metric in WANTED:
         if metric.key in found.scores:
-            scores = summarise(vlm, work, found, metric=metric, **options)
+            scores = summarise_heads(vlm, work, found, metric=metric, **options)
             metrics[metric.key] = _part(scores)
     kinds = {kind: found.of_kind(number) for number, kind in enumerate(work.kinds)}
     kinds = {kind: mine for kind, mine in kinds.items() if len(mine.correct) >= FEW}
-    layers = [*range(0, vlm.layers, max(1, -(-vlm.layers // (CURVE - 1)))), vlm.layers]
-    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES), "batch": 2 * vlm.batch}
-    with torch.autocast("cpu", torch.bfloat16, enabled=vlm.layers > CURVE):  # a large model
-        depth = blind_from(vlm, work, **blinded)
+    layers = [*range(0, vlm.num_layers, max(1, -(-vlm.num_layers // (CURVE - 1)))), vlm.num_layers]
+    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES), "batch_size": 2 * vlm.batch_size}
+    with torch.autocast("cpu", torch.bfloat16, enabled=vlm.num_layers > CURVE):  # a large model
+        depth = knockout_from(vlm, work, **blinded)
     return Cell(
         model=vlm.facts,
         task=scores.task,
         level=scores.interval["level"],
         metrics=metrics,
-        kinds={kind: _kind(summarise(vlm, work, mine, metric=PRIMARY, **options)) for kind, mine in kinds.items()},
+        kinds={
+            kind: _kind(summarise_heads(vlm, work, mine, metric=PRIMARY, **options)) for kind, mine in kinds.items()
+        },
         summaries={name: _summary(mine) for name, mine in {"all": found, **kinds}.items()},
         depth=depth,
         software=scores.software,

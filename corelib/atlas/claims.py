@@ -45,7 +45,7 @@ class Claim:
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
-    names, long = _names(models), tuple(filter(is_long, model_folder.names()))
+    names, long = _names(models), tuple(filter(is_long, model_folder.bundled_names()))
     cells = {name: {domain: library.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(

@@ -2,14 +2,14 @@
 
     cells/mini-s/scenes.json                  the scores of all heads
     ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
-    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -blind
+    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -knockout
     ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
                                               is to be fetched
     effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
-    paths/mini-s/scenes.json                  which looks the answer travels by
+    knockouts/mini-s/scenes.json              which looks the answer travels by
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
-    trades/mini-s-long/scenes.json            what is lost, and how much time is gained, under windows of several widths
+    tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from corelib.benchmarks.tradeoff import Trade
+from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
 from corelib.core.heads import HeadScores
 from corelib.core.results import Result
 from corelib.experiments.ablation import Ablation
-from corelib.experiments.head_effects import Effects
+from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
-from corelib.experiments.knockout import Paths
+from corelib.experiments.knockout import PathKnockouts
 from corelib.metrics.catalogue import PRIMARY, Metric
 
 HOME = Path(__file__).parent
@@ -105,7 +105,13 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-KINDS = {"ablations": Ablation, "effects": Effects, "paths": Paths, "hybrids": Hybrid, "trades": Trade}
+KINDS = {
+    "ablations": Ablation,
+    "effects": HeadEffects,
+    "knockouts": PathKnockouts,
+    "hybrids": Hybrid,
+    "tradeoffs": Tradeoff,
+}
 
 
 def ablation(model: str, name: str) -> Ablation:
@@ -113,14 +119,14 @@ def ablation(model: str, name: str) -> Ablation:
     return _read("ablations", model, name)
 
 
-def effects(model: str, name: str) -> Effects:
+def effects(model: str, name: str) -> HeadEffects:
     """Committed effects of all heads, such as `scenes-validate`."""
     return _read("effects", model, name)
 
 
-def paths(model: str, name: str) -> Paths:
-    """Committed paths of a domain."""
-    return _read("paths", model, name)
+def knockouts(model: str, name: str) -> PathKnockouts:
+    """Committed knockouts of the paths of a domain."""
+    return _read("knockouts", model, name)
 
 
 def hybrid(model: str, domain: str) -> Hybrid:
@@ -128,9 +134,9 @@ def hybrid(model: str, domain: str) -> Hybrid:
     return _read("hybrids", model, domain)
 
 
-def trade(model: str, domain: str) -> Trade:
+def tradeoff(model: str, domain: str) -> Tradeoff:
     """A committed trade of accuracy for speed."""
-    return _read("trades", model, domain)
+    return _read("tradeoffs", model, domain)
 
 
 def results(kind: str, model: str) -> tuple[str, ...]:

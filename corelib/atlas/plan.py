@@ -8,20 +8,20 @@ from pathlib import Path
 
 from corelib.analysis.dose_response import DOSES
 from corelib.atlas import library
-from corelib.benchmarks.tradeoff import Trade, measure_trade
+from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.heads import HeadScores
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.ablation_curve import DOSE_DRAWS
-from corelib.experiments.head_effects import Effects, measure_effects
-from corelib.experiments.hybrid import Hybrid, keep_few_dense
-from corelib.experiments.knockout import Paths, trace_paths
-from corelib.experiments.score_heads import profile
+from corelib.experiments.head_effects import HeadEffects, measure_head_effects
+from corelib.experiments.hybrid import Hybrid, measure_hybrid
+from corelib.experiments.knockout import PathKnockouts, knock_out_paths
+from corelib.experiments.score_heads import score_heads
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 
-MODES = ("mean", "resample", "blind")
+MODES = ("mean", "resample", "knockout")
 NORMS = METRICS["output norm"].key
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 
@@ -38,7 +38,7 @@ class Extent:
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
-    batch: int = 64
+    batch_size: int = 64
     half: bool = False  # computes in bfloat16
 
 
@@ -54,7 +54,7 @@ EXTENTS = {  # by the most layers a model may have
         window=16,
         hybrid=(96, 3),
         controls=("scenes",),
-        batch=16,
+        batch_size=16,
         half=True,
     ),
 }
@@ -62,7 +62,7 @@ EXTENTS = {  # by the most layers a model may have
 
 def extent(vlm: VLM) -> Extent:
     """How much of this model is measured."""
-    return next(one for most, one in EXTENTS.items() if vlm.layers <= most)
+    return next(one for most, one in EXTENTS.items() if vlm.num_layers <= most)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., Ablation | Effects | Paths | Hybrid | Trade]  # of `store` and `progress`
+    measure: Callable[..., Ablation | HeadEffects | PathKnockouts | Hybrid | Tradeoff]  # of `store` and `progress`
 
 
 def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
@@ -81,7 +81,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         for domain in LONG:
             yield Job("hybrids", domain, _narrowing_long(vlm, domain))
         for domain in LONG:
-            yield Job("trades", domain, _trading(vlm, domain))
+            yield Job("tradeoffs", domain, _trading(vlm, domain))
         return
     alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
@@ -89,7 +89,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         options = {"draws": size.draws, "samples": size.samples, "doses": DOSES, **controls}
         yield Job("ablations", domain, _ablating(vlm, domain, domain, **options))
     for domain in DOMAINS:
-        yield Job("paths", domain, _tracing(vlm, domain, size.traced))
+        yield Job("knockouts", domain, _tracing(vlm, domain, size.traced))
     samples, draws = size.elsewhere
     for ranked in RETRIEVING:
         for tested in RETRIEVING:
@@ -116,7 +116,7 @@ def is_long(name: str) -> bool:
 
 def measured() -> tuple[str, ...]:
     """The embedded models of which everything is measured."""
-    return tuple(name for name in model_folder.names() if not is_long(name))
+    return tuple(name for name in model_folder.bundled_names() if not is_long(name))
 
 
 def asked(vlm: VLM, domain: str) -> Task:
@@ -134,27 +134,33 @@ def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **optio
     def measure(**more) -> Ablation:
         table = library.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
         return ablate_top(
-            vlm, asked(vlm, tested), _scores(vlm, ranked), norms=table, batch=extent(vlm).batch, **options, **more
+            vlm,
+            asked(vlm, tested),
+            _scores(vlm, ranked),
+            norms=table,
+            batch_size=extent(vlm).batch_size,
+            **options,
+            **more,
         )
 
     return measure
 
 
 def _tracing(vlm: VLM, domain: str, samples: int):
-    return lambda **more: trace_paths(vlm, asked(vlm, domain), samples=samples, **more)
+    return lambda **more: knock_out_paths(vlm, asked(vlm, domain), samples=samples, **more)
 
 
 def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
     """On `test`, what was found on `validate` predicts too: how well could any score do?"""
 
-    def measure(**more) -> Effects:
+    def measure(**more) -> HeadEffects:
         cell = library.cell(vlm.name, domain)
         scores = {one.key: cell.scores(one).scores for one in METRICS.values() if one.key in cell.metrics}
         if split == "test":
-            before = Effects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
+            before = HeadEffects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
             scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
-        options = {"split": split, "samples": samples, "batch": extent(vlm).batch}
-        return measure_effects(vlm, asked(vlm, domain), scores, **options, **more)
+        options = {"split": split, "samples": samples, "batch_size": extent(vlm).batch_size}
+        return measure_head_effects(vlm, asked(vlm, domain), scores, **options, **more)
 
     return measure
 
@@ -162,22 +168,22 @@ def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
 def _narrowing(vlm: VLM, domain: str):
     size = extent(vlm)
     samples, draws = size.hybrid
-    options = {"width": size.window, "samples": samples, "draws": draws, "batch": size.batch}
-    return lambda **more: keep_few_dense(vlm, asked(vlm, domain), _scores(vlm, domain), **options, **more)
+    options = {"width": size.window, "samples": samples, "draws": draws, "batch_size": size.batch_size}
+    return lambda **more: measure_hybrid(vlm, asked(vlm, domain), _scores(vlm, domain), **options, **more)
 
 
 def _narrowing_long(vlm: VLM, domain: str):
     options = {"width": 256, "doses": (0.05, 0.10, 0.20), "samples": 560, "questions": 20, "draws": 3}
-    return lambda **more: keep_few_dense(vlm, *_long(vlm, domain), **options, **more)
+    return lambda **more: measure_hybrid(vlm, *_long(vlm, domain), **options, **more)
 
 
 def _trading(vlm: VLM, domain: str):
     options = {"widths": (64, 256, 1024), "doses": (0.0, 0.05, 0.10, 0.20), "samples": 320, "questions": 20}
-    return lambda **more: measure_trade(vlm, *_long(vlm, domain), **options, **more)
+    return lambda **more: measure_tradeoff(vlm, *_long(vlm, domain), **options, **more)
 
 
 def _long(vlm: VLM, domain: str) -> tuple[Task, HeadScores]:
     """A task of thousands of visual tokens, and the heads ranked on few samples as long as those of the test: each is
     one pass."""
     work = task(domain, **LONG[domain])
-    return work, profile(vlm, work, samples=48, batch=1)
+    return work, score_heads(vlm, work, samples=48, batch_size=1)

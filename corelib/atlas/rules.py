@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from corelib.analysis.agreement import compare
+from corelib.analysis.agreement import compare_heads
 from corelib.atlas.library import Cell
 from corelib.core.heads import HeadScores
 from corelib.experiments.ablation import Ablation
@@ -42,7 +42,7 @@ def concentrated(model: str, domain: str, cell: Cell) -> Finding:
 
 def shared(model: str, pair: tuple[str, str], one: HeadScores, two: HeadScores) -> Finding:
     """Do two domains share more of their top 5 % than draws from the same layers would?"""
-    found = compare(one, two, PERCENT)
+    found = compare_heads(one, two, PERCENT)
     top, within = found.top, found.top_within_layers
     effect = f"{len(top.shared)} of {len(one.top(PERCENT))} shared"
     control = f"{within.expected:.1f} within layers, {_likely(within.chance)}"

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from corelib.attention.interface import AttentionCall, Inner, running
 from corelib.core.errors import BadInput
 
-Outputs = dict[int, Float[Tensor, "batch position head dim"]]  # by layer
+HeadOutputs = dict[int, Float[Tensor, "batch position head dim"]]  # by layer
 
 
 @contextmanager
-def head_outputs(model: nn.Module, layers: Iterable[int] | None = None) -> Iterator[Outputs]:
+def head_outputs(model: nn.Module, layers: Iterable[int] | None = None) -> Iterator[HeadOutputs]:
     """The outputs of all heads of `layers` (default: all), filled in by the next forward pass over whole sequences."""
     wanted = None if layers is None else set(layers)
-    found: Outputs = {}
+    found: HeadOutputs = {}
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
         out = inner(call)
@@ -47,7 +47,7 @@ def head_outputs(model: nn.Module, layers: Iterable[int] | None = None) -> Itera
 
 
 def mean_outputs(
-    recorded: Iterable[tuple[Outputs, Int[Tensor, "batch position"]]], kinds: int
+    recorded: Iterable[tuple[HeadOutputs, Int[Tensor, "batch position"]]], kinds: int
 ) -> dict[int, Float[Tensor, "kind head dim"]]:
     """The mean output of every head at each of so many `kinds` of positions, over one or more recorded batches, each
     with the kind of its positions; zero where a kind does not occur."""
@@ -64,12 +64,14 @@ def mean_outputs(
     return {layer: (total / counts.clamp(min=1)[:, None, None]).float() for layer, total in sums.items()}
 
 
-def spread(means: Mapping[int, Float[Tensor, "kind head dim"]], kinds: Int[Tensor, "batch position"]) -> Outputs:
-    """Means by kind of position, laid out over a batch: what `ablate` takes as `instead`."""
+def expand_means(
+    means: Mapping[int, Float[Tensor, "kind head dim"]], kinds: Int[Tensor, "batch position"]
+) -> HeadOutputs:
+    """Means by kind of position, laid out over a batch: what `ablate` takes as `replacement`."""
     return {layer: mean[kinds.cpu()] for layer, mean in means.items()}
 
 
-def exchanged(outputs: Outputs, order: Sequence[int] | None = None) -> Outputs:
+def resampled(outputs: HeadOutputs, order: Sequence[int] | None = None) -> HeadOutputs:
     """The outputs of another sample of the batch: of the next one, or of `order[i]` for sample i. Sequences end at the
     same place, so positions are counted from the end."""
     batch = next(iter(outputs.values())).shape[0]

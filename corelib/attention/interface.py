@@ -59,11 +59,11 @@ class AttentionCall:
         return self.module.layer_idx
 
     @property
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         return self.query.shape[1]
 
     @property
-    def kv_heads(self) -> int:
+    def num_kv_heads(self) -> int:
         return self.key.shape[1]
 
     @property
@@ -78,7 +78,7 @@ Program = Callable[[AttentionCall, Inner], Float[Tensor, "batch query head dim"]
 _active: WeakKeyDictionary[nn.Module, tuple[Program, ...]] = WeakKeyDictionary()
 
 
-def dense(call: AttentionCall) -> Float[Tensor, "batch query head dim"]:
+def dense_attention(call: AttentionCall) -> Float[Tensor, "batch query head dim"]:
     """The innermost function: transformers' own attention, unchanged."""
     arguments = (call.module, call.query, call.key, call.value, call.mask)
     return sdpa_attention_forward(*arguments, dropout=call.dropout, scaling=call.scaling, **call.kwargs)[0]
@@ -99,10 +99,10 @@ def core_attention(module, query, key, value, attention_mask, dropout=0.0, scali
 
 def _run(call: AttentionCall, programs: tuple[Program, ...]) -> Float[Tensor, "batch query head dim"]:
     if not programs:
-        return dense(call)
+        return dense_attention(call)
     first, *rest = programs
     out = first(call, lambda below: _run(below, tuple(rest)))
-    expected = (call.query.shape[0], call.query.shape[2], call.heads, call.value.shape[-1])
+    expected = (call.query.shape[0], call.query.shape[2], call.num_heads, call.value.shape[-1])
     if not isinstance(out, Tensor) or out.shape != expected:
         given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise BadInput(f"an attention program returned {given}: return [batch, query, head, dim] {expected}")
@@ -136,7 +136,7 @@ def _is_decoder_attention(module: nn.Module) -> bool:
 def running(model: nn.Module, program: Program) -> Iterator[None]:
     """Run `program` in every decoder layer of `model`; leaving restores what was there, also after an error."""
     programs = [(module, _active.get(module, ())) for module in attention_modules(model)]
-    with implemented(model, NAME):
+    with attention_implementation(model, NAME):
         try:
             for module, outer in programs:
                 _active[module] = (*outer, program)
@@ -150,7 +150,7 @@ def running(model: nn.Module, program: Program) -> Iterator[None]:
 
 
 @contextmanager
-def implemented(model: nn.Module, name: str) -> Iterator[None]:
+def attention_implementation(model: nn.Module, name: str) -> Iterator[None]:
     """The decoder's attention is transformers' function of this name (`eager`, `sdpa`, …); leaving restores the old."""
     configs = list({id(module.config): module.config for module in attention_modules(model)}.values())
     before = [config._attn_implementation for config in configs]
@@ -163,7 +163,7 @@ def implemented(model: nn.Module, name: str) -> Iterator[None]:
             config._attn_implementation = {"": old}
 
 
-def innermost(module: nn.Module, program: Program) -> bool:
+def is_innermost(module: nn.Module, program: Program) -> bool:
     """Is there no program between this one and the model's own attention?"""
     return _active.get(module, ())[-1:] == (program,)
 
@@ -188,7 +188,7 @@ def explicit_mask(
     return (seen if call.causal else torch.ones_like(seen))[:, None]
 
 
-def rows_attention(call: AttentionCall, rows: Int[Tensor, "batch row"]) -> Float[Tensor, "batch head row key"]:
+def attention_rows(call: AttentionCall, rows: Int[Tensor, "batch row"]) -> Float[Tensor, "batch head row key"]:
     """`softmax(q_rows Kᵀ · scaling)` in float32 for some query rows: O(rows · keys), beside SDPA, not instead of it.
 
     Query heads that share a key/value head are folded into its rows, so grouped keys are never repeated.
@@ -199,7 +199,9 @@ def rows_attention(call: AttentionCall, rows: Int[Tensor, "batch row"]) -> Float
     query = call.query[picked, :, rows].transpose(1, 2)  # [batch, head, row, dim]
     seen = explicit_mask(call, rows)
     with torch.autocast(query.device.type, enabled=False):
-        folded = query.float().reshape(batch, call.kv_heads, -1, dim) * call.scaling  # [batch, kv_head, group·row, dim]
+        folded = (
+            query.float().reshape(batch, call.num_kv_heads, -1, dim) * call.scaling
+        )  # [batch, kv_head, group·row, dim]
         scores = (folded @ call.key.float().mT).reshape(batch, heads, rows.shape[1], -1)
         attention = scores.masked_fill(~seen, -torch.inf).softmax(-1)
     return attention.masked_fill(~seen.any(-1, keepdim=True), 0.0)

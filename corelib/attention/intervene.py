@@ -54,11 +54,11 @@ def ablate(
     model: nn.Module,
     heads: HeadSet | Sequence[HeadSet],
     *,
-    instead: Mapping[int, Float[Tensor, "#batch #position head dim"]] | None = None,
+    replacement: Mapping[int, Float[Tensor, "#batch #position head dim"]] | None = None,
     rows: Bool[Tensor, "batch position"] | Literal["prefill", "decode"] | None = None,
 ) -> Iterator[None]:
-    """Replace the outputs of `heads`, before `o_proj` mixes them with the others: by zero, or by what `instead` holds
-    for the layer (`head_outputs.py` makes it: a mean, or another sample's outputs).
+    """Replace the outputs of `heads`, before `o_proj` mixes them with the others: by zero, or by what `replacement`
+    holds for the layer (`head_outputs.py` makes it: a mean, or another sample's outputs).
 
     `rows` limits it to some positions (default: all; decoding steps are positions too if the mask reaches them), or
     to the `prefill` or the `decode` steps. `heads` is one set for all samples, or one a sample; an empty set changes
@@ -67,7 +67,7 @@ def ablate(
     if isinstance(rows, str):
         check_known("phase", rows, PHASES)
     chosen = _chosen(model, heads)
-    if instead is not None and (missing := sorted(chosen.keys() - instead.keys())):
+    if replacement is not None and (missing := sorted(chosen.keys() - replacement.keys())):
         raise BadInput(f"there is nothing to put in place of heads of layers {missing}: record those layers too")
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
@@ -81,7 +81,7 @@ def ablate(
                 return out
         elif rows is not None:
             where = where & _window(rows, call.offset, queries, call)[:, :, None, None]
-        other = out.new_zeros(()) if instead is None else _now(instead[call.layer], call).to(out)
+        other = out.new_zeros(()) if replacement is None else _now(replacement[call.layer], call).to(out)
         return torch.where(where, other, out)
 
     with running(model, program):
@@ -90,7 +90,7 @@ def ablate(
 
 def _now(replacement: Float[Tensor, "#batch #position head dim"], call: AttentionCall) -> Tensor:
     """The part of a replacement that belongs to the rows of this call."""
-    batch, queries, heads, dim = call.query.shape[0], call.query.shape[2], call.heads, call.value.shape[-1]
+    batch, queries, heads, dim = call.query.shape[0], call.query.shape[2], call.num_heads, call.value.shape[-1]
     if replacement.shape[1] != 1:
         replacement = replacement[:, call.offset : call.offset + queries]
     given = tuple(replacement.shape)
@@ -103,7 +103,7 @@ def _now(replacement: Float[Tensor, "#batch #position head dim"], call: Attentio
 
 
 @contextmanager
-def blind(
+def knockout(
     model: nn.Module,
     hidden: Bool[Tensor, "batch key"],
     rows: Bool[Tensor, "batch key"],

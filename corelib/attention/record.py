@@ -4,13 +4,13 @@ Eager attention with `output_attentions=True` keeps `layers · heads · N²` num
 what a handful of rows look at, so `record` computes `softmax(q_rows Kᵀ)` beside the model's own attention:
 O(rows · N · heads) time and, with a reducer, next to no memory. The model's outputs do not change.
 
-    with record(model, rows) as tape:              # rows: [batch, key], True where attention is to be read
+    with record(model, rows) as recorded:              # rows: [batch, key], True where attention is to be read
         model(**inputs)
-    tape.attention[layer]                          # [batch, head, row, key]
+    recorded.attention[layer]                          # [batch, head, row, key]
 
-    with record(model, rows, reduce=lambda call, attention: attention.amax(-1)) as tape:
+    with record(model, rows, reduce=lambda call, attention: attention.amax(-1)) as recorded:
         model(**inputs)
-    tape.stack()                                   # [layer, batch, head, row]
+    recorded.stack()                                   # [layer, batch, head, row]
 
 Positions are places on the key axis, padding included, so with a cache one mask serves the prompt and the decoding
 steps: every forward call records those of its own rows that are marked. Caches must grow with the sequence, as the
@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from corelib.attention.interface import AttentionCall, Inner, rows_attention, running
+from corelib.attention.interface import AttentionCall, Inner, attention_rows, running
 from corelib.core.errors import BadInput
 
 Reducer = Callable[[AttentionCall, Float[Tensor, "batch head row key"]], Tensor | None]
@@ -49,7 +49,7 @@ def row_index(rows: Bool[Tensor, "batch key"]) -> tuple[Int[Tensor, "batch row"]
 
 
 @dataclass
-class Tape:
+class AttentionRecord:
     """What `record` wrote: for every layer, one tensor for each forward call that had rows to read."""
 
     rows: Bool[Tensor, "batch key"]
@@ -63,7 +63,7 @@ class Tape:
         index, valid = self._span(call)
         if index.shape[1]:
             with torch.no_grad():
-                attention = rows_attention(call, index) * valid[:, None, :, None]
+                attention = attention_rows(call, index) * valid[:, None, :, None]
                 kept = attention if self.reduce is None else self.reduce(call, attention)
             if kept is not None:
                 self.kept.setdefault(call.layer, []).append(kept)
@@ -90,7 +90,7 @@ class Tape:
     def attention(self) -> dict[int, Float[Tensor, "batch head row key"]]:
         """The rows of all forward calls, in order; keys that did not exist yet have attention 0. Needs no reducer."""
         if self.reduce is not None:
-            raise BadInput("this tape keeps what its reducer returned: read tape.kept or tape.stack()")
+            raise BadInput("this record keeps what its reducer returned: read recorded.kept or recorded.stack()")
         return {layer: _join(parts) for layer, parts in sorted(self.kept.items())}
 
     def stack(self) -> Float[Tensor, "layer ..."]:
@@ -104,7 +104,9 @@ def _join(parts: list[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     if parts[0].ndim < 3:
-        raise BadInput("the reducer dropped the row axis, so several forward calls cannot be joined: read tape.kept")
+        raise BadInput(
+            "the reducer dropped the row axis, so several forward calls cannot be joined: read recorded.kept"
+        )
     if parts[0].ndim == 4:
         longest = max(part.shape[-1] for part in parts)
         parts = [pad(part, (0, longest - part.shape[-1])) for part in parts]
@@ -112,7 +114,9 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 
 @contextmanager
-def record(model: nn.Module, rows: Bool[Tensor, "batch key"], reduce: Reducer | None = None) -> Iterator[Tape]:
+def record(
+    model: nn.Module, rows: Bool[Tensor, "batch key"], reduce: Reducer | None = None
+) -> Iterator[AttentionRecord]:
     """Read the attention of the marked rows in every decoder layer.
 
     `reduce(call, attention)` sees each layer's rows once, with the call they belong to (its layer, keys, values), and
@@ -121,6 +125,6 @@ def record(model: nn.Module, rows: Bool[Tensor, "batch key"], reduce: Reducer | 
     """
     if rows.dtype != torch.bool or rows.ndim != 2:
         raise BadInput(f"rows is {rows.dtype} {list(rows.shape)}: give a boolean mask [batch, key]")
-    tape = Tape(rows, reduce)
-    with running(model, tape):
-        yield tape
+    recorded = AttentionRecord(rows, reduce)
+    with running(model, recorded):
+        yield recorded

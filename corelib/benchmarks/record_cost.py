@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from corelib.attention.interface import attention_modules, implemented
+from corelib.attention.interface import attention_implementation, attention_modules
 from corelib.attention.record import record
-from corelib.benchmarks.timing import peak, spread, timed, where
+from corelib.benchmarks.timing import machine_facts, peak_bytes, summarise_times, timed
 from corelib.core.errors import BadInput
 from corelib.core.memory import check_fits, free_memory, working_bytes
 from corelib.core.results import Result, software
@@ -35,7 +35,7 @@ ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are lo
 
 
 @dataclass(frozen=True)
-class Cost(Result):
+class RecordCost(Result):
     """Seconds and bytes of the three ways, by length of the sequence."""
 
     schema: ClassVar[str] = "corelib/cost/1"
@@ -49,14 +49,14 @@ class Cost(Result):
     seconds: float
 
 
-def measure_cost(
+def measure_record_cost(
     model: PreTrainedModel,
     lengths: Sequence[int],
     *,
     facts: Mapping[str, object],
     repeats: int = 3,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Cost:
+) -> RecordCost:
     """Run a model with a decoder over sequences of the `lengths`, in tokens, in all three ways."""
     began = time.perf_counter()
     if not lengths or min(lengths) < 2 * EVIDENCE or repeats < 1:
@@ -68,12 +68,12 @@ def measure_cost(
         progress(number, len(lengths))
         found.append(_at(model, length, repeats))
     progress(len(lengths), len(lengths))
-    return Cost(
+    return RecordCost(
         model=dict(facts),
         rows=ROWS,
         repeats=repeats,
         lengths=found,
-        machine=where(model.device),
+        machine=machine_facts(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -96,12 +96,12 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
         read()
 
     def recorded() -> Tensor:
-        with record(model, rows, reduce=lambda call, attention: ram(attention, evidence)) as tape:
+        with record(model, rows, reduce=lambda call, attention: ram(attention, evidence)) as recorded:
             read()
-        return tape.stack()[:, 0]
+        return recorded.stack()[:, 0]
 
     def eagerly() -> Tensor:
-        with implemented(model, "eager"):
+        with attention_implementation(model, "eager"):
             maps = read(output_attentions=True).attentions
         return torch.stack([ram(one[:, :, -ROWS:].float(), evidence)[0] for one in maps])
 
@@ -125,11 +125,11 @@ def _at(model: PreTrainedModel, length: int, repeats: int) -> dict:
     most: dict[str, list[int]] = {name: [] for name in chosen}
     for turn in range(repeats + 1):
         for name, run in chosen.items():
-            with peak(model.device) as held:
+            with peak_bytes(model.device) as held:
                 spent = timed(run, model.device)
             if turn:  # the first round warms up
                 times[name].append(spent)
                 most[name] += [one for one in [held()] if one is not None]
     for name, mine in times.items():
-        row[name] = {**spread(mine), "bytes": round(statistics.median(most[name])) if most[name] else None}
+        row[name] = {**summarise_times(mine), "bytes": round(statistics.median(most[name])) if most[name] else None}
     return row

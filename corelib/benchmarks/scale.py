@@ -5,7 +5,7 @@
 
 A large model does not fit on a laptop, but one of its layers does, and all layers are alike. So the tower and one layer
 are timed, and the layers added up: sample = tower + layers × layer. Bookkeeping needs no model. Random numbers in place
-of scores are stored batch by batch, read, averaged and resampled, as `profile` does it with real ones.
+of scores are stored batch by batch, read, averaged and resampled, as `score_heads` does it with real ones.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import torch
 
 from corelib.analysis.agreement import split_half
 from corelib.analysis.stats import bootstrap_interval
-from corelib.benchmarks.bench_models import Subject
+from corelib.benchmarks.bench_models import BenchModel
 from corelib.benchmarks.record_cost import ways
-from corelib.benchmarks.timing import peak, spread, timed, where
+from corelib.benchmarks.timing import machine_facts, peak_bytes, summarise_times, timed
 from corelib.core.errors import BadInput
 from corelib.core.results import Result, software
-from corelib.core.sample_store import SampleStore, in_order
+from corelib.core.sample_store import SampleStore, in_batches
 
 BATCH = 8  # samples a shard
 WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of the inputs, what the tower does not get
@@ -56,7 +56,7 @@ class Scale(Result):
 
 
 def measure_scale(
-    subject: Subject,
+    subject: BenchModel,
     *,
     tokens: int = 1024,
     samples: int = 100_000,
@@ -86,29 +86,29 @@ def measure_scale(
                 times[name] += [spent] if turn else []  # the first round warms up
             progress(turn + 1, repeats + 2)
     with tempfile.TemporaryDirectory() as place:
-        books = keep(Path(place), samples, facts["layers"], facts["heads"])
+        books = time_bookkeeping(Path(place), samples, facts["layers"], facts["heads"])
     progress(repeats + 2, repeats + 2)
     return Scale(
         model={**facts, "dtype": str(model.dtype).removeprefix("torch.")},
         tokens=tokens,
         repeats=repeats,
-        parts={name: spread(mine) for name, mine in times.items()},
+        parts={name: summarise_times(mine) for name, mine in times.items()},
         samples=samples,
         books=books,
-        machine=where(model.device),
+        machine=machine_facts(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def keep(folder: Path, samples: int, layers: int, heads: int) -> dict:
-    """Store so many samples' scores, read them, and sum them up, as `measure` and `summarise` do."""
+def time_bookkeeping(folder: Path, samples: int, layers: int, heads: int) -> dict:
+    """Store so many samples' scores, read them, and sum them up, as `measure_heads` and `summarise_heads` do."""
     scores, device = torch.rand(BATCH, layers, heads, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
     table: list[np.ndarray] = []
 
     def store() -> None:
         kept = SampleStore(folder, {})
-        for indices in in_order(BATCH)(list(range(samples))):
+        for indices in in_batches(BATCH)(list(range(samples))):
             # No two samples alike, and no time spent on drawing them.
             kept.add(indices, {"scores": scores[: len(indices)] + torch.tensor(indices)[:, None, None] % 97 / 97})
 
@@ -120,6 +120,6 @@ def keep(folder: Path, samples: int, layers: int, heads: int) -> dict:
         bootstrap_interval(table[0])
         split_half(table[0])
 
-    with peak(device) as held:
+    with peak_bytes(device) as held:
         spent = {step.__name__: timed(step, device) for step in (store, load, summarise)}
     return {**spent, "on disk": sum(path.stat().st_size for path in folder.iterdir()), "peak": held()}

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.benchmarks.timing import compared, peak, stopwatch, timed, where
+from corelib.benchmarks.timing import attention_seconds, compare_times, machine_facts, peak_bytes, timed
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.core.memory import check_fits, working_bytes
@@ -115,7 +115,7 @@ def measure_speed(
         repeats=repeats,
         lengths=found,
         accuracy=kept,
-        machine=where(model.device),
+        machine=machine_facts(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -154,15 +154,15 @@ def _at(
     memory = {}
     for turn in range(repeats + 1):
         for way, using in ways.items():
-            with using(), peak(model.device) as held:
+            with using(), peak_bytes(model.device) as held:
                 whole = timed(read, model.device)
-            with stopwatch(model) as watch, using():
+            with attention_seconds(model) as watch, using():
                 read()
             if turn:  # the first round warms up
                 times["prefill"][way].append(whole)
                 times["attention"][way].append(watch())
                 memory[f"{way} bytes"] = held()
-    row: dict = {name: compared(both) for name, both in times.items()}
+    row: dict = {name: compare_times(both) for name, both in times.items()}
     spent = {name: row[name]["dense"]["seconds"] for name in times}
     row["attention"]["ideal"] = promise(1.0, rows=length)
     row["prefill"]["ideal"] = promise(spent["attention"] / spent["prefill"], rows=length)
@@ -179,7 +179,7 @@ def _first(model, inputs, ways, attention: float, promise, repeats: int) -> dict
                 spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
             if turn:
                 both[way].append(spent)
-    found, tokens = compared(both), inputs["input_ids"].shape[1]
+    found, tokens = compare_times(both), inputs["input_ids"].shape[1]
     part = min(1.0, attention / found["dense"]["seconds"])
     return {"tokens": tokens, **found, "ideal": promise(part, rows=tokens)}
 
@@ -198,7 +198,7 @@ def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
                     both[way].append(spent)
             layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
             memory[way] = cache.nbytes if sparse else sum(one.nbytes for pair in layers for one in pair)
-    return {"decode": compared(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
+    return {"decode": compare_times(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
 
 
 def _step(model, token: Tensor, cache) -> None:

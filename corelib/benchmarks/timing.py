@@ -21,20 +21,20 @@ PROC = Path("/proc/self")
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
     """How long it takes, in seconds; what an accelerator still has to do is waited for."""
-    wait(device)
+    synchronise(device)
     start = time.perf_counter()
     action()
-    wait(device)
+    synchronise(device)
     return time.perf_counter() - start
 
 
-def wait(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """Until the device has done all it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def spread(times: Sequence[float]) -> dict[str, float]:
+def summarise_times(times: Sequence[float]) -> dict[str, float]:
     """What a results file says of several runs.
 
     >>> spread([3.0, 1.0, 2.0])
@@ -43,33 +43,33 @@ def spread(times: Sequence[float]) -> dict[str, float]:
     return {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
 
 
-def compared(both: Mapping[str, Sequence[float]]) -> dict:
+def compare_times(both: Mapping[str, Sequence[float]]) -> dict:
     """Seconds of `dense` and `hybrid`, their spread, and the ratio of the medians.
 
     >>> compared({"dense": [4.0], "hybrid": [2.0]})["speedup"]
     2.0
     """
-    table = {way: spread(times) for way, times in both.items()}
+    table = {way: summarise_times(times) for way, times in both.items()}
     return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
 
 
-def where(device: torch.device) -> dict:
+def machine_facts(device: torch.device) -> dict:
     """What durations depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {**machine(), "threads": torch.get_num_threads(), "device": name}
 
 
 @contextmanager
-def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
+def attention_seconds(model: nn.Module) -> Iterator[Callable[[], float]]:
     """How long the attention function takes, all layers together: a function to be called afterwards."""
     total = 0.0
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         nonlocal total
-        wait(call.query.device)
+        synchronise(call.query.device)
         start = time.perf_counter()
         out = inner(call)
-        wait(call.query.device)
+        synchronise(call.query.device)
         total += time.perf_counter() - start
         return out
 
@@ -78,7 +78,7 @@ def stopwatch(model: nn.Module) -> Iterator[Callable[[], float]]:
 
 
 @contextmanager
-def peak(device: torch.device) -> Iterator[Callable[[], int | None]]:
+def peak_bytes(device: torch.device) -> Iterator[Callable[[], int | None]]:
     """The most bytes held within, beyond those before; None where the system does not tell."""
     gc.collect()
     if device.type == "cuda":

@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from corelib.benchmarks.speed import measure_speed
-from corelib.benchmarks.timing import where
+from corelib.benchmarks.timing import machine_facts
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
 from corelib.experiments.answer_sweep import check_scores
-from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
+from corelib.experiments.out_of_window import Condition, answer_under, sinks_and_length
 from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Task
 
 
 @dataclass(frozen=True)
-class Trade(Result):
+class Tradeoff(Result):
     """Accuracy and speed of each choice."""
 
     schema: ClassVar[str] = "corelib/trade/1"
@@ -48,9 +48,9 @@ class Trade(Result):
     seconds: float
 
 
-def measure_trade(
+def measure_tradeoff(
     vlm: VLM,
-    work: Task,
+    task: Task,
     scores: HeadScores,
     *,
     widths: Sequence[int],
@@ -59,27 +59,30 @@ def measure_trade(
     seed: int = 0,
     samples: int = 512,
     questions: int = 1,
-    batch: int = 16,
+    batch_size: int = 16,
     repeats: int = 3,
     level: float = 0.95,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Trade:
+) -> Tradeoff:
     """Answer and time with the first heads of a ranking dense, at each dose (0: none of them), under each window."""
     began = time.perf_counter()
     check_scores(vlm, scores, split, seed)
     if not widths or not doses or samples < 2 or questions < 1 or repeats < 1:
         given = f"widths={list(widths)}, doses={list(doses)}, samples={samples}, questions={questions}"
         raise BadInput(f"{given}, repeats={repeats}: give a width, a dose, 2 samples, and the others 1 or more")
-    sinks, tokens = shape_of(vlm, work, split, seed, samples // questions)
+    sinks, tokens = sinks_and_length(vlm, task, split, seed, samples // questions)
     choices = [
         (Window(width, sinks), dose, scores.top(dose) if dose else HeadSet()) for width in widths for dose in doses
     ]
-    ways: list[Way] = [nullcontext, *(partial(sparsify, vlm.model, heads, window) for window, _, heads in choices)]
+    ways: list[Condition] = [
+        nullcontext,
+        *(partial(sparsify, vlm.model, heads, window) for window, _, heads in choices),
+    ]
     named = {"widths": list(widths), "sets": [heads.to_json() for *_, heads in choices]}
-    found = answer_in_ways(
-        vlm, work, ways, Window(max(widths), sinks), split=split, seed=seed, samples=samples, questions=questions,
-        batch=batch, level=level, named=named, store=store, progress=progress,
+    found = answer_under(
+        vlm, task, ways, Window(max(widths), sinks), split=split, seed=seed, samples=samples, questions=questions,
+        batch_size=batch_size, level=level, named=named, store=store, progress=progress,
     )  # fmt: skip
     points = []
     for number, (window, dose, heads) in enumerate(choices, start=1):
@@ -88,16 +91,16 @@ def measure_trade(
         point = {"width": window.width, "dose": dose, "heads": heads.to_json()}
         points.append({**point, **found.against(number), **told})
     told = {"split": split, "seed": seed, "samples": samples, "questions": questions, "counted": found.right.shape[1]}
-    return Trade(
+    return Tradeoff(
         model=vlm.facts,
-        task={**work.facts, **told},
+        task={**task.facts, **told},
         ranking={"task": scores.task, "metric": scores.metric},
         sinks=sinks,
         tokens=tokens,
         level=level,
         base=found.stated(0),
         points=points,
-        machine=where(vlm.model.device),
+        machine=machine_facts(vlm.model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from corelib.core.model_folder import quiet
+from corelib.core.model_folder import quiet_transformers
 
 PATCH, MERGE = 16, 2
 CANVAS = 256  # pixels: the widest picture, each way
@@ -50,13 +50,13 @@ def configuration(language: Path) -> SmolVLMConfig:
     )
 
 
-def build(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
+def build_bridge(language: Path, seed: int) -> SmolVLMForConditionalGeneration:
     """The language model in `language` behind an untrained tower and connector, the same for the same seed."""
     known = {
         name.replace("model.", "model.text_model.", 1): tensor.float()
         for name, tensor in load_file(language / "model.safetensors").items()
     }
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)  # tower and connector are not in `known`: transformers initialises them
         model = SmolVLMForConditionalGeneration.from_pretrained(
             None, config=configuration(language), state_dict=known, attn_implementation="sdpa"

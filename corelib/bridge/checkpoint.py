@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from corelib.bridge import adapter, language
-from corelib.bridge.architecture import build
+from corelib.bridge.architecture import build_bridge
 from corelib.bridge.processing import BridgeProcessor
 from corelib.core import model_folder
 
@@ -25,9 +25,9 @@ def load(
     """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
     digest = model_folder.verify(folder, checkpoint)
     source = language.locate()
-    model = build(source, seed=0)
+    model = build_bridge(source, seed=0)
     wrapped = adapter.put_on(model, seed=0)
-    weights = folder / model_folder.WEIGHTS if checkpoint is None else model_folder.earlier(folder, checkpoint)
+    weights = folder / model_folder.WEIGHTS if checkpoint is None else model_folder.stage_file(folder, checkpoint)
     adapter.set_trained(model, load_file(weights))
     return adapter.merge(wrapped).to(dtype).eval(), processor(source), digest
 
@@ -35,7 +35,7 @@ def load(
 def load_language(dtype: torch.dtype = torch.float32) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor, str]:
     """The dequantised language model alone, before it learned to see: its tower knows nothing, so ask it in text."""
     source = language.locate()
-    return build(source, seed=0).to(dtype).eval(), processor(source), language.checksum(source)
+    return build_bridge(source, seed=0).to(dtype).eval(), processor(source), language.checksum(source)
 
 
 def processor(source: Path) -> BridgeProcessor:

@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from corelib.core.errors import BadResults, BadWeights, CannotWrite, MissingPackage
-from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet, sha256
+from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet_transformers, sha256
 from corelib.core.results import read_json, write_json
 
 NAME = "smollm2-135m-instruct-q4_1"
@@ -125,7 +125,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
 
     plan = GgufConfig(gguf_file=gguf.name, dequantize=True)
     options = {"gguf_file": gguf.name, "local_files_only": True}
-    with quiet():
+    with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, quantization_config=plan, dtype=torch.bfloat16, **options
         )

@@ -10,21 +10,21 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli import ablate, ask, atlas, bench, profile, rank, train
-from corelib.cli.show import err
+from corelib.cli import ablate, ask, atlas, bench, compare, score, train
+from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
 app = typer.Typer(
     name="corelib",
     help="Find, test and use **CoRe heads**: the attention heads that fetch the part of an image "
     "a question asks about.",
-    epilog="Start with: corelib profile --model mini-s --domain scenes --samples 64 --out scores.json",
+    epilog="Start with: corelib score --model mini-s --domain scenes --samples 64 --out scores.json",
     rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask.ask, profile.profile, rank.rank, ablate.ablate, bench.bench, train.train):
+for command in (ask.ask, score.score, compare.compare, ablate.ablate, bench.bench, train.train):
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.console import bar, out
 from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints, percent
-from corelib.cli.show import bar, out
 
 
 @loads_checkpoints
 def ablate(
-    scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib profile`).")],
+    scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib score`).")],
     out_: Annotated[Path, typer.Option("--out", help="The ablation file to write (JSON).")],
     model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}")] = "mini-s",
     domain: Annotated[
@@ -26,10 +26,10 @@ def ablate(
         str,
         typer.Option(
             help="What their output becomes: zero, mean, resample (another sample's); or what they cannot see after "
-            "the pictures: blind (the evidence), unseeing (the pictures)."
+            "the pictures: knockout (the evidence), image_knockout (the pictures)."
         ),
     ] = "zero",
-    controls: Annotated[int, typer.Option(help="Random sets for each null, layer-matched first of all.")] = 200,
+    draws: Annotated[int, typer.Option(help="Random sets for each null, layer-matched first of all.")] = 200,
     curve: Annotated[
         bool, typer.Option(help="Also remove 1, 2, 5, … 50 % of the heads (dose curve, D50), and let only so many see.")
     ] = False,
@@ -40,7 +40,7 @@ def ablate(
     same_samples: Annotated[
         bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
     ] = False,
-    batch: Annotated[
+    batch_size: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 16, of a published checkpoint 2.")
     ] = None,
     *,
@@ -57,7 +57,7 @@ def ablate(
     from corelib.core.results import check_writable
     from corelib.experiments.ablation import ablate_top
     from corelib.experiments.answer_sweep import MODES
-    from corelib.experiments.score_heads import profile
+    from corelib.experiments.score_heads import score_heads
     from corelib.metrics.catalogue import Metric
     from corelib.models.vlm import load
     from corelib.tasks import SPLITS, task
@@ -69,14 +69,16 @@ def ablate(
     work = task(domain) if domain else task(ranking.task["domain"], **ranking.task.get("difficulty", {}))
     check_writable(out_)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
-    batch = min(16, vlm.batch) if batch is None else batch
+    batch_size = min(16, vlm.batch_size) if batch_size is None else batch_size
     known = work.available("select", 64)  # pictures whose norms are looked at
     with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
         found = ablate_top(
-            vlm, work, ranking, fraction=fraction, mode=mode, draws=controls, doses=DOSES if curve else None,
-            norms=lambda: profile(vlm, work, metric=Metric("output_norm"), samples=known, batch=batch).scores,
-            split=split, seed=seed, samples=samples, questions=questions, batch=batch, same_samples=same_samples,
-            store=partial, progress=progress,
+            vlm, work, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
+            norms=lambda: score_heads(
+                vlm, work, metric=Metric("output_norm"), samples=known, batch_size=batch_size
+            ).scores,
+            split=split, seed=seed, samples=samples, questions=questions, batch_size=batch_size,
+            same_samples=same_samples, store=partial, progress=progress,
         )  # fmt: skip
     found.save(out_)
     shutil.rmtree(partial)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.console import out
 from corelib.cli.options import MODEL, loads_checkpoints
-from corelib.cli.show import out
 from corelib.core.errors import BadInput
 
 
@@ -45,7 +45,7 @@ def ask(
     answer = vlm.ask(pictures, question, video=video, tokens=tokens)
     out.print(answer, highlight=False)
     if save:
-        from corelib.models.attention_map import look
-        from corelib.plots import draw_look
+        from corelib.models.attention_map import map_attention
+        from corelib.plots import draw_attention_map
 
-        draw_look(look(vlm, pictures, question, video=video), answer).savefig(save, dpi=160)
+        draw_attention_map(map_attention(vlm, pictures, question, video=video), answer).savefig(save, dpi=160)

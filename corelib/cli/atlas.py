@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from corelib.cli.console import bar, err, out
 from corelib.cli.options import DOMAIN, loads_checkpoints
-from corelib.cli.show import bar, err, out
 from corelib.core.errors import BadInput, check_known
 
 app = typer.Typer(help="The head atlas: scores of all heads of every embedded model in every domain.")
@@ -40,8 +40,8 @@ def build(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="cells: all scores of all heads; ablations, effects, paths: what is lost without them; hybrids: "
-            "what is kept if few heads see everything; trades: and how much faster that is. Give it again for more; "
+            help="cells: all scores of all heads; ablations, effects, knockouts: what is lost without them; hybrids: "
+            "what is kept if few heads see everything; tradeoffs: and how much faster that is. Give it again for more; "
             "left out: cells."
         ),
     ] = None,
@@ -75,7 +75,7 @@ def build(
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
-    vlms = [load(one, **how) for one in model or model_folder.names()]
+    vlms = [load(one, **how) for one in model or model_folder.bundled_names()]
     others = [one for one in kinds if one != "cells"]
     if name and not others:
         raise BadInput("--name chooses among other kinds than cells: say which by --kind")

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.console import bar, out
 from corelib.cli.options import percent
-from corelib.cli.show import bar, out
 from corelib.core.errors import BadInput
 
 
@@ -18,7 +18,7 @@ def bench(
     lengths: Annotated[str, typer.Option(help="Sequence lengths in tokens; 4k is 4,096.")] = "2k,4k,8k",
     model: Annotated[str | None, typer.Option(help="A model with its trained weights; needs --scores.")] = None,
     scores: Annotated[
-        Path | None, typer.Option(help="The head-scores file whose best heads stay dense (`corelib profile`).")
+        Path | None, typer.Option(help="The head-scores file whose best heads stay dense (`corelib score`).")
     ] = None,
     geometry: Annotated[
         str, typer.Option(help="Or the published size of a real model, with random weights: qwen3-vl-2b, …")
@@ -47,7 +47,7 @@ def bench(
     """
     import torch
 
-    from corelib.benchmarks.bench_models import published, trained
+    from corelib.benchmarks.bench_models import published_size, trained_model
     from corelib.benchmarks.speed import measure_speed
     from corelib.core.errors import check_known
     from corelib.core.heads import HeadScores
@@ -67,9 +67,9 @@ def bench(
     if out_ is not None:
         check_writable(out_)
     if model is None:
-        subject = published(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
+        subject = published_size(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
-        subject = trained(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
+        subject = trained_model(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
     with bar(subject.facts["name"]) as progress:
         found = measure_speed(
             subject.model, subject.dense, shape, many, facts={**subject.facts, "dtype": dtype, "seed": seed},

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.show import bar, err
+from corelib.cli.console import bar, err
 
 
 def train(

@@ -1,6 +1,6 @@
 """Which of several processes is this? `accelerate launch` (and torchrun) tell each by its environment.
 
-    accelerate launch --num_processes 4 -m corelib profile --model Qwen/Qwen3-VL-8B-Instruct --out scores.json
+    accelerate launch --num_processes 4 -m corelib score --model Qwen/Qwen3-VL-8B-Instruct --out scores.json
 
 The processes need not talk: each stores its batches, and the first one puts them together (`store.collect`).
 """
@@ -12,7 +12,7 @@ import os
 from corelib.core.errors import BadInput
 
 
-def share() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """The number of this process, from 0, and how many there are.
 
     >>> share()
@@ -21,7 +21,7 @@ def share() -> tuple[int, int]:
     return _number("RANK", 0), max(1, _number("WORLD_SIZE", 1))
 
 
-def local() -> int:
+def local_rank() -> int:
     """The number of this process on its machine, which is the number of its GPU."""
     return _number("LOCAL_RANK", 0)
 

@@ -118,7 +118,7 @@ def _head(value: Head | str | tuple[int, int]) -> Head:
     raise BadInput(f"{value!r} is not a head: give Head(4, 0), 'L4H0' or (4, 0)")
 
 
-def cut(fraction: float, heads: int) -> int:
+def top_count(fraction: float, heads: int) -> int:
     """How many heads the top `fraction` of `heads` are: `ceil(fraction · heads)`.
 
     >>> cut(0.05, 48), cut(0.05, 270), cut(0.07, 100)
@@ -188,7 +188,7 @@ class HeadScores:
     def top(self, fraction: float = 0.05) -> HeadSet:
         """The best `ceil(fraction · layers · heads)` heads."""
         order = self.order()
-        return HeadSet(order[: cut(fraction, len(order))])
+        return HeadSet(order[: top_count(fraction, len(order))])
 
     def save(self, path: str | Path) -> Path:
         return write_json(path, {"schema": SCHEMA, **asdict(self)})

@@ -30,7 +30,7 @@ ROOMS = ("mini", "bridge")
 WEIGHTS, CHECKSUM, EARLIER = "model.safetensors", "checksum.json", "checkpoints"
 
 
-def names() -> tuple[str, ...]:
+def bundled_names() -> tuple[str, ...]:
     """The embedded models that are installed."""
     found = (path for room in ROOMS for path in (PACKAGE / room / "weights").glob(f"*/{WEIGHTS}"))
     return tuple(sorted(path.parent.name for path in found))
@@ -41,25 +41,25 @@ def room(name: str) -> str:
     return check_known("room of a model", name.split("-")[0], ROOMS)
 
 
-def home(name: str) -> Path:
+def bundled_folder(name: str) -> Path:
     """Where the embedded model `name` lies, or will lie."""
     return PACKAGE / room(name) / "weights" / name
 
 
-def locate(name_or_path: str | Path) -> Path:
+def find_model(name_or_path: str | Path) -> Path:
     """The folder of an embedded model, or of a model you trained yourself."""
     text = str(name_or_path)
-    if text in names():
-        return home(text)
+    if text in bundled_names():
+        return bundled_folder(text)
     path = Path(text).expanduser()
     if (path / "config.json").is_file():
         return path
     if path.exists() or any(mark in text for mark in ("\\", "./", "~")) or path.is_absolute():
         raise BadInput(f"{text} is not a model: a folder with config.json and {WEIGHTS} is needed")
-    raise UnknownName("model", text, [*names(), "or the path of a folder that `corelib train` wrote"])
+    raise UnknownName("model", text, [*bundled_names(), "or the path of a folder that `corelib train` wrote"])
 
 
-def kind(folder: Path) -> str:
+def model_type(folder: Path) -> str:
     """The `model_type` of the model in a folder."""
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
@@ -72,7 +72,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checkpoints(folder: Path) -> dict[str, dict]:
+def stages(folder: Path) -> dict[str, dict]:
     """The earlier stages of training that are kept beside a model: name → step and sha256."""
     return _checksums(folder).get("checkpoints", {})
 
@@ -86,7 +86,7 @@ def _checksums(folder: Path) -> dict:
     return promised
 
 
-def earlier(folder: Path, checkpoint: str) -> Path:
+def stage_file(folder: Path, checkpoint: str) -> Path:
     """The weights of an earlier stage."""
     return folder / EARLIER / f"{checkpoint}.safetensors"
 
@@ -97,7 +97,7 @@ def verify(folder: Path, checkpoint: str | None = None) -> str:
     if checkpoint is not None:
         stages = kept.get("checkpoints", {})
         check_known(f"checkpoint of {folder.name}", checkpoint, tuple(stages))
-        weights, kept = earlier(folder, checkpoint), stages[checkpoint]
+        weights, kept = stage_file(folder, checkpoint), stages[checkpoint]
     promised = kept["sha256"]
     try:
         found = sha256(weights)
@@ -111,7 +111,7 @@ def verify(folder: Path, checkpoint: str | None = None) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Loading without a progress bar, and without a report of weights that are meant to be new."""
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
@@ -124,24 +124,24 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def to_half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The parameters in half precision."""
     return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in parameters.items()}
 
 
 def write_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> str:
     """Write a folder's weights, in half precision, and their checksum. Returns the sha256."""
-    save_file(half(parameters), folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(to_half(parameters), folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     digest = sha256(folder / WEIGHTS)
     write_json(folder / CHECKSUM, {"sha256": digest})
     return digest
 
 
-def add_checkpoint(folder: Path, name: str, weights: Path, step: int) -> None:
+def add_stage(folder: Path, name: str, weights: Path, step: int) -> None:
     """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name: those that
     differ from the model's own."""
-    kept, final = earlier(folder, name), load_file(folder / WEIGHTS)
+    kept, final = stage_file(folder, name), load_file(folder / WEIGHTS)
     kept.parent.mkdir(exist_ok=True)
     changed = {key: tensor for key, tensor in load_file(weights).items() if not torch.equal(tensor, final[key])}
     write_whole(kept, lambda beside: save_file(changed, beside, metadata={"format": "pt"}))

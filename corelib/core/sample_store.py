@@ -15,7 +15,7 @@ from torch import Tensor
 from corelib.core.errors import BadInput, BadResults, CannotWrite
 from corelib.core.results import write_whole
 
-PATIENCE = 1800  # seconds to wait for the next batch of another process
+WAIT_SECONDS = 1800  # seconds to wait for the next batch of another process
 
 
 class SampleStore:
@@ -102,7 +102,7 @@ def collect(
     fingerprint: dict,
     path: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    share: tuple[int, int] = (0, 1),
+    process: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor] | None:
     """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
 
@@ -110,7 +110,7 @@ def collect(
     `share` = (number, count): one of several processes with the same `path`, which take the batches in turn. The first
     one waits for the others and gives everything; each other one does its part and gives None.
     """
-    number, count = share
+    number, count = process
     if count > 1 and path is None:
         raise BadInput(f"{count} processes need a store that they share: give a path")
     kept = None if path is None else SampleStore(path, fingerprint)
@@ -146,18 +146,18 @@ def _complete(kept: SampleStore, samples: int, progress: Callable) -> None:
             return
         if done > before:
             since, before = time.monotonic(), done
-        elif time.monotonic() - since > PATIENCE:
+        elif time.monotonic() - since > WAIT_SECONDS:
             raise BadResults(
-                f"{samples - done} samples of other processes did not come within {PATIENCE} s: what is done is kept "
-                f"in {kept.path}; start the same command again"
+                f"{samples - done} samples of other processes did not come within {WAIT_SECONDS} s: what is done is "
+                f"kept in {kept.path}; start the same command again"
             )
         time.sleep(0.2)
 
 
-def in_order(batch: int) -> Callable[[list[int]], Iterable[list[int]]]:
+def in_batches(batch_size: int) -> Callable[[list[int]], Iterable[list[int]]]:
     """Batches of so many samples, one after the other.
 
     >>> list(in_order(2)([0, 1, 4]))
     [[0, 1], [4]]
     """
-    return lambda todo: (todo[start : start + batch] for start in range(0, len(todo), batch))
+    return lambda todo: (todo[start : start + batch_size] for start in range(0, len(todo), batch_size))

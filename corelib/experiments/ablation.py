@@ -23,13 +23,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from corelib.analysis import controls
-from corelib.analysis.stats import bootstrap_interval, exceedance
+from corelib.analysis.stats import bootstrap_interval, p_value
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
-from corelib.experiments.ablation_curve import DOSE_DRAWS, Curves, dose_response, sufficiency
-from corelib.experiments.answer_sweep import check_scores, clusters, outcomes, precision
-from corelib.experiments.evidence import swap
+from corelib.experiments.ablation_curve import DOSE_DRAWS, AblationCurves, fit_dose_response, sufficiency
+from corelib.experiments.answer_sweep import answer_sweep, check_scores, clusters, compute_dtype
+from corelib.experiments.evidence import swap_images
 from corelib.models.vlm import VLM
 from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
@@ -61,7 +61,7 @@ class Ablation(Result):
 
 def ablate_top(
     vlm: VLM,
-    work: Task,
+    task: Task,
     scores: HeadScores,
     *,
     fraction: float = 0.05,
@@ -75,7 +75,7 @@ def ablate_top(
     seed: int = 0,
     samples: int = 512,
     questions: int = 4,
-    batch: int = 16,
+    batch_size: int = 16,
     level: float = 0.95,
     same_samples: bool = False,
     store: str | Path | None = None,
@@ -93,7 +93,7 @@ def ablate_top(
     if draws < 1 or dose_draws < 1:
         raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
     check_scores(vlm, scores, split, seed, same_samples)
-    order, size = scores.order(), (vlm.layers, vlm.heads)
+    order, size = scores.order(), (vlm.num_layers, vlm.num_heads)
     core = scores.top(fraction)
     named = {"core": core, "next": controls.next_ranked(order, fraction), "lowest": controls.lowest(order, fraction)}
     ways = {name: NULLS[check_known("null", name, NULLS)] for name in nulls}
@@ -101,39 +101,39 @@ def ablate_top(
     if norms is not None:
         table = norms() if callable(norms) else norms
         drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=seed)
-    curves = Curves.draw(order, *size, doses, draws=dose_draws, seed=seed) if doses else None
+    curves = AblationCurves.draw(order, *size, doses, draws=dose_draws, seed=seed) if doses else None
     every = [HeadSet(), *named.values(), *(one for null in drawn.values() for one in null)]
     every += curves.sets() if curves else ()
     sets = list(dict.fromkeys(every))
-    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
+    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch_size": batch_size}
     rooms = {name: None if store is None else Path(store) / name for name in ("removed", "kept")}
     steps = samples * (2 if doses else 1)
-    found = outcomes(
-        vlm, work, sets, mode=mode, store=rooms["removed"], progress=lambda done, _: progress(done, steps), **options
+    found = answer_sweep(
+        vlm, task, sets, mode=mode, store=rooms["removed"], progress=lambda done, _: progress(done, steps), **options
     )
     place = {one: number for number, one in enumerate(sets)}
     plain = place[HeadSet()]
     interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
-    base, chance = _proportion(found.correct[plain], interval), _by_chance(vlm, work, split, seed, samples)
+    base, chance = _proportion(found.correct[plain], interval), _by_chance(vlm, task, split, seed, samples)
     conditions = {name: _condition(found, plain, place[one], one, interval) for name, one in named.items()}
     measured = {name: _null(found, [place[one] for one in null], null) for name, null in drawn.items()}
     plain_logprob = found.logprob[plain].double().mean().item()
     lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
     percentile = {
         name: {
-            "accuracy": exceedance(lost["accuracy"], base["accuracy"] - np.array(null["accuracy"])),
-            "logprob": exceedance(lost["logprob"], plain_logprob - np.array(null["logprob"])),
+            "accuracy": p_value(lost["accuracy"], base["accuracy"] - np.array(null["accuracy"])),
+            "logprob": p_value(lost["logprob"], plain_logprob - np.array(null["logprob"])),
         }
         for name, null in measured.items()
     }
     kept = None
     if curves:
         kept = sufficiency(
-            vlm, work, curves, store=rooms["kept"], progress=lambda done, _: progress(samples + done, steps), **options
+            vlm, task, curves, store=rooms["kept"], progress=lambda done, _: progress(samples + done, steps), **options
         )
     return Ablation(
         model=vlm.facts,
-        task={**work.facts, "split": split, "seed": seed, "samples": samples, "questions": questions},
+        task={**task.facts, "split": split, "seed": seed, "samples": samples, "questions": questions},
         ranking={"task": scores.task, "metric": scores.metric, "fraction": fraction},
         mode=mode,
         level=level,
@@ -142,9 +142,9 @@ def ablate_top(
         conditions=conditions,
         null=measured,
         percentile=percentile,
-        dose=dose_response(found, place, curves, chance, interval) if curves else None,
+        dose=fit_dose_response(found, place, curves, chance, interval) if curves else None,
         sufficiency=kept,
-        software={**software(), "precision": precision(vlm)},
+        software={**software(), "precision": compute_dtype(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 
@@ -155,9 +155,9 @@ def _proportion(marks: Bool[Tensor, " sample"], interval: Callable) -> dict[str,
     return {"accuracy": float(values.mean()), "low": float(low), "high": float(high)}
 
 
-def _by_chance(vlm: VLM, work: Task, split: str, seed: int, samples: int) -> float:
+def _by_chance(vlm: VLM, task: Task, split: str, seed: int, samples: int) -> float:
     """Accuracy with another sample's pictures."""
-    right = [vlm.answer(vlm.encode(swap(drawn))).correct for drawn in work.batches(split, seed, samples, 64)]
+    right = [vlm.answer(vlm.encode(swap_images(drawn))).correct for drawn in task.batches(split, seed, samples, 64)]
     return float(torch.cat(right).float().mean())
 
 

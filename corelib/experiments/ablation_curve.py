@@ -1,7 +1,7 @@
 """More and more heads of a ranking: removed, and, the other way round, left to see alone.
 
-What is lost at each dose, and D50, are `dose_response`; what few heads suffice for is `sufficiency`. Both compare the
-ranking with layer-matched orders that keep pace with it.
+What is lost at each dose, and D50, are `fit_dose_response`; what few heads suffice for is `sufficiency`. Both compare
+the ranking with layer-matched orders that keep pace with it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from corelib.analysis.controls import LayerMatchedDoses
-from corelib.analysis.dose_response import Dose, d50, d50_ratio
-from corelib.core.heads import Head, HeadSet, cut
-from corelib.experiments.answer_sweep import outcomes
+from corelib.analysis.dose_response import D50, d50, d50_ratio
+from corelib.core.heads import Head, HeadSet, top_count
+from corelib.experiments.answer_sweep import answer_sweep
 from corelib.models.vlm import VLM
 from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
@@ -24,7 +24,7 @@ KEEPING_DRAWS = 5  # and for what few heads suffice for: there every set is a pa
 
 
 @dataclass(frozen=True)
-class Curves:
+class AblationCurves:
     """The sets of heads of each order at each dose."""
 
     doses: tuple[float, ...]  # shares of all heads
@@ -35,8 +35,8 @@ class Curves:
     @classmethod
     def draw(
         cls, order: Sequence[Head], layers: int, heads: int, doses: Sequence[float], *, draws: int, seed: int
-    ) -> Curves:
-        counts = [cut(dose, len(order)) for dose in doses]
+    ) -> AblationCurves:
+        counts = [top_count(dose, len(order)) for dose in doses]
         drawn = [LayerMatchedDoses.draw(order, layers, heads, seed=seed + number) for number in range(draws)]
         return cls(
             doses=tuple(doses),
@@ -50,8 +50,8 @@ class Curves:
             yield from (one for one in curve if one is not None)
 
 
-def dose_response(
-    found: Outcomes, place: Mapping[HeadSet, int], curves: Curves, chance: float, interval: Callable
+def fit_dose_response(
+    found: Outcomes, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Callable
 ) -> dict:
     """The dose curves, and the doses at which half of the way to chance is gone; `place` says where a set's outcomes
     are."""
@@ -73,18 +73,18 @@ def dose_response(
     return table
 
 
-def sufficiency(vlm: VLM, work: Task, curves: Curves, **options) -> dict:
+def sufficiency(vlm: VLM, task: Task, curves: AblationCurves, **options) -> dict:
     """Accuracy when, after the pictures, only the first heads of an order see them: of the core order, and of
-    layer-matched ones; and when none does. `options` are those of `outcomes`."""
-    every, orders = HeadSet.all(vlm.layers, vlm.heads), [curves.core, *curves.matched[:KEEPING_DRAWS]]
+    layer-matched ones; and when none does. `options` are those of `answer_sweep`."""
+    every, orders = HeadSet.all(vlm.num_layers, vlm.num_heads), [curves.core, *curves.matched[:KEEPING_DRAWS]]
     sets = list(dict.fromkeys([every, *(every - one for order in orders for one in order if one is not None)]))
-    found = outcomes(vlm, work, sets, mode="unseeing", **options)
+    found = answer_sweep(vlm, task, sets, mode="image_knockout", **options)
     accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
     core, *matched = [[None if one is None else accuracy[every - one] for one in order] for order in orders]
     return {"doses": list(curves.doses), "none": accuracy[every], "core": core, "layer_matched": matched}
 
 
-def _json(dose: Dose) -> dict:
+def _json(dose: D50) -> dict:
     """Infinite becomes null: not reached up to `largest`."""
     values = {name: getattr(dose, name) for name in ("value", "low", "high")}
     return {**{name: value if np.isfinite(value) else None for name, value in values.items()}, "largest": dose.largest}

@@ -15,26 +15,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corelib.attention.head_outputs import exchanged, head_outputs, mean_outputs, spread
-from corelib.attention.intervene import ablate, blind
+from corelib.attention.head_outputs import expand_means, head_outputs, mean_outputs, resampled
+from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.sample_store import collect
-from corelib.models.batch import KINDS, Encoded
+from corelib.models.batch import POSITION_KINDS, Batch
 from corelib.models.vlm import VLM
-from corelib.replay.from_layer import Outcomes, resume
-from corelib.replay.from_question import Verdict, rereading, whole
-from corelib.replay.residual_cache import trace
+from corelib.replay.from_layer import Outcomes, replay_from_layer
+from corelib.replay.from_question import Verdict, replay_from_question, whole_pass
+from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 from corelib.tasks import Sample, Task
 
-MODES = ("zero", "mean", "resample", "blind", "unseeing")
+MODES = ("zero", "mean", "resample", "knockout", "image_knockout")
 REFERENCE = 64  # samples of `select`: what a mean output is a mean of
 
 
-def outcomes(
+def answer_sweep(
     vlm: VLM,
-    work: Task,
+    task: Task,
     sets: Sequence[HeadSet],
     *,
     mode: str = "zero",
@@ -42,22 +42,22 @@ def outcomes(
     seed: int = 0,
     samples: int = 512,
     questions: int = 1,
-    batch: int = 16,
+    batch_size: int = 16,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcomes:
     """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
 
-    Several `questions` about each picture cost little more than one (`shared_prefix.py`), but are not independent: resample
-    `clusters(samples, questions)` for an interval.
+    Several `questions` about each picture cost little more than one (`shared_prefix.py`), but are not independent:
+    resample `clusters(samples, questions)` for an interval.
 
     `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the
     split `select`), what they put out for another sample of the batch (`resample`); or, after the pictures, see
-    nothing of the evidence (`blind`) or of the pictures (`unseeing`).
+    nothing of the evidence (`knockout`) or of the pictures (`image_knockout`).
     """
     check_known("ablation mode", mode, MODES)
-    if samples < 2 or batch < 2 or questions < 1:
-        given = f"samples={samples}, batch={batch}, questions={questions}"
+    if samples < 2 or batch_size < 2 or questions < 1:
+        given = f"samples={samples}, batch={batch_size}, questions={questions}"
         raise BadInput(f"samples and batch must be 2 or more, questions 1 or more, got {given}")
     if samples % questions or samples == questions:
         raise BadInput(
@@ -66,21 +66,21 @@ def outcomes(
         )
     fingerprint = {
         "model": vlm.sha256,
-        "precision": precision(vlm),
-        "task": repr(work),
+        "precision": compute_dtype(vlm),
+        "task": repr(task),
         "split": split,
         "seed": seed,
         "questions": questions,
         "mode": mode,
         "sets": [one.to_json() for one in sets],
     }
-    under = _program(vlm, work, sets, mode, seed, questions)
+    under = _program(vlm, task, sets, mode, seed, questions)
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
-        correct, logprob = under(vlm.encode(samples_of(work, split, seed, indices, questions)))
+        correct, logprob = under(vlm.encode(samples_of(task, split, seed, indices, questions)))
         return {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
 
-    found = collect(answer, samples, lambda todo: _batches(todo, questions, batch), fingerprint, store, progress)
+    found = collect(answer, samples, lambda todo: _batches(todo, questions, batch_size), fingerprint, store, progress)
     return Outcomes(found["correct"].T, found["logprob"].T)
 
 
@@ -104,7 +104,7 @@ def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_sampl
         )
 
 
-def precision(vlm: VLM) -> str:
+def compute_dtype(vlm: VLM) -> str:
     """What a model computes in: what autocast says, or else the type of its weights.
 
     >>> from corelib import load
@@ -124,54 +124,54 @@ def clusters(samples: int, questions: int) -> list[int]:
     return [index // questions for index in range(samples)]
 
 
-def _batches(todo: Sequence[int], questions: int, batch: int) -> list[list[int]]:
+def _batches(todo: Sequence[int], questions: int, batch_size: int) -> list[list[int]]:
     """Sample numbers in batches of whole pictures, about `batch` samples each; three pictures may always be one batch,
     so that none is alone, without another one to exchange with."""
     pictures: dict[int, list[int]] = {}
     for index in todo:
         pictures.setdefault(index // questions, []).append(index)
-    most = max(3, batch // questions)
+    most = max(3, batch_size // questions)
     parts = np.array_split(list(pictures), -(-len(pictures) // most)) if pictures else []
     return [[index for picture in part for index in pictures[picture]] for part in parts]
 
 
-def samples_of(work: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
+def samples_of(task: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
     """The samples of these numbers, `questions` of them about each picture."""
     pictures = dict.fromkeys(index // questions for index in indices)
-    about = {picture: work.about(split, seed, picture, questions) for picture in pictures}
+    about = {picture: task.questions_for(split, seed, picture, questions) for picture in pictures}
     return [about[index // questions][index % questions] for index in indices]
 
 
-def _program(vlm: VLM, work: Task, sets: Sequence[HeadSet], mode: str, seed: int, questions: int):
+def _program(vlm: VLM, task: Task, sets: Sequence[HeadSet], mode: str, seed: int, questions: int):
     """A function of an encoded batch: `correct` and `logprob`, [set, sample]."""
     if mode == "zero":
 
-        def resumed(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+        def resumed(encoded: Batch) -> tuple[torch.Tensor, torch.Tensor]:
             try:
-                found = resume(share_prefix(trace(vlm, encoded), encoded), sets)
+                found = replay_from_layer(share_prefix(residual_cache(vlm, encoded), encoded), sets)
             except UnsupportedArchitecture:
-                return _one_by_one(partial(whole, vlm, encoded), [ablate(vlm.model, one) for one in sets])
+                return _one_by_one(partial(whole_pass, vlm, encoded), [ablate(vlm.model, one) for one in sets])
             return found.correct, found.logprob
 
         return resumed
     layers = {head.layer for one in sets for head in one}
-    means = _means(vlm, work, layers, seed) if mode == "mean" else None
+    means = _means(vlm, task, layers, seed) if mode == "mean" else None
 
-    def programmed(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
-        if mode in ("blind", "unseeing"):
-            hidden = encoded.evidence if mode == "blind" else encoded.source
-            programs = [blind(vlm.model, hidden, encoded.after_image, one) for one in sets]
-            return _one_by_one(rereading(vlm, encoded), programs)
+    def programmed(encoded: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        if mode in ("knockout", "image_knockout"):
+            hidden = encoded.evidence if mode == "knockout" else encoded.source
+            programs = [knockout(vlm.model, hidden, encoded.after_image, one) for one in sets]
+            return _one_by_one(replay_from_question(vlm, encoded), programs)
         if mode == "mean":
-            instead = spread(means, encoded.kinds)
-            programs = [ablate(vlm.model, one, instead=instead) for one in sets]
+            instead = expand_means(means, encoded.position_kinds)
+            programs = [ablate(vlm.model, one, replacement=instead) for one in sets]
         else:
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:
                 vlm.model(**encoded.inputs, use_cache=False)
             order = range(questions, questions + len(encoded.samples))  # the same question of the next picture
-            instead = exchanged(found, [k % len(encoded.samples) for k in order]) if layers else None
-            programs = [ablate(vlm.model, one, instead=instead) for one in sets]
-        return _one_by_one(partial(whole, vlm, encoded), programs)
+            instead = resampled(found, [k % len(encoded.samples) for k in order]) if layers else None
+            programs = [ablate(vlm.model, one, replacement=instead) for one in sets]
+        return _one_by_one(partial(whole_pass, vlm, encoded), programs)
 
     return programmed
 
@@ -185,12 +185,12 @@ def _one_by_one(answer: Callable[[], Verdict], programs: Iterable) -> tuple[torc
     return torch.stack(correct), torch.stack(logprob)
 
 
-def _means(vlm: VLM, work: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:
+def _means(vlm: VLM, task: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:
     def recorded():
-        for drawn in work.batches("select", seed, REFERENCE, 16):
+        for drawn in task.batches("select", seed, REFERENCE, 16):
             encoded = vlm.encode(drawn)
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:
                 vlm.model(**encoded.inputs, use_cache=False)
-            yield found, encoded.kinds
+            yield found, encoded.position_kinds
 
-    return mean_outputs(recorded(), len(KINDS)) if layers else {}
+    return mean_outputs(recorded(), len(POSITION_KINDS)) if layers else {}

@@ -8,36 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from corelib.attention.intervene import blind
+from corelib.attention.intervene import knockout
 from corelib.core.heads import HeadSet
 from corelib.experiments.evidence import proportion
 from corelib.models.vlm import VLM
-from corelib.replay.from_question import rereading
+from corelib.replay.from_question import replay_from_question
 from corelib.tasks import Task
 
 
-def blind_from(
+def knockout_from(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     layers: Sequence[int] | None = None,
     split: str = "select",
     seed: int = 0,
     samples: int = 256,
-    batch: int = 64,
+    batch_size: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, list]]:
     """By kind of question: `layers`, and for each of them `accuracy`, `low` and `high` when the heads from that layer
     on are blind; and how many `samples` there were."""
-    layers = range(vlm.layers + 1) if layers is None else layers
+    layers = range(vlm.num_layers + 1) if layers is None else layers
     right: dict[tuple[int, str], list[bool]] = {}
     done = 0
-    for drawn in work.batches(split, seed, samples, batch):
+    for drawn in task.batches(split, seed, samples, batch_size):
         encoded = vlm.encode(drawn)
-        answer = rereading(vlm, encoded)
+        answer = replay_from_question(vlm, encoded)
         for layer in layers:
-            blinded = HeadSet((deep, head) for deep in range(layer, vlm.layers) for head in range(vlm.heads))
-            with blind(vlm.model, encoded.evidence, encoded.after_image, blinded):
+            blinded = HeadSet((deep, head) for deep in range(layer, vlm.num_layers) for head in range(vlm.num_heads))
+            with knockout(vlm.model, encoded.evidence, encoded.after_image, blinded):
                 marks = answer()[0].tolist()
             for sample, mark in zip(drawn, marks, strict=True):
                 right.setdefault((layer, sample.kind), []).append(mark)

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from corelib.analysis.stats import wilson
-from corelib.attention.intervene import blind
+from corelib.attention.intervene import knockout
 from corelib.models.vlm import VLM
 from corelib.tasks import Sample, Task
 
 CONDITIONS = ("base", "swapped", "without", "only")
 
 
-def swap(samples: list[Sample]) -> list[Sample]:
+def swap_images(samples: list[Sample]) -> list[Sample]:
     """Each question with the pictures of the next sample (its own evidence no longer applies)."""
     others = [*samples[1:], samples[0]]
     return [
@@ -31,7 +31,7 @@ def swap(samples: list[Sample]) -> list[Sample]:
     ]
 
 
-def elsewhere(samples: list[Sample]) -> list[Sample]:
+def move_evidence(samples: list[Sample]) -> list[Sample]:
     """Each sample with the evidence of the next one: what a score says of evidence that is not there."""
     others = [*samples[1:], samples[0]]
     return [
@@ -42,12 +42,12 @@ def elsewhere(samples: list[Sample]) -> list[Sample]:
 
 def validate_evidence(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     split: str = "test",
     seed: int = 1,
     samples: int = 512,
-    batch: int = 64,
+    batch_size: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict]:
     """Accuracy with its 95 % Wilson interval under each condition; also by kind of question for `base`.
@@ -56,15 +56,15 @@ def validate_evidence(
     """
     right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
     kinds: list[str] = []
-    for drawn in work.batches(split, seed, samples, batch):
+    for drawn in task.batches(split, seed, samples, batch_size):
         encoded = vlm.encode(drawn)
         right["base"] += vlm.answer(encoded).correct.tolist()
         if drawn[0].images or drawn[0].context:  # else there is nothing to swap
-            right["swapped"] += vlm.answer(vlm.encode(swap(drawn))).correct.tolist()
+            right["swapped"] += vlm.answer(vlm.encode(swap_images(drawn))).correct.tolist()
         kinds += [sample.kind for sample in drawn]
         if drawn[0].evidence or drawn[0].spans:
             for name, hidden in (("without", encoded.evidence), ("only", encoded.source & ~encoded.evidence)):
-                with blind(vlm.model, hidden, encoded.after_image):
+                with knockout(vlm.model, hidden, encoded.after_image):
                     right[name] += vlm.answer(encoded).correct.tolist()
         progress(len(kinds), samples)
     found = {name: proportion(marks) for name, marks in right.items() if marks}
@@ -74,10 +74,10 @@ def validate_evidence(
     return found
 
 
-def accuracy(vlm: VLM, work: Task, *, split: str, seed: int, samples: int, batch: int = 64) -> dict:
+def measure_accuracy(vlm: VLM, task: Task, *, split: str, seed: int, samples: int, batch_size: int = 64) -> dict:
     """Accuracy on a task with its 95 % Wilson interval."""
     marks: list[bool] = []
-    for drawn in work.batches(split, seed, samples, batch):
+    for drawn in task.batches(split, seed, samples, batch_size):
         marks += vlm.answer(vlm.encode(drawn)).correct.tolist()
     return proportion(marks)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from corelib.core.errors import BadResults, check_known
 from corelib.core.results import read_json, software, write_json, write_whole
-from corelib.experiments.score_heads import measure
+from corelib.experiments.score_heads import measure_heads
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.models.vlm import VLM
 from corelib.tasks import DOMAINS, task
@@ -84,7 +84,7 @@ def score_model(vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] =
     vlm.model.eval()
     scores = {}
     for domain in domains:
-        found = measure(vlm, task(domain), split="select", samples=samples, seed=seed, batch=64)
+        found = measure_heads(vlm, task(domain), split="select", samples=samples, seed=seed, batch_size=64)
         scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
         scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
         scores[f"{domain}/logprob"] = found.logprob.mean()

@@ -17,11 +17,11 @@ from corelib.analysis.stats import wilson
 from corelib.core.errors import BadInput
 from corelib.models.vlm import VLM
 from corelib.tasks import Task
-from corelib.tasks.scoring import judged
+from corelib.tasks.scoring import score_answer
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Generations:
     """What a model wrote, sample by sample, and whether it was right."""
 
     rule: str
@@ -35,25 +35,25 @@ class Judgement:
         return {"accuracy": sum(self.right) / len(self.right), "low": low, "high": high}
 
 
-def write_answers(
+def generate_answers(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     split: str = "select",
     seed: int = 0,
     samples: int = 64,
     tokens: int = 32,
-    batch: int | None = None,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Judgement:
+) -> Generations:
     """Let the model write at most so many `tokens` to each sample, greedily, `batch` samples at once."""
-    batch = vlm.batch if batch is None else batch
-    if min(samples, tokens, batch) < 1:
-        raise BadInput(f"samples={samples}, tokens={tokens}, batch={batch}: give 1 or more of each")
+    batch_size = vlm.batch_size if batch_size is None else batch_size
+    if min(samples, tokens, batch_size) < 1:
+        raise BadInput(f"samples={samples}, tokens={tokens}, batch={batch_size}: give 1 or more of each")
     texts, right = [], []
-    for drawn in work.batches(split, seed, samples, batch):
-        mine = vlm.write(vlm.encode(drawn, answers=False), tokens)
+    for drawn in task.batches(split, seed, samples, batch_size):
+        mine = vlm.generate(vlm.encode(drawn, answers=False), tokens)
         texts += mine
-        right += [judged(text, sample.answer, work.rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
+        right += [score_answer(text, sample.answer, task.rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
         progress(len(texts), samples)
-    return Judgement(work.rule, tuple(texts), tuple(right))
+    return Generations(task.rule, tuple(texts), tuple(right))

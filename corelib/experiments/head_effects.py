@@ -26,9 +26,9 @@ from scipy.stats import rankdata
 
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadSet, cut
+from corelib.core.heads import Head, HeadSet, top_count
 from corelib.core.results import Result, software
-from corelib.experiments.answer_sweep import clusters, outcomes, precision
+from corelib.experiments.answer_sweep import answer_sweep, clusters, compute_dtype
 from corelib.models.vlm import VLM
 from corelib.tasks import Task
 
@@ -38,7 +38,7 @@ Table = Sequence[Sequence[float]]  # [layer][head]
 
 
 @dataclass(frozen=True)
-class Effects(Result):
+class HeadEffects(Result):
     """The causal effect of every head of one model in one domain, and how well scores predict it."""
 
     schema: ClassVar[str] = "corelib/effects/1"
@@ -57,9 +57,9 @@ class Effects(Result):
     seconds: float
 
 
-def measure_effects(
+def measure_head_effects(
     vlm: VLM,
-    work: Task,
+    task: Task,
     scores: Mapping[str, Table],
     *,
     sets: int = 200,
@@ -67,30 +67,30 @@ def measure_effects(
     seed: int = 0,
     samples: int = 256,
     questions: int = 4,
-    batch: int = 16,
+    batch_size: int = 16,
     level: float = 0.95,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Effects:
+) -> HeadEffects:
     """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better)."""
     began = time.perf_counter()
-    every = list(HeadSet.all(vlm.layers, vlm.heads))
+    every = list(HeadSet.all(vlm.num_layers, vlm.num_heads))
     tables = {name: np.asarray(table, dtype=float) for name, table in scores.items()}
     for name, table in tables.items():
-        if table.shape != (vlm.layers, vlm.heads) or not np.isfinite(table).all():
+        if table.shape != (vlm.num_layers, vlm.num_heads) or not np.isfinite(table).all():
             raise BadInput(
-                f"the score {name!r} has shape {table.shape}: give one finite number for each of the {vlm.layers} × "
-                f"{vlm.heads} heads"
+                f"the score {name!r} has shape {table.shape}: give one finite number for each of the "
+                f"{vlm.num_layers} × {vlm.num_heads} heads"
             )
     if not tables or sets < 2:
         raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
     company = random_company(every, sets, seed)
-    counts = [cut(dose, len(every)) for dose in DOSES]
+    counts = [top_count(dose, len(every)) for dose in DOSES]
     tops = {name: [HeadSet(_order(every, table)[:count]) for count in counts] for name, table in tables.items()}
     removed = [HeadSet(), *(HeadSet([head]) for head in every), *company]
     removed = list(dict.fromkeys([*removed, *(one for top in tops.values() for one in top)]))
-    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch": batch}
-    found = outcomes(vlm, work, removed, store=store, progress=progress, **options)
+    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch_size": batch_size}
+    found = answer_sweep(vlm, task, removed, store=store, progress=progress, **options)
     place = {one: number for number, one in enumerate(removed)}
     lost = {name: getattr(found, name).double().numpy() for name in ("correct", "logprob")}
     base = {"accuracy": float(lost["correct"][0].mean()), "logprob": float(lost["logprob"][0].mean())}
@@ -101,17 +101,17 @@ def measure_effects(
         "company": lost["logprob"][:, [place[one] for one in company]] @ beyond_company(every, company).T,
     }
     ranks = np.array([rankdata(table) for table in tables.values()])  # [score, head]
-    return Effects(
+    return HeadEffects(
         model=vlm.facts,
-        task={**work.facts, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
+        task={**task.facts, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
         level=level,
         sets=sets,
         base=base,
-        **{name: _tables(values, interval, vlm.layers) for name, values in effects.items()},
+        **{name: _tables(values, interval, vlm.num_layers) for name, values in effects.items()},
         doses=list(DOSES),
         joint={name: _joint(lost, [place[one] for one in top], interval) for name, top in tops.items()},
         agreement=_agreement(list(tables), ranks, effects, interval),
-        software={**software(), "precision": precision(vlm)},
+        software={**software(), "precision": compute_dtype(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 
@@ -122,7 +122,7 @@ def _order(every: Sequence[Head], table: Float[np.ndarray, "layer head"]) -> lis
 
 def random_company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
     """Random sets in which all heads occur about equally often: rounds through all of them, in a new order each."""
-    rng, size = np.random.default_rng(seed), cut(COMPANY, len(every))
+    rng, size = np.random.default_rng(seed), top_count(COMPANY, len(every))
     found: list[HeadSet] = []
     while len(found) < sets:
         order = rng.permutation(len(every))

@@ -27,13 +27,13 @@ from corelib.analysis import controls
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
-from corelib.experiments.ablation_curve import Curves
-from corelib.experiments.answer_sweep import check_scores, precision
-from corelib.experiments.out_of_window import Way, answer_in_ways, shape_of
+from corelib.experiments.ablation_curve import AblationCurves
+from corelib.experiments.answer_sweep import check_scores, compute_dtype
+from corelib.experiments.out_of_window import Condition, answer_under, sinks_and_length
 from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
-from corelib.sparse.kv import remembered, whole_groups
-from corelib.sparse.oracle_topk import favourites
+from corelib.sparse.kv import far_kv_heads, whole_groups
+from corelib.sparse.oracle_topk import oracle_topk
 from corelib.sparse.window import mean_keys
 from corelib.tasks import Task
 
@@ -64,9 +64,9 @@ class Hybrid(Result):
     seconds: float
 
 
-def keep_few_dense(
+def measure_hybrid(
     vlm: VLM,
-    work: Task,
+    task: Task,
     scores: HeadScores,
     *,
     width: int,
@@ -76,7 +76,7 @@ def keep_few_dense(
     seed: int = 0,
     samples: int = 512,
     questions: int = 1,
-    batch: int = 16,
+    batch_size: int = 16,
     level: float = 0.95,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -90,28 +90,29 @@ def keep_few_dense(
     check_scores(vlm, scores, split, seed)
     if draws < 1 or samples < 2 or questions < 1:
         raise BadInput(f"samples={samples}, questions={questions}, draws={draws}: give 2, 1 and 1 or more")
-    size = (vlm.layers, vlm.heads)
-    curves = Curves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
+    size = (vlm.num_layers, vlm.num_heads)
+    curves = AblationCurves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
     blindly = [
         controls.random_sets(one, *size, draws=draws, seed=seed) if 2 * len(one) <= size[0] * size[1] else None
         for one in curves.core
     ]
-    sinks, length = shape_of(vlm, work, split, seed, samples // questions)
+    sinks, length = sinks_and_length(vlm, task, split, seed, samples // questions)
     window = Window(width, sinks)
-    grouped = [whole_groups(one, vlm.heads // vlm.kv_heads) for one in curves.core]
+    grouped = [whole_groups(one, vlm.num_heads // vlm.num_kv_heads) for one in curves.core]
     keys = [mean_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
     widths = [_width(one, window.sinks, length) for one in keys]
     most = [_width(one, 0, length) for one in keys]  # of a row's favourites, so that it sees as many
     sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
     sets += [one for drawn in blindly for one in drawn or ()]
     sets = list(dict.fromkeys(one for one in sets if one is not None))
-    ways: list[Way] = [nullcontext]
+    ways: list[Condition] = [nullcontext]
     ways += [partial(sparsify, vlm.model, one, window) for one in sets]
     ways += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
-    ways += [partial(favourites, vlm.model, one) for one in most]
-    found = answer_in_ways(
-        vlm, work, ways, window, split=split, seed=seed, samples=samples, questions=questions, batch=batch, level=level,
-        named={"widths": widths, "most": most, "sets": [one.to_json() for one in sets]}, store=store, progress=progress,
+    ways += [partial(oracle_topk, vlm.model, one) for one in most]
+    found = answer_under(
+        vlm, task, ways, window, split=split, seed=seed, samples=samples, questions=questions, batch_size=batch_size,
+        level=level, named={"widths": widths, "most": most, "sets": [one.to_json() for one in sets]},
+        store=store, progress=progress,
     )  # fmt: skip
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
@@ -119,11 +120,14 @@ def keep_few_dense(
     def mean(one: HeadSet | None) -> float | None:
         return None if one is None else found.accuracy(place[one])
 
-    shares = [len(remembered(one, vlm.heads // vlm.kv_heads)) / (vlm.layers * vlm.kv_heads) for one in curves.core]
+    shares = [
+        len(far_kv_heads(one, vlm.num_heads // vlm.num_kv_heads)) / (vlm.num_layers * vlm.num_kv_heads)
+        for one in curves.core
+    ]
     return Hybrid(
         model=vlm.facts,
         task={
-            **work.facts,
+            **task.facts,
             "split": split,
             "seed": seed,
             "samples": samples,
@@ -148,7 +152,7 @@ def keep_few_dense(
         oracle=[{"keys": one, **found.against(first + len(widths) + k)} for k, one in enumerate(most)],
         layer_matched=[[mean(one) for one in curve] for curve in curves.matched],
         random=[[mean(drawn[draw]) if drawn else None for drawn in blindly] for draw in range(draws)],
-        software={**software(), "precision": precision(vlm)},
+        software={**software(), "precision": compute_dtype(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 

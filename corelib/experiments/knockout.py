@@ -24,15 +24,15 @@ import numpy as np
 import torch
 
 from corelib.analysis.stats import bootstrap_interval
-from corelib.attention.intervene import blind
+from corelib.attention.intervene import knockout
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.core.results import Result, software
-from corelib.core.sample_store import collect, in_order
-from corelib.experiments.answer_sweep import precision
-from corelib.models.batch import Encoded
+from corelib.core.sample_store import collect, in_batches
+from corelib.experiments.answer_sweep import compute_dtype
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
-from corelib.replay.from_question import rereading
+from corelib.replay.from_question import replay_from_question
 from corelib.tasks import Task
 
 PATHS = ("evidence → question", "evidence → answer", "question → answer", "elsewhere → answer")
@@ -40,7 +40,7 @@ WINDOWS = 6  # a window is about a sixth of all layers: nearby layers stand in f
 
 
 @dataclass(frozen=True)
-class Paths(Result):
+class PathKnockouts(Result):
     """What each cut costs, by the first layer of its window."""
 
     schema: ClassVar[str] = "corelib/paths/1"
@@ -57,7 +57,7 @@ class Paths(Result):
     seconds: float
 
 
-def cut(encoded: Encoded, path: str) -> tuple[torch.Tensor, torch.Tensor]:
+def path_masks(encoded: Batch, path: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The keys that are hidden on a path, and the rows they are hidden from."""
     question, answer = encoded.rows("question"), encoded.rows("answer")
     question = question & ~answer
@@ -72,64 +72,64 @@ def cut(encoded: Encoded, path: str) -> tuple[torch.Tensor, torch.Tensor]:
     return hidden[path], question if path.endswith("question") else answer
 
 
-def trace_paths(
+def knock_out_paths(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     window: int | None = None,
     split: str = "test",
     seed: int = 0,
     samples: int = 256,
-    batch: int = 64,
+    batch_size: int = 64,
     level: float = 0.95,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Paths:
+) -> PathKnockouts:
     """Cut every path in every window of layers, and in all layers."""
     began = time.perf_counter()
-    window = max(1, round(vlm.layers / WINDOWS)) if window is None else window
-    if not 1 <= window <= vlm.layers:
-        raise BadInput(f"a window of {window} layers in a model of {vlm.layers}: give 1 to {vlm.layers}")
-    if samples < 2 or batch < 1:
-        raise BadInput(f"samples must be 2 or more and batch 1 or more, got samples={samples}, batch={batch}")
-    first = list(range(vlm.layers - window + 1))
-    spans = [*((start, start + window) for start in first), (0, vlm.layers)]
+    window = max(1, round(vlm.num_layers / WINDOWS)) if window is None else window
+    if not 1 <= window <= vlm.num_layers:
+        raise BadInput(f"a window of {window} layers in a model of {vlm.num_layers}: give 1 to {vlm.num_layers}")
+    if samples < 2 or batch_size < 1:
+        raise BadInput(f"samples must be 2 or more and batch 1 or more, got samples={samples}, batch={batch_size}")
+    first = list(range(vlm.num_layers - window + 1))
+    spans = [*((start, start + window) for start in first), (0, vlm.num_layers)]
     facts = {"split": split, "seed": seed, "samples": samples}
-    fingerprint = {"model": vlm.sha256, "precision": precision(vlm), "task": repr(work)}
+    fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), "task": repr(task)}
     fingerprint |= {"split": split, "seed": seed, "window": window}
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
-        return _under(vlm, vlm.encode([work.sample(split, seed, index) for index in indices]), spans)
+        return _under(vlm, vlm.encode([task.sample(split, seed, index) for index in indices]), spans)
 
-    found = collect(answer, samples, in_order(batch), fingerprint, store, progress)
+    found = collect(answer, samples, in_batches(batch_size), fingerprint, store, progress)
     whole = {name: value.double().numpy() for name, value in found.items()}
     plain = {name: whole[f"plain {name}"] for name in ("correct", "logprob")}
     lost = {name: plain[name][:, None, None] - whole[name] for name in plain}
     interval = partial(bootstrap_interval, level=level, seed=seed)
     tables = {path: _table(lost, number, interval) for number, path in enumerate(PATHS)}
-    return Paths(
+    return PathKnockouts(
         model=vlm.facts,
-        task={**work.facts, **facts},
+        task={**task.facts, **facts},
         level=level,
         window=window,
         base={"accuracy": float(plain["correct"].mean()), "logprob": float(plain["logprob"].mean())},
         first=first,
         lost={path: {name: values[:-1] for name, values in table.items()} for path, table in tables.items()},
         everywhere={path: {name: values[-1] for name, values in table.items()} for path, table in tables.items()},
-        software={**software(), "precision": precision(vlm)},
+        software={**software(), "precision": compute_dtype(vlm)},
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def _under(vlm: VLM, encoded: Encoded, spans: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+def _under(vlm: VLM, encoded: Batch, spans: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
     """`correct` and `logprob`, [sample, path, span], and those of the plain model."""
-    answer = rereading(vlm, encoded)
+    answer = replay_from_question(vlm, encoded)
     plain, found = answer(), []
     for path in PATHS:
-        hidden, rows = cut(encoded, path)
+        hidden, rows = path_masks(encoded, path)
         for start, stop in spans:
-            heads = HeadSet((layer, head) for layer in range(start, stop) for head in range(vlm.heads))
-            with blind(vlm.model, hidden, rows, heads):
+            heads = HeadSet((layer, head) for layer in range(start, stop) for head in range(vlm.num_heads))
+            with knockout(vlm.model, hidden, rows, heads):
                 found.append(answer())
     correct, logprob = (torch.stack(each, 1).unflatten(1, (len(PATHS), -1)) for each in zip(*found, strict=True))
     return {"plain correct": plain[0], "plain logprob": plain[1], "correct": correct, "logprob": logprob}

@@ -23,20 +23,20 @@ from torch import Tensor
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.core.sample_store import collect, in_order
-from corelib.experiments.answer_sweep import clusters, precision, samples_of
-from corelib.models.batch import Encoded
+from corelib.core.sample_store import collect, in_batches
+from corelib.experiments.answer_sweep import clusters, compute_dtype, samples_of
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
-from corelib.replay.from_question import whole
-from corelib.replay.prefix_cache import together
+from corelib.replay.from_question import whole_pass
+from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Task
 
-Way = Callable[[], AbstractContextManager]
+Condition = Callable[[], AbstractContextManager]
 
 
 @dataclass(frozen=True)
-class Answers:
+class PairedAccuracy:
     """What was right in each way, of the samples that count."""
 
     right: Float[np.ndarray, "way sample"]
@@ -63,62 +63,70 @@ class Answers:
         return float(low), float(high)
 
 
-def answer_in_ways(
+def answer_under(
     vlm: VLM,
-    work: Task,
-    ways: Sequence[Way],
+    task: Task,
+    ways: Sequence[Condition],
     window: Window,
     *,
     split: str = "test",
     seed: int = 0,
     samples: int = 512,
     questions: int = 1,
-    batch: int = 16,
+    batch_size: int = 16,
     level: float = 0.95,
     named: Mapping[str, object] | None = None,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Answers:
+) -> PairedAccuracy:
     """Answer the same samples in all the `ways`; those count whose evidence is out of reach of `window`.
 
     With several `questions` about each picture (or row of pictures), these are read once a way. `named` says what the
     ways are: a `store` holds answers of these and no others.
     """
-    if samples < 2 or batch < 1 or questions < 1 or samples % questions:
-        given = f"samples={samples}, questions={questions}, batch={batch}"
+    if samples < 2 or batch_size < 1 or questions < 1 or samples % questions:
+        given = f"samples={samples}, questions={questions}, batch={batch_size}"
         raise BadInput(f"{given}: give 2 samples or more, a multiple of the questions, and the others 1 or more")
-    fingerprint = {"model": vlm.sha256, "precision": precision(vlm), "task": repr(work), "split": split, "seed": seed}
+    fingerprint = {
+        "model": vlm.sha256,
+        "precision": compute_dtype(vlm),
+        "task": repr(task),
+        "split": split,
+        "seed": seed,
+    }
     fingerprint |= {"questions": questions, "window": [window.width, window.sinks], **(named or {})}
 
     def answer(indices: list[int]) -> dict[str, Tensor]:
-        encoded = vlm.encode(samples_of(work, split, seed, indices, questions))
-        ask = partial(whole, vlm, encoded) if questions == 1 else together(vlm, encoded)
+        encoded = vlm.encode(samples_of(task, split, seed, indices, questions))
+        ask = partial(whole_pass, vlm, encoded) if questions == 1 else replay_from_prefix(vlm, encoded)
         found = []
         for way in ways:
             with way():
                 found.append(ask()[0])
         return {"correct": torch.stack(found, 1), "counted": out_of_reach(encoded, window)}
 
-    found = collect(answer, samples, in_order(batch if questions == 1 else questions), fingerprint, store, progress)
+    found = collect(
+        answer, samples, in_batches(batch_size if questions == 1 else questions), fingerprint, store, progress
+    )
     right = found["correct"][found["counted"]].double().numpy().T
     picture = np.array(clusters(samples, questions))[found["counted"].numpy()]
     if len(set(picture)) < 2:
         raise BadInput(
             f"a window of {window.width} keys reaches the evidence of nearly all samples: take a smaller one"
         )
-    return Answers(right, picture, level, seed)
+    return PairedAccuracy(right, picture, level, seed)
 
 
-def answers_kept(vlm: VLM, work: Task, dense: HeadSet, window: Window, *, samples: int = 256, **options) -> dict:
+def accuracy_kept(vlm: VLM, task: Task, dense: HeadSet, window: Window, *, samples: int = 256, **options) -> dict:
     """Accuracy with all heads dense, and with only the `dense` ones. The `options` are those of `answer_in_ways`."""
-    found = answer_in_ways(
-        vlm, work, [nullcontext, partial(sparsify, vlm.model, dense, window)], window, samples=samples, **options
+    found = answer_under(
+        vlm, task, [nullcontext, partial(sparsify, vlm.model, dense, window)], window, samples=samples, **options
     )
     told = {"split": "test", "seed": 0, "samples": samples, **options, "counted": found.right.shape[1]}
-    return {"task": {**work.facts, **told}, "dense": found.stated(0), "hybrid": found.against(1)}
+    return {"task": {**task.facts, **told}, "dense": found.stated(0), "hybrid": found.against(1)}
 
 
-def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:
+def out_of_reach(encoded: Batch, window: Window) -> Bool[Tensor, " batch"]:
     """Which samples have all their evidence beyond the window of every row behind the pictures, and no sink in it."""
     places = torch.arange(encoded.tokens.shape[1], device=encoded.tokens.device)
     begins = encoded.real.int().argmax(1)
@@ -128,9 +136,9 @@ def out_of_reach(encoded: Encoded, window: Window) -> Bool[Tensor, " batch"]:
     return ((last >= 0) & (last <= first - window.width) & ~sink).cpu()
 
 
-def shape_of(vlm: VLM, work: Task, split: str, seed: int, pictures: int) -> tuple[int, int]:
+def sinks_and_length(vlm: VLM, task: Task, split: str, seed: int, pictures: int) -> tuple[int, int]:
     """Of the first few pictures (at most 16): how many tokens stand before a picture, at least 4, which make the sinks;
     and how long a sequence is on average."""
-    encoded = vlm.encode([work.sample(split, seed, index) for index in range(min(pictures, 16))])
+    encoded = vlm.encode([task.sample(split, seed, index) for index in range(min(pictures, 16))])
     before = encoded.source.int().argmax(1) - encoded.real.int().argmax(1)
     return max(4, int(before.max())), round(encoded.real.sum(1).double().mean().item())

@@ -19,15 +19,15 @@ from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import ROWS
 from corelib.metrics.baselines import copy_paste
-from corelib.metrics.catalogue import DERIVED, QUANTITIES, RIVALS, Reading
+from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
 from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
-from corelib.models.batch import Encoded
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks import Sample
 
-BASIC = (*VARIANTS, "visual")
-ALL = (*QUANTITIES, *DERIVED)
+BASIC_QUANTITIES = (*VARIANTS, "visual")
+ALL_QUANTITIES = (*QUANTITIES, *DERIVED)
 NEEDS = {"copy_paste": "box_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
 
 
@@ -74,7 +74,9 @@ class Measurement:
 
 def lacking(sample: Sample) -> dict[str, str]:
     """The quantities that a task with such samples does not have, and why."""
-    lacks = {} if sample.distractors else dict.fromkeys(RIVALS, "its questions have no rivals of the evidence")
+    lacks = (
+        {} if sample.distractors else dict.fromkeys(NEED_DISTRACTORS, "its questions have no rivals of the evidence")
+    )
     if not sample.images:
         lacks["localization"] = "it has no picture"
     if "?" not in sample.question:
@@ -82,13 +84,13 @@ def lacking(sample: Sample) -> dict[str, str]:
     return lacks
 
 
-def readable(sample: Sample, quantities: Sequence[str] = ALL) -> tuple[str, ...]:
+def readable(sample: Sample, quantities: Sequence[str] = ALL_QUANTITIES) -> tuple[str, ...]:
     """Of `quantities`, those that a task with such samples has."""
     lacks = lacking(sample)
-    return tuple(name for name in quantities if check_known("quantity", name, ALL) not in lacks)
+    return tuple(name for name in quantities if check_known("quantity", name, ALL_QUANTITIES) not in lacks)
 
 
-def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) -> Measurement:
+def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANTITIES) -> Measurement:
     """Every one of the `quantities` that can be read, for every choice of query rows and both reductions."""
     asked = readable(encoded.samples[0], quantities)
     direct = list(dict.fromkeys(NEEDS.get(name, name) for name in asked))
@@ -102,12 +104,12 @@ def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) ->
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
         if "localization" in asked:
             spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
-        seen = Reading(attention, regions, index, encoded.real, call.value, call.module.o_proj.weight)
+        seen = LayerReading(attention, regions, index, encoded.real, call.value, call.module.o_proj.weight)
         return torch.stack([QUANTITIES[name](seen).float() for name in direct], -1)
 
-    with record(vlm.model, union, reduce=reduce) as tape:
+    with record(vlm.model, union, reduce=reduce) as recorded:
         answers = vlm.answer(encoded)
-    values = tape.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
+    values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
         produced = answers.produced.gather(1, index)
@@ -131,7 +133,7 @@ def read_heads(vlm: VLM, encoded: Encoded, quantities: Sequence[str] = BASIC) ->
     return Measurement(scores, by_chance, answers.correct, answers.logprob)
 
 
-def _spread(row: Float[Tensor, "batch head key"], encoded: Encoded) -> Float[np.ndarray, "batch head"]:
+def _spread(row: Float[Tensor, "batch head key"], encoded: Batch) -> Float[np.ndarray, "batch head"]:
     """The spatial entropy of one row of attention over the pictures."""
     found = []
     for mine, views in zip(row.cpu(), encoded.views, strict=True):
@@ -141,22 +143,22 @@ def _spread(row: Float[Tensor, "batch head key"], encoded: Encoded) -> Float[np.
 
 
 @torch.no_grad()
-def _null(vlm: VLM, encoded: Encoded, rows: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch layer head row"]:
+def _null(vlm: VLM, encoded: Batch, rows: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch layer head row"]:
     """RAM of the same rows when the question asks for nothing."""
     regions = Regions(encoded.evidence, encoded.source)
 
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row"]:
         return VARIANTS["raw"](attention, regions)
 
-    with record(vlm.model, rows, reduce=reduce) as tape:
-        vlm.model(**vlm.ask_nothing(encoded).inputs, use_cache=False)
-    return tape.stack().transpose(0, 1)
+    with record(vlm.model, rows, reduce=reduce) as recorded:
+        vlm.model(**vlm.null_question(encoded).inputs, use_cache=False)
+    return recorded.stack().transpose(0, 1)
 
 
 def check_quantities(sample: Sample, quantities: Sequence[str]) -> None:
     """Refuse quantities that such samples do not have."""
     lacks = lacking(sample)
-    missing = [name for name in sorted(quantities) if check_known("quantity", name, ALL) in lacks]
+    missing = [name for name in sorted(quantities) if check_known("quantity", name, ALL_QUANTITIES) in lacks]
     if missing:
         reasons = "; ".join(dict.fromkeys(lacks[name] for name in missing))
         raise BadInput(f"{sample.domain} cannot give {', '.join(missing)}: {reasons}")

@@ -3,7 +3,7 @@
     found = measure(vlm, task("scenes"), samples=256)          # all samples, resumable
     scores = summarise(vlm, task("scenes"), found, metric=metric("raw"), split="select", seed=0)
 
-`profile` does both.
+`score_heads` does both.
 """
 
 from __future__ import annotations
@@ -22,67 +22,67 @@ from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadScores
 from corelib.core.results import software
-from corelib.core.sample_store import collect, in_order
-from corelib.experiments.reading import BASIC, Measurement, check_quantities, read_heads
+from corelib.core.sample_store import collect, in_batches
+from corelib.experiments.reading import BASIC_QUANTITIES, Measurement, check_quantities, read_heads
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.models.vlm import VLM
-from corelib.tasks import RETRIEVING, UNTAUGHT, Task
+from corelib.tasks import RETRIEVING, UNTRAINED, Task
 
 ENOUGH_FOR_HALVES = 16  # samples
 
 
-def measure(
+def measure_heads(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     split: str = "select",
     samples: int = 256,
     seed: int = 0,
-    batch: int | None = None,
-    quantities: Sequence[str] = BASIC,
+    batch_size: int | None = None,
+    quantities: Sequence[str] = BASIC_QUANTITIES,
     keys: Sequence[str] | None = None,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    share: tuple[int, int] = (0, 1),
+    process: tuple[int, int] = (0, 1),
 ) -> Measurement | None:
-    """Measure `samples` samples, `batch` at once (left out: `vlm.batch`); with a `store`, go on where an earlier,
+    """Measure `samples` samples, `batch` at once (left out: `vlm.batch_size`); with a `store`, go on where an earlier,
     killed run stopped. `keys`: of the scores (`"answer/mean/raw"`), keep only these. `share` is of several processes
     that fill one store (`distributed.py`): all but the first one do their part and give None."""
-    batch = vlm.batch if batch is None else batch
-    if samples < 1 or batch < 1:
-        raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch}")
-    first = work.sample(split, seed, 0)
+    batch_size = vlm.batch_size if batch_size is None else batch_size
+    if samples < 1 or batch_size < 1:
+        raise BadInput(f"samples and batch must be 1 or more, got samples={samples}, batch={batch_size}")
+    first = task.sample(split, seed, 0)
     if not first.evidence and not first.spans:
-        allowed = ", ".join((*RETRIEVING, *UNTAUGHT))
-        raise BadInput(f"{work.name} has no evidence: choose a task that has ({allowed})")
-    if tuple(quantities) != BASIC:
+        allowed = ", ".join((*RETRIEVING, *UNTRAINED))
+        raise BadInput(f"{task.name} has no evidence: choose a task that has ({allowed})")
+    if tuple(quantities) != BASIC_QUANTITIES:
         check_quantities(first, quantities)
     began = time.perf_counter()
     fingerprint = {
         "model": vlm.sha256,
         "precision": str(vlm.model.dtype),
-        "task": repr(work),
+        "task": repr(task),
         "split": split,
         "seed": seed,
         "quantities": sorted(quantities),
         **({} if keys is None else {"keys": sorted(keys)}),
     }
-    kinds = list(work.kinds)
+    kinds = list(task.kinds)
 
     def read(indices: list[int]) -> dict[str, Tensor]:
-        drawn = [work.sample(split, seed, index) for index in indices]
+        drawn = [task.sample(split, seed, index) for index in indices]
         found = read_heads(vlm, vlm.encode(drawn), quantities)
         if keys is not None:
             found = replace(found, scores={check_known("score", key, found.scores): found.scores[key] for key in keys})
         return {**found.tensors(), "kind": torch.tensor([kinds.index(sample.kind) for sample in drawn])}
 
-    everything = collect(read, samples, in_order(batch), fingerprint, store, progress, share)
+    everything = collect(read, samples, in_batches(batch_size), fingerprint, store, progress, process)
     return None if everything is None else Measurement.of(everything, time.perf_counter() - began)
 
 
-def summarise(
+def summarise_heads(
     vlm: VLM,
-    work: Task,
+    task: Task,
     found: Measurement,
     *,
     split: str,
@@ -100,7 +100,7 @@ def summarise(
     return HeadScores(
         model=vlm.facts,
         task={
-            **work.facts,
+            **task.facts,
             "split": split,
             "seed": seed,
             "samples": count,
@@ -116,9 +116,9 @@ def summarise(
     )
 
 
-def profile(
+def score_heads(
     vlm: VLM,
-    work: Task,
+    task: Task,
     *,
     split: str = "select",
     seed: int = 0,
@@ -126,7 +126,7 @@ def profile(
     level: float = 0.95,
     **options,
 ) -> HeadScores:
-    """Measure and summarise in one call; `options` are those of `measure`.
+    """Measure and summarise in one call; `options` are those of `measure_heads`.
 
     >>> from corelib import load, task
     >>> scores = profile(load("mini-s"), task("scenes"), samples=4)
@@ -134,5 +134,5 @@ def profile(
     (4, 6, 8)
     """
     wanted = {"quantities": [metric.quantity], "keys": [metric.key]}
-    found = measure(vlm, work, split=split, seed=seed, **wanted, **options)
-    return summarise(vlm, work, found, split=split, seed=seed, metric=metric, level=level)
+    found = measure_heads(vlm, task, split=split, seed=seed, **wanted, **options)
+    return summarise_heads(vlm, task, found, split=split, seed=seed, metric=metric, level=level)

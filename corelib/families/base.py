@@ -1,7 +1,7 @@
 """What corelib must know about a family of models: little, and only how pictures become tokens.
 
-Attention, layers and heads are read off the model itself (`corelib.attention.interface`). A family puts samples into the words
-and pixels of its models, and says which token shows which part of which picture. It never computes a score.
+Attention, layers and heads are read off the model itself (`corelib.attention.interface`). A family puts samples into
+the words and pixels of its models, and says which token shows which part of which picture. It never computes a score.
 
     bundled.py      the models inside the package, with prompts of their own
     chat.py         what all published families share: a chat template, an image processor, a tokenizer
@@ -33,7 +33,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Written:
+class ModelInputs:
     """Samples as model inputs, left-padded, and where their words and pictures are."""
 
     inputs: dict[str, Tensor]
@@ -50,11 +50,11 @@ class Family(ABC):
     tokenizer: PreTrainedTokenizerBase
 
     @abstractmethod
-    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
+    def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
         """Samples as model inputs, with their answers or without. Refuses a question that the model cannot read."""
 
 
-def within(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
+def touching(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
     """Which tokens, given by their characters [first, last), touch one of the `ranges`, which count from `start`.
 
     >>> within([(0, 3), (3, 6), (6, 9)], 4, [(0, 2)])
@@ -66,7 +66,7 @@ def within(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple
     ]
 
 
-def padded(
+def left_pad(
     rows: Sequence[Sequence[int]], marks: Sequence[Sequence[Sequence[bool]]], fill: int
 ) -> tuple[Tensor, Tensor, Bool[Tensor, "mark sample token"]]:
     """Rows of token ids, left-padded to one length, their attention mask, and marks of their *first* tokens (those

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, View, Written, within
+from corelib.families.base import Family, ModelInputs, View, touching
 from corelib.families.regions import Grid
 from corelib.mini.processing import MiniProcessor, fit
 from corelib.tasks.sample import Sample
@@ -48,7 +48,7 @@ def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
     return [run for run in torch.tensor_split(positions, breaks.tolist()) if len(run)]
 
 
-class Embedded(Family):
+class Bundled(Family):
     """What the two kinds of embedded models share."""
 
     processor: Processor
@@ -69,7 +69,7 @@ class Embedded(Family):
     def visual(self, ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
         """Which tokens stand for pixels."""
 
-    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
+    def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
         rows, lengths, marks = [], [], []
         for sample in samples:
             self.check(sample.question)
@@ -79,7 +79,7 @@ class Embedded(Family):
             rows.append([token for part in read["input_ids"] for token in part])
             lengths.append((len(read["input_ids"][1]), 0, len(read["input_ids"][2]) if answers else 0))
             start, places = head.rfind(sample.context), read["offset_mapping"][0]
-            mine = [within(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
+            mine = [touching(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
             marks.append(nn.functional.pad(torch.tensor(mine), (0, sum(lengths[-1]))))
         stills = [[] if sample.video else list(sample.images) for sample in samples]
         clips = [list(sample.images) if sample.video else [] for sample in samples]
@@ -94,11 +94,11 @@ class Embedded(Family):
             ]
             for visual, sample in zip(self.visual(inputs["input_ids"]), samples, strict=True)
         ]
-        return Written(inputs, views, torch.tensor(lengths), *masks)
+        return ModelInputs(inputs, views, torch.tensor(lengths), *masks)
 
 
 @dataclass(frozen=True)
-class Mini(Embedded):
+class Mini(Bundled):
     """The adapter of the mini models: patches of `patch_size` pixels, `spatial_merge_size`² of them to a token."""
 
     config: object
@@ -128,7 +128,7 @@ class Mini(Embedded):
 
 
 @dataclass(frozen=True)
-class Bridge(Embedded):
+class Bridge(Bundled):
     """The adapter of the bridge: every picture on a square canvas, small enough to need no splitting into tiles."""
 
     config: object

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, View, Written, padded, within
+from corelib.families.base import Family, ModelInputs, View, left_pad, touching
 from corelib.families.regions import Grid
 from corelib.tasks.sample import Sample
 
@@ -31,7 +31,7 @@ SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the cha
 
 
 @dataclass(frozen=True)
-class Piece:
+class ImageSpan:
     """A view before the prompt is known: its tokens are counted from the first visual one of its picture or clip."""
 
     images: tuple[int, ...]
@@ -40,18 +40,18 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PromptImage:
     """What stands in the prompt for one picture or clip."""
 
     text: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ImageSpan, ...]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProcessedImages:
     """The pictures of one sample: what stands in the prompt, and what the model gets beside it."""
 
-    shown: list[Shown]
+    shown: list[PromptImage]
     pixels: dict[str, Tensor]
 
 
@@ -71,7 +71,7 @@ class Chat(Family):
     marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip
 
     @abstractmethod
-    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
         """The pictures of one sample, or the frames of its clip; never none."""
 
     @abstractmethod
@@ -87,30 +87,30 @@ class Chat(Family):
         """What else the model asks for, told from the inputs."""
         return {}
 
-    def write(self, samples: Sequence[Sample], answers: bool) -> Written:
+    def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
         rows, lengths, marks, views, pixels = [], [], [], [], []
         for sample in samples:
             video = sample.video and self.clips
-            seen = self.see(sample.images, video) if sample.images else Seen([], {})
+            seen = self.preprocess(sample.images, video) if sample.images else ProcessedImages([], {})
             prompt, context, asked = self.prompt(sample, [one.text for one in seen.shown], video)
             read = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
             ids, places = read["input_ids"], read["offset_mapping"]
             answer = self._ids(self.lead + sample.answer) if answers else []
-            question = sum(within(places, asked, [(0, len(sample.question))]))
+            question = sum(touching(places, asked, [(0, len(sample.question))]))
             closing = sum(first >= asked + len(sample.question) for first, _ in places)
             rows.append([*ids, *answer])
             lengths.append((question, closing, len(answer)))
             ranges = ([(0, len(sample.context))], sample.spans) if sample.context else ([], [])
-            marks.append([within(places, context, mine) for mine in ranges])
+            marks.append([touching(places, context, mine) for mine in ranges])
             views.append(self._placed(torch.tensor(ids), seen.shown))
             pixels.append(seen.pixels)
         fill = self.tokenizer.pad_token_id
-        ids, mask, marked = padded(rows, marks, self.tokenizer.eos_token_id if fill is None else fill)
+        ids, mask, marked = left_pad(rows, marks, self.tokenizer.eos_token_id if fill is None else fill)
         for row, mine in zip(rows, views, strict=True):
             for view in mine:
                 view.positions.add_(ids.shape[1] - len(row))
         inputs = {"input_ids": ids, "attention_mask": mask, **self.join(pixels)}
-        return Written({**inputs, **self.more(inputs)}, views, torch.tensor(lengths), *marked)
+        return ModelInputs({**inputs, **self.more(inputs)}, views, torch.tensor(lengths), *marked)
 
     def prompt(self, sample: Sample, shown: Sequence[str], video: bool) -> tuple[str, int, int]:
         """The prompt with its pictures filled in, and the characters at which context and question begin."""
@@ -154,7 +154,7 @@ class Chat(Family):
     def visual_ids(self) -> list[int]:
         return [self.tokenizer.convert_tokens_to_ids(token) for token in self.visual_tokens()]
 
-    def _placed(self, ids: Int[Tensor, " token"], shown: Sequence[Shown]) -> list[View]:
+    def _placed(self, ids: Int[Tensor, " token"], shown: Sequence[PromptImage]) -> list[View]:
         """Every piece at its positions in the prompt."""
         visual = torch.isin(ids, torch.tensor(self.visual_ids)).nonzero().flatten()
         counts = [sum(one.text.count(token) for token in self.visual_tokens()) for one in shown]

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from corelib.core.errors import BadInput
-from corelib.families.chat import Chat, Piece, Seen, Shown
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
 
 START, CONTEXT, END, CLIP = "<img>", "<IMG_CONTEXT>", "</img>", "<video>"
@@ -61,7 +61,7 @@ class InternVL(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (CONTEXT,)
 
-    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
         pictures = [image.convert("RGB") for image in images]
         found = self.image_processor(images=pictures, crop_to_patches=not video, return_tensors="pt")
         tiles = found["num_patches"].tolist() if "num_patches" in found else [1] * len(pictures)
@@ -69,15 +69,15 @@ class InternVL(Chat):
         seen = [self._shown(number, image, count) for number, (image, count) in counted]
         pixels = {"pixel_values": found["pixel_values"]}
         if not video:
-            return Seen(seen, pixels)
+            return ProcessedImages(seen, pixels)
         text = "\n".join(f"Frame{number + 1}: {one.text}" for number, one in enumerate(seen))
         each = self.side**2
         pieces = [
-            Piece(one.images, one.grid, one.places + number * each)
+            ImageSpan(one.images, one.grid, one.places + number * each)
             for number, shown in enumerate(seen)
             for one in shown.pieces
         ]
-        return Seen([Shown(text, tuple(pieces))], pixels)
+        return ProcessedImages([PromptImage(text, tuple(pieces))], pixels)
 
     @property
     def side(self) -> int:
@@ -89,10 +89,10 @@ class InternVL(Chat):
         """The side of a tile, in pixels."""
         return self.config.vision_config.image_size[0]
 
-    def _shown(self, number: int, image: Image.Image, tiles: int) -> Shown:
+    def _shown(self, number: int, image: Image.Image, tiles: int) -> PromptImage:
         patch, merge = self.config.vision_config.patch_size[0], round(1 / self.config.downsample_ratio)
         whole = Grid(self.side, self.side, image.width, image.height, patch=patch, merge=merge)
-        pieces = [Piece((number,), whole, torch.arange(whole.tokens))]
+        pieces = [ImageSpan((number,), whole, torch.arange(whole.tokens))]
         if tiles > 1:
             of = self.image_processor
             rows, columns = mosaic(image.width, image.height, self.tile, of.min_patches, of.max_patches)
@@ -103,5 +103,8 @@ class InternVL(Chat):
                 )
             grid = Grid(rows * self.side, columns * self.side, image.width, image.height, patch=patch, merge=merge)
             order = raster(rows, columns, self.side)
-            pieces = [Piece((number,), grid, order), Piece((number,), whole, torch.arange(whole.tokens) + grid.tokens)]
-        return Shown(START + CONTEXT * self.side**2 * tiles + END, tuple(pieces))
+            pieces = [
+                ImageSpan((number,), grid, order),
+                ImageSpan((number,), whole, torch.arange(whole.tokens) + grid.tokens),
+            ]
+        return PromptImage(START + CONTEXT * self.side**2 * tiles + END, tuple(pieces))

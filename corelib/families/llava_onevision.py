@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-from corelib.families.chat import Chat, Piece, Seen, Shown
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
 
 IMAGE, CLIP = "<image>", "<video>"
@@ -92,13 +92,13 @@ class LlavaOnevision(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (IMAGE,)
 
-    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(images=pictures, return_tensors="pt")
         make = self._anyres if len(images) == 1 else self._padded
         shown = [make(number, image) for number, image in enumerate(images)]
         pixels = {key: torch.as_tensor(found[key]) for key in ("pixel_values", "image_sizes", "batch_num_images")}
-        return Seen(shown, pixels)
+        return ProcessedImages(shown, pixels)
 
     def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """[picture, tile, …]: a picture with fewer tiles is filled up with zeros, which the model leaves out."""
@@ -124,23 +124,23 @@ class LlavaOnevision(Chat):
         patch = self.config.vision_config.patch_size
         return Grid(self._side, self._side, image.width, image.height, patch=patch, merge=1, **more)
 
-    def _padded(self, number: int, image: Image.Image) -> Shown:
+    def _padded(self, number: int, image: Image.Image) -> PromptImage:
         """One of several pictures: on a square canvas, in one tile, with one newline token behind it."""
         scale = self._tile / max(image.size)
         shift = tuple((max(image.size) - side) // 2 * scale for side in image.size)
         grid = self._whole(image, resized=(image.width * scale, image.height * scale), shift=shift)
-        return Shown(IMAGE * (grid.tokens + 1), (Piece((number,), grid, torch.arange(grid.tokens)),))
+        return PromptImage(IMAGE * (grid.tokens + 1), (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
 
-    def _anyres(self, number: int, image: Image.Image) -> Shown:
+    def _anyres(self, number: int, image: Image.Image) -> PromptImage:
         """A picture by itself: the whole of it, then its tiles in rows, with a newline token behind each row."""
         whole = self._whole(image, resized=(self._tile, self._tile))
         grid = self._mosaic(image)
         places = torch.arange(grid.rows * (grid.columns + 1)).unflatten(0, (grid.rows, -1))[:, :-1].flatten()
         pieces = (
-            Piece((number,), whole, torch.arange(whole.tokens)),
-            Piece((number,), grid, places + whole.tokens),
+            ImageSpan((number,), whole, torch.arange(whole.tokens)),
+            ImageSpan((number,), grid, places + whole.tokens),
         )
-        return Shown(IMAGE * (whole.tokens + grid.rows * (grid.columns + 1)), pieces)
+        return PromptImage(IMAGE * (whole.tokens + grid.rows * (grid.columns + 1)), pieces)
 
     def _mosaic(self, image: Image.Image) -> Grid:
         canvas = best_resolution(*image.size, [tuple(one) for one in self.config.image_grid_pinpoints])

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from corelib.core.errors import BadInput
-from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
+from corelib.families.chat import SECONDS, Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
 
 START, IMAGE, VIDEO, END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
@@ -34,15 +34,17 @@ class Qwen25VL(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return IMAGE, VIDEO
 
-    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
         found = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         sizes = found["image_grid_thw"].tolist()
         if not video:
             shown = [
-                Shown(START + IMAGE * grid.tokens + END, (Piece((number,), grid, torch.arange(grid.tokens)),))
+                PromptImage(START + IMAGE * grid.tokens + END, (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
                 for number, grid in enumerate(map(self.grid, sizes, images))
             ]
-            return Seen(shown, {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]})
+            return ProcessedImages(
+                shown, {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
+            )
         if len({image.size for image in images}) != 1:
             raise BadInput("the frames of a clip must have one size")
         merged = self.image_processor.temporal_patch_size
@@ -54,14 +56,15 @@ class Qwen25VL(Chat):
         grid = self.grid(sizes[0], images[0])
         shown = self.clip([tuple(dict.fromkeys(mine)) for mine in slices], grid)
         size = torch.tensor([[len(slices), *sizes[0][1:]]])
-        return Seen([shown], {"pixel_values_videos": pixels, "video_grid_thw": size, **self.timing(merged)})
+        return ProcessedImages([shown], {"pixel_values_videos": pixels, "video_grid_thw": size, **self.timing(merged)})
 
-    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> Shown:
+    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> PromptImage:
         """What stands in the prompt for a clip: all its tokens in one row."""
         pieces = tuple(
-            Piece(mine, grid, torch.arange(grid.tokens) + number * grid.tokens) for number, mine in enumerate(slices)
+            ImageSpan(mine, grid, torch.arange(grid.tokens) + number * grid.tokens)
+            for number, mine in enumerate(slices)
         )
-        return Shown(START + VIDEO * grid.tokens * len(slices) + END, pieces)
+        return PromptImage(START + VIDEO * grid.tokens * len(slices) + END, pieces)
 
     def timing(self, merged: int) -> dict[str, Tensor]:
         """What the model is told of time beside the prompt."""

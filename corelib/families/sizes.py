@@ -135,7 +135,7 @@ def _new(size: Size, layers: int) -> PreTrainedModel:
     return model
 
 
-def build(
+def build_size(
     name: str, *, layers: int | None = None, dtype: torch.dtype = torch.bfloat16, device: str = "cpu"
 ) -> PreTrainedModel:
     """A model of this size with random weights, or with only its first `layers` decoder layers."""
@@ -161,7 +161,9 @@ def weight_bytes(name: str, layers: int | None = None, dtype: torch.dtype = torc
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
 
 
-def pictures(name: str, tokens: int, *, dtype: torch.dtype = torch.bfloat16, device: str = "cpu") -> dict[str, Tensor]:
+def image_inputs(
+    name: str, tokens: int, *, dtype: torch.dtype = torch.bfloat16, device: str = "cpu"
+) -> dict[str, Tensor]:
     """Model inputs: pictures of noise that become about `tokens` visual tokens (at least one picture), then a question
     of 16 words. The pictures of a model are all of one size."""
     size = SIZES[check_known("geometry", name, SIZES)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from corelib.families.chat import SECONDS, Chat, Piece, Seen, Shown
+from corelib.families.chat import SECONDS, Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.internvl import raster
 from corelib.families.regions import Grid
 
@@ -37,7 +37,7 @@ class SmolVLM(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (IMAGE,)
 
-    def see(self, images: Sequence[Image.Image], video: bool) -> Seen:
+    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(
             images=pictures, do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
@@ -46,17 +46,17 @@ class SmolVLM(Chat):
         seen = [self._shown(number, *shape) for number, shape in enumerate(shapes)]
         pixels = {"pixel_values": found["pixel_values"], "pixel_attention_mask": found["pixel_attention_mask"]}
         if not video:
-            return Seen(seen, pixels)
+            return ProcessedImages(seen, pixels)
         text, each = "", self.side**2
         for number, one in enumerate(seen):
             minutes, seconds = divmod(round(number * SECONDS), 60)
             text += f"\nFrame from {minutes:02d}:{seconds:02d}:{one.text}"
         pieces = [
-            Piece(one.images, one.grid, one.places + number * each)
+            ImageSpan(one.images, one.grid, one.places + number * each)
             for number, shown in enumerate(seen)
             for one in shown.pieces
         ]
-        return Seen([Shown(text + "\n\n", tuple(pieces))], pixels)
+        return ProcessedImages([PromptImage(text + "\n\n", tuple(pieces))], pixels)
 
     def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """[sample, tile, …]: a sample with fewer tiles is filled up with zeros, which the model leaves out."""
@@ -77,7 +77,7 @@ class SmolVLM(Chat):
         vision = self.config.vision_config
         return vision.image_size // vision.patch_size // self.config.scale_factor
 
-    def _shown(self, number: int, image: Image.Image, rows: int, columns: int) -> Shown:
+    def _shown(self, number: int, image: Image.Image, rows: int, columns: int) -> PromptImage:
         side, vision = self.side, self.config.vision_config
         cut = {"patch": vision.patch_size, "merge": self.config.scale_factor}
         whole = Grid(side, side, image.width, image.height, **cut)
@@ -89,7 +89,7 @@ class SmolVLM(Chat):
                 text += "\n"
             text += "\n"
             grid = Grid(rows * side, columns * side, image.width, image.height, **cut)
-            pieces.append(Piece((number,), grid, raster(rows, columns, side)))
+            pieces.append(ImageSpan((number,), grid, raster(rows, columns, side)))
             before = grid.tokens
-        pieces.append(Piece((number,), whole, torch.arange(whole.tokens) + before))
-        return Shown(f"{text}{AROUND}{WHOLE}{one}{AROUND}", tuple(pieces))
+        pieces.append(ImageSpan((number,), whole, torch.arange(whole.tokens) + before))
+        return PromptImage(f"{text}{AROUND}{WHOLE}{one}{AROUND}", tuple(pieces))

@@ -48,7 +48,7 @@ SMOL = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class TinyFamily:
     """How a tiny model of one family is made."""
 
     family: type[Chat]
@@ -140,35 +140,35 @@ def _square(side: int) -> dict:
 QWEN_MARKS = (*PLAIN, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 LINES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 KINDS = {
-    "qwen3-vl": Kind(
+    "qwen3-vl": TinyFamily(
         qwen3_vl.Qwen3VL,
         QWEN,
         QWEN_MARKS,
         _qwen3_vl,
         {"patch_size": 16, "size": {"shortest_edge": 32 * 32, "longest_edge": 320 * 320}},
     ),
-    "qwen2.5-vl": Kind(
+    "qwen2.5-vl": TinyFamily(
         qwen2_5_vl.Qwen25VL,
         QWEN,
         QWEN_MARKS,
         _qwen2_5_vl,
         {"size": {"shortest_edge": 28 * 28, "longest_edge": 280 * 280}},
     ),
-    "internvl": Kind(
+    "internvl": TinyFamily(
         internvl.InternVL,
         INTERNVL,
         (*PLAIN, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
         _internvl,
         {"size": _square(112), "crop_to_patches": True},
     ),
-    "llava-onevision": Kind(
+    "llava-onevision": TinyFamily(
         llava_onevision.LlavaOnevision,
         LLAVA,
         (*PLAIN, "<image>", "<video>"),
         _llava_onevision,
         {"size": _square(LLAVA_TILE), "image_grid_pinpoints": _pinpoints(LLAVA_TILE)},
     ),
-    "smolvlm": Kind(
+    "smolvlm": TinyFamily(
         smolvlm.SmolVLM,
         SMOL,
         (*PLAIN, "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", *LINES),
@@ -178,7 +178,7 @@ KINDS = {
 }
 
 
-def names() -> tuple[str, ...]:
+def tiny_names() -> tuple[str, ...]:
     """What can be loaded: `tiny-random:` and a family."""
     return tuple(PREFIX + kind for kind in KINDS)
 
@@ -198,7 +198,7 @@ def tokenizer(special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=special[0], eos_token=special[1])
 
 
-def build(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
+def build_tiny(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
     """A tiny random model and its adapter, by the name of its family."""
     kind = KINDS[check_known("family of a tiny model", name, KINDS)]
     words = tokenizer(kind.special)

@@ -1,7 +1,7 @@
 """Scores of attention heads: pure tensor maths on recorded rows, with no model in sight."""
 
 from corelib.metrics.baselines import box_hit, contrastive, copy_paste, output_norm, top_k_evidence
-from corelib.metrics.catalogue import DERIVED, METRICS, PRIMARY, QUANTITIES, TRAITS, Metric, Reading, metric
+from corelib.metrics.catalogue import DERIVED, DESCRIPTORS, METRICS, PRIMARY, QUANTITIES, LayerReading, Metric, metric
 from corelib.metrics.descriptors import audit, entropy, locality
 from corelib.metrics.localization import spatial_entropy
 from corelib.metrics.ram import (
@@ -22,13 +22,13 @@ from corelib.metrics.ram import (
 
 __all__ = [
     "DERIVED",
+    "DESCRIPTORS",
     "METRICS",
     "PRIMARY",
     "QUANTITIES",
-    "TRAITS",
     "VARIANTS",
+    "LayerReading",
     "Metric",
-    "Reading",
     "Regions",
     "audit",
     "box_hit",

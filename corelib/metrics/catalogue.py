@@ -19,7 +19,7 @@ from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, Rows, mass, value
 
 
 @dataclass(frozen=True)
-class Reading:
+class LayerReading:
     """What one layer shows in some rows: attention, what is known of the keys, and what its heads wrote."""
 
     attention: Float[Tensor, "batch head row key"]
@@ -30,11 +30,11 @@ class Reading:
     w_o: Float[Tensor, "hidden head_dim"] | None = None
 
 
-def _of_ram(name: str) -> Callable[[Reading], Rows]:
+def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
     return lambda seen: variant(name)(seen.attention, seen.regions)
 
 
-QUANTITIES: dict[str, Callable[[Reading], Rows]] = {
+QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     **{name: _of_ram(name) for name in VARIANTS},
     "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
     "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
@@ -43,12 +43,12 @@ QUANTITIES: dict[str, Callable[[Reading], Rows]] = {
     "output_norm": lambda seen: baselines.output_norm(seen.attention, seen.values),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
     "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),
-    "sink": lambda seen: mass(seen.attention, descriptors.before(seen.regions.visual, seen.real)),
+    "sink": lambda seen: mass(seen.attention, descriptors.keys_before(seen.regions.visual, seen.real)),
     "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
 DERIVED = ("copy_paste", "null_calibrated", "localization")  # from box hits; from a null question; from all heads
-RIVALS = ("contrast", "contrastive")  # need distractor regions
-TRAITS = ("visual", "entropy", "sink", "locality")
+NEED_DISTRACTORS = ("contrast", "contrastive")  # need distractor regions
+DESCRIPTORS = ("visual", "entropy", "sink", "locality")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def entropy(attention: Attention, visual: Keys) -> Rows:
     return torch.where(total > 0, spread, torch.ones_like(spread))
 
 
-def before(source: Keys, real: Keys) -> Keys:
+def keys_before(source: Keys, real: Keys) -> Keys:
     """The keys that stand before the source, padding excluded: where attention is parked.
 
     >>> before(torch.tensor([False, False, True, True]), torch.tensor([False, True, True, True])).tolist()

@@ -24,7 +24,7 @@ from scipy import ndimage
 from scipy.stats import entropy
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import cut
+from corelib.core.heads import top_count
 
 NEIGHBOURS = np.array([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))], dtype=int)  # eight, in one map
 
@@ -76,7 +76,7 @@ def selected(
     if mass.shape != spread.shape or mass.ndim != 3:
         raise BadInput(f"mass is {mass.shape}, spread is {spread.shape}: both must be [sample, layer, head]")
     flat, wide = (table.reshape(len(table), -1) for table in (mass, spread))
-    count, chosen = cut(fraction, flat.shape[1]), np.zeros(flat.shape, dtype=bool)
+    count, chosen = top_count(fraction, flat.shape[1]), np.zeros(flat.shape, dtype=bool)
     for sample, (masses, entropies) in enumerate(zip(flat, wide, strict=True)):
         able = np.flatnonzero((masses > knee(masses)) & np.isfinite(entropies))
         chosen[sample, able[np.argsort(entropies[able], kind="stable")[:count]]] = True

@@ -89,7 +89,7 @@ def configuration(size: Size) -> Qwen3VLConfig:
     )
 
 
-def build(size: Size, seed: int) -> Qwen3VLForConditionalGeneration:
+def build_mini(size: Size, seed: int) -> Qwen3VLForConditionalGeneration:
     """An untrained model, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -20,12 +20,12 @@ def load(
     """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     digest = model_folder.verify(folder, checkpoint)
-    with model_folder.quiet():
+    with model_folder.quiet_transformers():
         model = Qwen3VLForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
     if checkpoint is not None:
-        earlier = load_file(model_folder.earlier(folder, checkpoint))
+        earlier = load_file(model_folder.stage_file(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return model.eval(), MiniProcessor(tokenizer), digest

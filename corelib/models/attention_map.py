@@ -22,13 +22,13 @@ from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.families.base import View
 from corelib.families.regions import Grid
-from corelib.models.batch import Encoded
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks.sample import Sample
 
 
 @dataclass(frozen=True)
-class Look:
+class AttentionMap:
     """Attention of the last prompt token, the row that predicts the first token of the answer."""
 
     images: tuple[Image.Image, ...]
@@ -43,9 +43,9 @@ class Look:
         return float(sum(one.sum() for one in self.maps))
 
 
-def look(
+def map_attention(
     vlm: VLM, images: Sequence[Image.Image], question: str, *, video: bool = False, heads: HeadSet | None = None
-) -> Look:
+) -> AttentionMap:
     """Attention on the pictures from the last prompt token, averaged over `heads`.
 
     The default is the three heads whose attention to any *one* visual token is highest: the most pointed look at
@@ -56,21 +56,21 @@ def look(
     if heads is not None and not len(heads):
         raise BadInput("the set of heads is empty: give at least one head, or None for the default")
     encoded = vlm.encode([Sample.of(images, question, video=video)], answers=False)
-    attention = last_row(vlm, encoded)[:, 0]  # [layer, head, key]
-    chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.layers, vlm.heads)
+    attention = last_row_attention(vlm, encoded)[:, 0]  # [layer, head, key]
+    chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.num_layers, vlm.num_heads)
     mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)
-    return Look(tuple(images), question, tuple(unfold(mean, encoded.views[0])), chosen, video)
+    return AttentionMap(tuple(images), question, tuple(picture_maps(mean, encoded.views[0])), chosen, video)
 
 
 @torch.no_grad()
-def last_row(vlm: VLM, encoded: Encoded) -> Float[Tensor, "layer batch head key"]:
+def last_row_attention(vlm: VLM, encoded: Batch) -> Float[Tensor, "layer batch head key"]:
     """Attention of the last prompt token of every sequence, in every head."""
-    with record(vlm.model, encoded.rows("last")) as tape:
+    with record(vlm.model, encoded.rows("last")) as recorded:
         vlm.model(**encoded.inputs, use_cache=False)
-    return tape.stack()[:, :, :, 0]
+    return recorded.stack()[:, :, :, 0]
 
 
-def unfold(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Float[Tensor, "row column"]]:
+def picture_maps(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Float[Tensor, "row column"]]:
     """One row of attention as a map for every picture, in the finest of its views: what falls on another view of it
     goes to the tokens that show the same place."""
     count = 1 + max(max(view.images) for view in views)

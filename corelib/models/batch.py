@@ -19,11 +19,11 @@ from corelib.families.base import View
 from corelib.families.regions import coverage
 from corelib.tasks.sample import Sample
 
-KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions
+POSITION_KINDS = ("padding", "text", "visual", "question", "last", "answer")  # of positions
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Batch:
     """A batch of samples, ready for the model. Every mask is over the padded sequence.
 
     `inputs` go to the model; the rest says what its tokens are.
@@ -114,11 +114,11 @@ class Encoded:
         return place > torch.where(self.source, place, -1).amax(1, keepdim=True)
 
     @property
-    def kinds(self) -> Int[Tensor, "batch token"]:
+    def position_kinds(self) -> Int[Tensor, "batch token"]:
         """What every position is, as its place in `KINDS`; `last` is the last of the prompt, `answer` the rows after it
         that predict the rest of the answer, `text` all that is nothing else."""
         kinds = self.real.long()
         masks = {"visual": self.visual, **{name: self.rows(name) for name in ("question", "answer", "last")}}
         for name, mask in masks.items():
-            kinds[mask] = KINDS.index(name)
+            kinds[mask] = POSITION_KINDS.index(name)
         return kinds

@@ -40,8 +40,8 @@ PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")  # what onl
 def load_tiny(name: str) -> tuple[PreTrainedModel, Chat, str]:
     """A tiny model of random weights (`tiny-random:qwen3-vl`), its family and a checksum of its weights."""
     kind = name.removeprefix(tiny.PREFIX)
-    check_known("model", name, tiny.names())
-    model, family = tiny.build(kind)
+    check_known("model", name, tiny.tiny_names())
+    model, family = tiny.build_tiny(kind)
     digest = hashlib.sha256(kind.encode())
     for parameter in model.parameters():
         digest.update(parameter.detach().numpy().tobytes())
@@ -63,7 +63,7 @@ def open_checkpoint(
     is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
     ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
     """
-    where = torch.device(device or (f"cuda:{distributed.local()}" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device or (f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu"))
     if where.type == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)
@@ -75,7 +75,7 @@ def open_checkpoint(
         if revision:
             raise BadInput(f"revision {revision}: {name_or_path} is a folder on disk and has none")
         folder, identity = Path(name_or_path), ""
-    kind = model_folder.kind(folder)
+    kind = model_folder.model_type(folder)
     if kind not in FAMILIES:
         raise UnsupportedArchitecture(
             f"{name_or_path} is a {kind!r} model; supported: {', '.join(FAMILIES)} (how to add one: the book, 'Add "
@@ -88,7 +88,7 @@ def open_checkpoint(
         check_weights(str(name_or_path), sum(path.stat().st_size for path in weights) / 2 * each, where)
     local = {"local_files_only": True, "trust_remote_code": False}
     family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
-    with model_folder.quiet():
+    with model_folder.quiet_transformers():
         model = getattr(transformers, family.architecture).from_pretrained(
             folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
         )

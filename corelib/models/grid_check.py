@@ -29,7 +29,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Repainted:
+class Perturbation:
     """What a region does to the tokens."""
 
     change: Float[Tensor, " token"]  # the largest change of any number of a token's embedding
@@ -47,32 +47,32 @@ class Repainted:
         return (self.change.masked_fill(self.claimed, 0.0).max() / self.change.max()).item()
 
 
-def repaint(vlm: VLM, sample: Sample, box: Box) -> Repainted:
+def perturb_region(vlm: VLM, sample: Sample, box: Box) -> Perturbation:
     """Paint over a region of one picture of a sample; compare what enters the decoder before and after."""
     painted = sample.images[box.image].copy()
     painted.paste(PAINT, tuple(round(edge) for edge in (box.x0, box.y0, box.x1, box.y1)))
     images = (*sample.images[: box.image], painted, *sample.images[box.image + 1 :])
     encoded = vlm.encode([sample])
-    change = (entering(vlm, sample) - entering(vlm, replace(sample, images=images))).abs().amax(1)
+    change = (decoder_inputs(vlm, sample) - decoder_inputs(vlm, replace(sample, images=images))).abs().amax(1)
     views = [view for view in encoded.views[0] if box.image in view.images]
     finest = max(views, key=lambda view: view.grid.tokens)
-    return Repainted(change, encoded.cover([[box]])[0], finest.positions)
+    return Perturbation(change, encoded.cover([[box]])[0], finest.positions)
 
 
 @torch.no_grad()
-def entering(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
+def decoder_inputs(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
     """What enters the decoder, with the blocks of the vision tower out of the way."""
     caught = []
     hook = vlm.model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
-    with hook, blocks_away(vlm.model):
+    with hook, bypassed_tower(vlm.model):
         vlm.model(**vlm.encode([sample]).inputs, use_cache=False)
     return caught[0][0]
 
 
 @contextmanager
-def blocks_away(model: nn.Module) -> Iterator[None]:
+def bypassed_tower(model: nn.Module) -> Iterator[None]:
     """The blocks of the vision tower let everything pass unchanged."""
     lists = [one for one in _tower(model).modules() if isinstance(one, nn.ModuleList)]
     blocks = [block for one in lists for block in one if hasattr(block, "mlp")]

@@ -70,7 +70,7 @@ def _cached(name: str, revision: str | None, error: Exception) -> tuple[Path, st
     except Exception:
         raise HubUnreachable(
             f"the hub cannot be reached ({type(error).__name__}), and {name} is not in the cache: connect once, or "
-            f"give the folder of a download (`hf download {name}`), or try the code on {tiny.names()[0]}"
+            f"give the folder of a download (`hf download {name}`), or try the code on {tiny.tiny_names()[0]}"
         ) from None
     return folder, folder.name
 

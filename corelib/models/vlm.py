@@ -32,16 +32,16 @@ from corelib.families.bundled import Bridge, Mini
 from corelib.families.chat import Chat
 from corelib.mini import checkpoint as mini_store
 from corelib.models import checkpoints, hub
-from corelib.models.batch import Encoded
+from corelib.models.batch import Batch
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
 LANGUAGE = "smollm2"
-KINDS = {"qwen3_vl": (mini_store, Mini), "smolvlm": (bridge_store, Bridge)}  # by config.json's model_type
+BUNDLED = {"qwen3_vl": (mini_store, Mini), "smolvlm": (bridge_store, Bridge)}  # by config.json's model_type
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerScores:
     """How a batch was answered, the right answer teacher-forced."""
 
     correct: Bool[Tensor, " batch"]  # every answer token is the most likely one: greedy decoding would be right
@@ -50,7 +50,7 @@ class Answers:
     produced: Bool[Tensor, "batch token"]  # answer rows whose most likely next token is the right one
 
 
-def judge(
+def score_answers(
     logits: Float[Tensor, "batch row word"], targets: Int[Tensor, "batch row"], rows: Bool[Tensor, "batch row"]
 ) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Of the marked rows: is every target the most likely word, and what is their mean log-probability?"""
@@ -73,15 +73,15 @@ class VLM:
         return self.family.tokenizer
 
     @cached_property
-    def layers(self) -> int:
+    def num_layers(self) -> int:
         return len(attention_modules(self.model))
 
     @property
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         return self.model.config.text_config.num_attention_heads
 
     @property
-    def kv_heads(self) -> int:
+    def num_kv_heads(self) -> int:
         return self.model.config.text_config.num_key_value_heads
 
     @property
@@ -90,7 +90,7 @@ class VLM:
         return as_file_name(self.name.rsplit("/", 1)[-1])
 
     @property
-    def batch(self) -> int:
+    def batch_size(self) -> int:
         """How many samples to read at once, if nothing else is said: few of a published checkpoint."""
         return 2 if isinstance(self.family, Chat) else 32
 
@@ -100,37 +100,37 @@ class VLM:
         facts = {
             "name": self.name,
             "sha256": self.sha256,
-            "layers": self.layers,
-            "heads": self.heads,
-            "kv_heads": self.kv_heads,
+            "layers": self.num_layers,
+            "heads": self.num_heads,
+            "kv_heads": self.num_kv_heads,
         }
         dtype = str(self.model.dtype).removeprefix("torch.")
         return facts if dtype == "float32" else {**facts, "dtype": dtype}
 
-    def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Encoded:
+    def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Batch:
         """Samples → tensors with masks. `answers=False` leaves the answers out, for generation."""
         samples = tuple(samples)
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
-        written = self.family.write(samples, answers)
+        written = self.family.build_inputs(samples, answers)
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
         inputs |= {key: value.to(self.model.dtype) for key, value in inputs.items() if key.startswith("pixel_values")}
         words = (part.to(device) for part in (written.lengths, written.context, written.spans))
-        return Encoded(samples, inputs, written.views, *words)
+        return Batch(samples, inputs, written.views, *words)
 
     @torch.no_grad()
-    def answer(self, encoded: Encoded) -> Answers:
+    def answer(self, encoded: Batch) -> AnswerScores:
         """One forward pass: is the right answer the most likely one, token by token, and how likely is it?"""
         logits = self.model(**encoded.inputs, use_cache=False).logits[:, :-1].float()
         rows, targets = encoded.rows("answer")[:, :-1], encoded.tokens[:, 1:]
         guesses = logits.argmax(-1)
         produced = nn.functional.pad((guesses == targets) & rows, (0, 1))
-        correct, logprob = judge(logits, targets, rows)
-        given = tuple(self.text(guess[row]) for guess, row in zip(guesses, rows, strict=True))
-        return Answers(correct, logprob, given, produced)
+        correct, logprob = score_answers(logits, targets, rows)
+        given = tuple(self.decode(guess[row]) for guess, row in zip(guesses, rows, strict=True))
+        return AnswerScores(correct, logprob, given, produced)
 
-    def ask_nothing(self, encoded: Encoded) -> Encoded:
+    def null_question(self, encoded: Batch) -> Batch:
         """The same batch under a null question: as many tokens in the same template, but each word that says what to
         look for is a question mark (our definition)."""
         words = {int(token): self.tokenizer.decode([token]).strip() for token in encoded.tokens.unique()}
@@ -142,7 +142,7 @@ class VLM:
         inputs = {**encoded.inputs, "input_ids": encoded.tokens.masked_fill(replaced, neutral)}
         return replace(encoded, inputs=inputs)
 
-    def text(self, ids: Int[Tensor, " token"]) -> str:
+    def decode(self, ids: Int[Tensor, " token"]) -> str:
         """Token ids as words; digits that follow each other are joined."""
         words = self.tokenizer.decode(ids, skip_special_tokens=True)
         return re.sub(r"(?<=\d) (?=\d)", "", words)
@@ -152,13 +152,13 @@ class VLM:
         """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily."""
         if tokens < 1:
             raise BadInput(f"tokens must be 1 or more, got {tokens}")
-        return self.write(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
+        return self.generate(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
 
     @torch.no_grad()
-    def write(self, encoded: Encoded, tokens: int = 8) -> list[str]:
+    def generate(self, encoded: Batch, tokens: int = 8) -> list[str]:
         """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers."""
         out = self.model.generate(**encoded.inputs, max_new_tokens=tokens, do_sample=False)
-        return [self.text(row) for row in out[:, encoded.tokens.shape[1] :]]
+        return [self.decode(row) for row in out[:, encoded.tokens.shape[1] :]]
 
 
 def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, **options) -> VLM:
@@ -177,7 +177,7 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
     corelib.core.errors.UnknownName: unknown model 'mini-xs': did you mean 'mini-s'? (allowed: ...
     """
     text = str(name_or_path)
-    if published(text):
+    if is_published(text):
         if checkpoint is not None:
             raise BadInput(f"checkpoint {checkpoint!r}: only embedded models keep earlier stages of their training")
         if text.startswith(tiny.PREFIX):
@@ -189,22 +189,24 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
     if text == LANGUAGE and checkpoint is None:
         model, processor, digest = bridge_store.load_language()
         return VLM(LANGUAGE, model, Bridge(model.config, processor), digest)
-    folder = model_folder.locate(name_or_path)
-    kind = model_folder.kind(folder)
-    if kind not in KINDS:
-        raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(KINDS)}")
-    store, family = KINDS[kind]
+    folder = model_folder.find_model(name_or_path)
+    kind = model_folder.model_type(folder)
+    if kind not in BUNDLED:
+        raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(BUNDLED)}")
+    store, family = BUNDLED[kind]
     model, processor, digest = store.load(folder, checkpoint)
     name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
     return VLM(name, model, family(model.config, processor), digest)
 
 
-def published(name: str) -> bool:
+def is_published(name: str) -> bool:
     """Is it a published checkpoint (or a tiny model of its family), and not one of ours?"""
     if name.startswith(tiny.PREFIX) or hub.is_hub_id(name):
         return True
     folder = Path(name).expanduser()
-    return name not in model_folder.names() and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
+    return name not in model_folder.bundled_names() and any(
+        (folder / file).is_file() for file in checkpoints.PREPROCESSOR
+    )
 
 
 def _no_options(name: str, options: dict) -> None:

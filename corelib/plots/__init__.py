@@ -12,7 +12,7 @@ from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.effects import effect_scatter, prediction_chart
 from corelib.plots.maps import head_map, row_map
-from corelib.plots.pictures import draw_attention, draw_look, draw_sample, draw_tokens
+from corelib.plots.pictures import draw_attention, draw_attention_map, draw_sample, draw_tokens
 from corelib.plots.sparsity import lorenz_chart
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
@@ -33,8 +33,8 @@ __all__ = [
     "division_chart",
     "dose_chart",
     "draw_attention",
+    "draw_attention_map",
     "draw_formation",
-    "draw_look",
     "draw_matrix",
     "draw_sample",
     "draw_strip",

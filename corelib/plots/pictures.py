@@ -21,7 +21,7 @@ from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT,
 from corelib.tasks.sample import Sample
 
 if TYPE_CHECKING:
-    from corelib.models.attention_map import Look
+    from corelib.models.attention_map import AttentionMap
 
 STROKES = {
     "evidence": {"edgecolor": EVIDENCE, "linewidth": 2.4, "linestyle": "-"},
@@ -204,7 +204,7 @@ def draw_attention(
 
 
 @styled
-def draw_look(look: Look, answer: str = "") -> Figure:
+def draw_attention_map(look: AttentionMap, answer: str = "") -> Figure:
     """Where a model looked when it began to answer."""
     heading = look.question + (f"  →  {answer}" if answer else "")
     figure = draw_attention(look.images, look.maps, video=look.video, heading=heading)

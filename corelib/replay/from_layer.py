@@ -24,7 +24,7 @@ from torch import Tensor
 from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout
+from corelib.replay.residual_cache import ResidualCache, add_attention, add_mlp, map_tensors, scores_from_resid
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Outcomes:
 
 
 @torch.no_grad()
-def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int | None = None) -> Outcomes:
+def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_size: int | None = None) -> Outcomes:
     """How the traced samples are answered with the outputs of each set of heads at zero; the empty set is the plain
     model. About `batch` sequences run at once: by default few on a CPU, where they should fit its cache, and many
     elsewhere."""
     if not sets:
         raise BadInput("no set of heads: give at least one (the empty set is the plain model)")
     for one in sets:
-        one.check(kept.vlm.layers, kept.vlm.heads)
+        one.check(kept.vlm.num_layers, kept.vlm.num_heads)
     samples = len(kept.rows)
-    if batch is None:
-        batch = 32 if kept.entered.device.type == "cpu" else 256
-    at_once = max(1, batch // len(kept.stream[0]))
+    if batch_size is None:
+        batch_size = 32 if kept.resid_pre.device.type == "cpu" else 256
+    at_once = max(1, batch_size // len(kept.resid_mid[0]))
     starts = [min((head.layer for head in one), default=len(kept.layers)) for one in sets]
     correct, logprob = torch.zeros(len(sets), samples, dtype=torch.bool), torch.zeros(len(sets), samples)
     for start in sorted(set(starts)):
@@ -59,11 +59,11 @@ def resume(kept: Trace, sets: Sequence[HeadSet], *, batch: int | None = None) ->
 
 
 def _from(
-    kept: Trace, start: int, sets: list[HeadSet]
+    kept: ResidualCache, start: int, sets: list[HeadSet]
 ) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
     """The outcomes of sets whose first ablated layer is `start`; the sequences of one set stand together."""
-    last, count, sequences = len(kept.layers) - 1, len(sets), len(kept.stream[0])
-    stream = kept.stream[min(start, last)].repeat(count, 1, 1)
+    last, count, sequences = len(kept.layers) - 1, len(sets), len(kept.resid_mid[0])
+    stream = kept.resid_mid[min(start, last)].repeat(count, 1, 1)
     if start <= last:
         stream = stream - _written(kept, start, sets)
     everyone = [one for one in sets for _ in range(sequences)]
@@ -74,21 +74,21 @@ def _from(
 
     with ablate(kept.vlm.model, everyone):
         for number in range(start, last):
-            stream = feed_forward(kept.layers[number], stream)
-            if kept.added[number] is not None:
-                stream = stream + kept.added[number].repeat(count, 1, 1)
-            options = {key: throughout(value, repeated) for key, value in kept.arguments[number + 1].items()}
-            stream = attention(kept.layers[number + 1], stream, options)
+            stream = add_mlp(kept.layers[number], stream)
+            if kept.between[number] is not None:
+                stream = stream + kept.between[number].repeat(count, 1, 1)
+            options = {key: map_tensors(value, repeated) for key, value in kept.arguments[number + 1].items()}
+            stream = add_attention(kept.layers[number + 1], stream, options)
     stream = stream.unflatten(0, (count, sequences))[:, kept.sequence[:, None], kept.rows]  # [set, sample, row, width]
-    return conclude(kept, stream)
+    return scores_from_resid(kept, stream)
 
 
-def _written(kept: Trace, number: int, sets: list[HeadSet]) -> Float[Tensor, "sequence position width"]:
+def _written(kept: ResidualCache, number: int, sets: list[HeadSet]) -> Float[Tensor, "sequence position width"]:
     """What each set's heads of one layer wrote into the residual stream of each sample."""
-    matrix = kept.layers[number].self_attn.o_proj.weight.unflatten(1, (kept.vlm.heads, -1))  # [width, head, dim]
-    ablated = torch.zeros(len(sets), kept.vlm.heads, dtype=matrix.dtype, device=matrix.device)
+    matrix = kept.layers[number].self_attn.o_proj.weight.unflatten(1, (kept.vlm.num_heads, -1))  # [width, head, dim]
+    ablated = torch.zeros(len(sets), kept.vlm.num_heads, dtype=matrix.dtype, device=matrix.device)
     for row, one in enumerate(sets):
         ablated[row, list(one.by_layer()[number])] = 1
     some = ablated.any(0).nonzero()[:, 0]
-    each = torch.einsum("bphd,whd->hbpw", kept.outputs[number][:, :, some], matrix[:, some])
+    each = torch.einsum("bphd,whd->hbpw", kept.z[number][:, :, some], matrix[:, some])
     return torch.einsum("sh,hbpw->sbpw", ablated[:, some], each).flatten(0, 1)

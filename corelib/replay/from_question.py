@@ -22,51 +22,58 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from corelib.core.errors import UnsupportedArchitecture
-from corelib.models.batch import Encoded
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
-from corelib.replay.residual_cache import Trace, attention, conclude, feed_forward, throughout, trace
+from corelib.replay.residual_cache import (
+    ResidualCache,
+    add_attention,
+    add_mlp,
+    map_tensors,
+    residual_cache,
+    scores_from_resid,
+)
 
 Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
 
 
-def rereading(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
+def replay_from_question(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
     """A function that answers the batch under the programs that are active when it is called. They must change nothing
     at rows before `encoded.after_image`. A decoder that cannot be taken apart runs as a whole each time."""
     try:
-        kept = trace(vlm, encoded)
+        kept = residual_cache(vlm, encoded)
     except UnsupportedArchitecture:
-        return partial(whole, vlm, encoded)
+        return partial(whole_pass, vlm, encoded)
     first = int(encoded.after_image.any(0).nonzero()[0])  # before it, no row of any sample is to change
     past = [
         tuple(value[:, :first].transpose(1, 2).contiguous() for value in both)
         for both in zip(kept.keys, kept.values, strict=True)
     ]
     later = {
-        "entered": kept.entered[:, first:].clone(),
-        "arguments": [_later(one, first, kept.entered) for one in kept.arguments],
+        "entered": kept.resid_pre[:, first:].clone(),
+        "arguments": [_later(one, first, kept.resid_pre) for one in kept.arguments],
     }
-    kept = replace(kept, **later, stream=[], keys=[], values=[], outputs=[])  # the rest is not needed any more
+    kept = replace(kept, **later, resid_mid=[], keys=[], values=[], z=[])  # the rest is not needed any more
     return partial(_again, kept, first, past)
 
 
-def whole(vlm: VLM, encoded: Encoded) -> Verdict:
+def whole_pass(vlm: VLM, encoded: Batch) -> Verdict:
     """The same, everything read anew."""
     answers = vlm.answer(encoded)
     return answers.correct.cpu(), answers.logprob.cpu()
 
 
 @torch.no_grad()
-def _again(kept: Trace, first: int, past: list[tuple[Tensor, Tensor]]) -> Verdict:
+def _again(kept: ResidualCache, first: int, past: list[tuple[Tensor, Tensor]]) -> Verdict:
     cache, last = DynamicCache(), len(kept.layers) - 1
-    stream = kept.entered
+    stream = kept.resid_pre
     for number, layer in enumerate(kept.layers):
         cache.update(*past[number], number)
-        stream = attention(layer, stream, {**kept.arguments[number], "past_key_values": cache})
+        stream = add_attention(layer, stream, {**kept.arguments[number], "past_key_values": cache})
         if number < last:
-            stream = feed_forward(layer, stream)
-            if kept.added[number] is not None:
-                stream = stream + kept.added[number][:, first:]
-    correct, logprob = conclude(kept, stream[kept.sequence[:, None], kept.rows - first][None])
+            stream = add_mlp(layer, stream)
+            if kept.between[number] is not None:
+                stream = stream + kept.between[number][:, first:]
+    correct, logprob = scores_from_resid(kept, stream[kept.sequence[:, None], kept.rows - first][None])
     return correct[0], logprob[0]
 
 
@@ -79,5 +86,5 @@ def _later(arguments: dict, first: int, entered: Float[Tensor, "batch position w
     def later(value: Tensor) -> Tensor:
         return value[:, first:] if value.ndim > 1 and value.shape[1] == length else value
 
-    others = {key: throughout(value, later) for key, value in arguments.items() if key != "attention_mask"}
+    others = {key: map_tensors(value, later) for key, value in arguments.items() if key != "attention_mask"}
     return {**others, "attention_mask": mask[:, :, first:]}

@@ -8,8 +8,8 @@ decoder once under each program, and all questions stand behind them in one batc
     with sparsify(vlm.model, dense, window):
         correct, logprob = answer()
 
-Unlike in `from_question.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but for
-rounding.
+Unlike in `from_question.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but
+for rounding.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from corelib.core.errors import BadInput
-from corelib.models.batch import Encoded
-from corelib.models.vlm import VLM, judge
+from corelib.models.batch import Batch
+from corelib.models.vlm import VLM, score_answers
 from corelib.replay.from_question import Verdict
 
 
-def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
+def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
     """A function that answers the batch, all of it about one picture, under the programs that are active when it is
     called."""
     if len({sample.cluster for sample in encoded.samples}) > 1:
@@ -56,7 +56,7 @@ def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
     @torch.no_grad()
     def answer() -> Verdict:
         cache = DynamicCache()
-        with looking_once(vlm.model, memory):
+        with cached_image_features(vlm.model, memory):
             vlm.model(**whole, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(len(tails))
         ahead = getattr(vlm.model.model, "rope_deltas", None)  # Qwen: pictures take fewer positions than tokens
@@ -65,14 +65,14 @@ def together(vlm: VLM, encoded: Encoded) -> Callable[[], Verdict]:
         logits = vlm.model(
             input_ids=tails, attention_mask=real, position_ids=place, past_key_values=cache, use_cache=True
         ).logits
-        correct, logprob = judge(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
+        correct, logprob = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
         return correct.cpu(), logprob.cpu()
 
     return answer
 
 
 @contextmanager
-def looking_once(model: nn.Module, memory: dict) -> Iterator[None]:
+def cached_image_features(model: nn.Module, memory: dict) -> Iterator[None]:
     """The vision tower looks at the pictures of a pass if `memory` is empty, and remembers what it saw in it."""
     inner = model.model
     look = inner.get_image_features

@@ -1,4 +1,4 @@
-"""One plain forward pass, kept layer by layer: what `resume`, `prefix` and `reread` go on from.
+"""One plain forward pass, kept layer by layer: what `replay_from_layer`, `shared_prefix` and `reread` go on from.
 
     kept = trace(vlm, encoded)
     kept.stream[3]                              # the residual stream in layer 3, [sequence, position, width]
@@ -19,26 +19,26 @@ from torch import Tensor, nn
 from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
 from corelib.attention.record import row_index
 from corelib.core.errors import UnsupportedArchitecture
-from corelib.models.batch import Encoded
-from corelib.models.vlm import VLM, judge
+from corelib.models.batch import Batch
+from corelib.models.vlm import VLM, score_answers
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
 
 
 @dataclass(frozen=True)
-class Trace:
+class ResidualCache:
     """One plain forward pass over a batch, kept layer by layer. The stream of a layer is the residual stream after its
     attention was added, before its feed-forward part."""
 
     vlm: VLM
     layers: list[nn.Module]  # the decoder's
     norm: nn.Module  # after the last of them
-    entered: Float[Tensor, "batch position width"]  # what came into the first of them
-    stream: list[Float[Tensor, "batch position width"]]
-    added: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
+    resid_pre: Float[Tensor, "batch position width"]  # what came into the first of them
+    resid_mid: list[Float[Tensor, "batch position width"]]
+    between: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
     keys: list[Float[Tensor, "batch position kv_head dim"]]
     values: list[Float[Tensor, "batch position kv_head dim"]]
-    outputs: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
+    z: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
     arguments: list[dict]  # what else the attention is given
     sequence: Int[Tensor, " sample"]  # of the batch, that a sample is in
     rows: Int[Tensor, "sample row"]  # its positions that predict the answer
@@ -47,7 +47,7 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(vlm: VLM, encoded: Encoded) -> Trace:
+def residual_cache(vlm: VLM, encoded: Batch) -> ResidualCache:
     """Run the model once, and keep what can be gone on from."""
     layers, norm = _decoder(vlm.model)
     stream, added, arguments, keys, values, outputs = ([] for _ in range(6))
@@ -70,7 +70,7 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
 
     def attends(module, given, options, out):
         mine = {key: value for key, value in options.items() if key != "hidden_states"}
-        arguments.append({**mine, "position_embeddings": throughout(mine["position_embeddings"], axes_last)})
+        arguments.append({**mine, "position_embeddings": map_tensors(mine["position_embeddings"], axes_last)})
         stream.append(entering + out[0])
 
     def leaves(module, given, out):
@@ -88,7 +88,7 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
     finally:
         for handle in handles:
             handle.remove()
-    if not torch.allclose(feed_forward(layers[0], stream[0]), left, atol=1e-5, rtol=1e-4):
+    if not torch.allclose(add_mlp(layers[0], stream[0]), left, atol=1e-5, rtol=1e-4):
         raise UnsupportedArchitecture(
             f"{type(layers[0]).__name__} does more than add attention and a feed-forward part"
         )
@@ -96,36 +96,36 @@ def trace(vlm: VLM, encoded: Encoded) -> Trace:
     targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
     sequence = torch.arange(len(rows), device=rows.device)
     kept = (entered, stream, added, keys, values, outputs, arguments)
-    return Trace(vlm, layers, norm, *kept, sequence, rows, real, targets)
+    return ResidualCache(vlm, layers, norm, *kept, sequence, rows, real, targets)
 
 
-def feed_forward(layer: nn.Module, stream: Tensor) -> Tensor:
+def add_mlp(layer: nn.Module, stream: Tensor) -> Tensor:
     return stream + layer.mlp(layer.post_attention_layernorm(stream))
 
 
-def attention(layer: nn.Module, stream: Tensor, arguments: dict) -> Tensor:
+def add_attention(layer: nn.Module, stream: Tensor, arguments: dict) -> Tensor:
     """A layer's attention, added to the stream; `arguments` as a trace keeps them."""
-    options = {**arguments, "position_embeddings": throughout(arguments["position_embeddings"], axes_first)}
+    options = {**arguments, "position_embeddings": map_tensors(arguments["position_embeddings"], axes_first)}
     return stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
 
 
-def conclude(
-    kept: Trace, stream: Float[Tensor, "set sample row width"]
+def scores_from_resid(
+    kept: ResidualCache, stream: Float[Tensor, "set sample row width"]
 ) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
     """The end of a pass, from the last layer's feed-forward part on, at the rows that predict the answer."""
-    stream = feed_forward(kept.layers[-1], stream)
-    if kept.added[-1] is not None:
-        stream = stream + kept.added[-1][kept.sequence[:, None], kept.rows]
+    stream = add_mlp(kept.layers[-1], stream)
+    if kept.between[-1] is not None:
+        stream = stream + kept.between[-1][kept.sequence[:, None], kept.rows]
     logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
     targets, real = (value.repeat(len(stream), 1) for value in (kept.targets, kept.real))
-    correct, logprob = judge(logits.flatten(0, 1), targets, real)
+    correct, logprob = score_answers(logits.flatten(0, 1), targets, real)
     return correct.view(len(stream), -1).cpu(), logprob.view(len(stream), -1).cpu()
 
 
-def throughout(value: object, change: Callable[[Tensor], Tensor]) -> object:
+def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
     """What an attention is given, with every tensor in it changed."""
     if isinstance(value, tuple | list):
-        return type(value)(throughout(one, change) for one in value)
+        return type(value)(map_tensors(one, change) for one in value)
     return change(value) if isinstance(value, Tensor) else value
 
 

@@ -1,7 +1,8 @@
 """Questions about one picture share its prefix: the picture is read once, and the questions stand behind it apart.
 
 A sweep over heads asks every question under hundreds of sets of heads, and most of a sequence is the picture. The plain
-pass that `resume` starts from can be folded, so that the tokens before the question are there once a picture:
+pass that `replay_from_layer` starts from can be folded, so that the tokens before the question are there once
+a picture:
 
     before:  ▦▦▦▦ digit on red square ? 7          after:  ▦▦▦▦ digit on red square ? 7 digit on blue star ? 3
              ▦▦▦▦ digit on blue star ? 3                                               └ does not see the other one
@@ -19,13 +20,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput
-from corelib.models.batch import Encoded
-from corelib.replay.residual_cache import Trace, throughout
+from corelib.models.batch import Batch
+from corelib.replay.residual_cache import ResidualCache, map_tensors
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions
 
 
-def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
+def share_prefix(kept: ResidualCache, encoded: Batch) -> ResidualCache:
     """The trace of the same samples with one sequence a picture (`Sample.cluster`), instead of one a sample."""
     if len(encoded.samples) != len(kept.rows):
         raise BadInput(f"the trace is of {len(kept.rows)} samples, not of these {len(encoded.samples)}")
@@ -58,7 +59,7 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
         own = value.ndim > 1 and value.shape[0] in (1, samples) and value.shape[1] == length
         return gather(value) if own else value
 
-    arguments = [{key: throughout(value, fold) for key, value in one.items()} for one in kept.arguments]
+    arguments = [{key: map_tensors(value, fold) for key, value in one.items()} for one in kept.arguments]
     masks: dict[int, Tensor] = {}  # layers of one kind share a mask
     for one, old in zip(arguments, kept.arguments, strict=True):
         mask = old["attention_mask"]
@@ -67,8 +68,8 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
         one["attention_mask"] = masks[id(mask)]
     return replace(
         kept,
-        entered=gather(kept.entered),
-        added=[None if value is None else gather(value) for value in kept.added],
+        resid_pre=gather(kept.resid_pre),
+        between=[None if value is None else gather(value) for value in kept.between],
         **{name: [gather(value) for value in getattr(kept, name)] for name in ("stream", "keys", "values", "outputs")},
         arguments=arguments,
         sequence=torch.tensor([names.index(name) for name in clusters], device=kept.sequence.device),
@@ -76,7 +77,7 @@ def share_prefix(kept: Trace, encoded: Encoded) -> Trace:
     )
 
 
-def _alike(encoded: Encoded, one: Part, two: Part) -> bool:
+def _alike(encoded: Batch, one: Part, two: Part) -> bool:
     """Are two prefixes of the same words and pictures?"""
     (a, *ends), (b, *others) = one, two
     same = torch.equal(encoded.tokens[a, slice(*ends)], encoded.tokens[b, slice(*others)])

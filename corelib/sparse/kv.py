@@ -29,7 +29,7 @@ from corelib.core.heads import HeadSet
 from corelib.sparse.window import Window
 
 
-def remembered(dense: HeadSet, group: int) -> set[tuple[int, int]]:
+def far_kv_heads(dense: HeadSet, group: int) -> set[tuple[int, int]]:
     """The key/value heads, as (layer, head), that some dense head reads: those that must remember everything.
 
     >>> sorted(remembered(HeadSet("L0H1 L2H4 L2H5"), group=2))
@@ -46,11 +46,13 @@ def whole_groups(dense: HeadSet, group: int) -> HeadSet:
     >>> str(whole_groups(HeadSet("L0H1 L2H5"), group=2))
     'L0H0 L0H1 L2H4 L2H5'
     """
-    return HeadSet((layer, head * group + place) for layer, head in remembered(dense, group) for place in range(group))
+    return HeadSet(
+        (layer, head * group + place) for layer, head in far_kv_heads(dense, group) for place in range(group)
+    )
 
 
 @dataclass(frozen=True)
-class Near:
+class NearKeys:
     """What the forgetful heads of a layer hold: sinks, then the last keys of the sequence without a gap."""
 
     key: Float[Tensor, "batch kv_head key dim"]
@@ -59,16 +61,16 @@ class Near:
     once: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
 
 
-class ForgetfulLayer(CacheLayerMixin):
+class SinkWindowLayer(CacheLayerMixin):
     """One layer: `far` key/value heads remember everything, the others what `window` needs."""
 
     is_sliding = False
 
-    def __init__(self, far: list[int], window: Window, handed: Callable[[ForgetfulLayer], None]) -> None:
+    def __init__(self, far: list[int], window: Window, handed: Callable[[SinkWindowLayer], None]) -> None:
         super().__init__()
         self.far, self.window, self._handed = far, window, handed
         self.length = 0
-        self.near: Near | None = None
+        self.near: NearKeys | None = None
 
     @property
     def settled(self) -> bool:
@@ -94,7 +96,7 @@ class ForgetfulLayer(CacheLayerMixin):
         if self.near is not None:
             other = [head for head in range(heads) if head not in self.far]
             at = torch.arange(self.length, self.length + new, device=self.device).expand(len(self.near.places), -1)
-            self.near = Near(
+            self.near = NearKeys(
                 torch.cat([self.near.key, key_states[:, other]], 2),
                 torch.cat([self.near.value, value_states[:, other]], 2),
                 torch.cat([self.near.places, at], 1),
@@ -107,7 +109,7 @@ class ForgetfulLayer(CacheLayerMixin):
         self._handed(self)
         return self.keys, self.values
 
-    def forget(self, begins: Int[Tensor, " #batch"]) -> None:
+    def evict(self, begins: Int[Tensor, " #batch"]) -> None:
         """Drop what no later row will see; sequences begin at `begins`, behind their padding."""
         width, sinks = self.window.width - 1, self.window.sinks  # a later row sees itself, too
         if self.near is None:
@@ -121,13 +123,13 @@ class ForgetfulLayer(CacheLayerMixin):
             once = torch.cat([torch.ones_like(first, dtype=torch.bool), last >= begins[:, None] + sinks], 1)
             index = places.expand(len(whole[0]), -1)[:, None, :, None]
             kept = (states.gather(2, index.expand(-1, len(other), -1, states.shape[-1])) for states in whole)
-            self.near = Near(*kept, places, once)
+            self.near = NearKeys(*kept, places, once)
             self.keys, self.values = (states[:, self.far].clone() for states in (self.keys, self.values))
             return
         stay = [*range(sinks), *range(self.near.places.shape[1] - width, self.near.places.shape[1])]
         if len(stay) < self.near.places.shape[1]:
             held = self.near
-            self.near = Near(held.key[:, :, stay], held.value[:, :, stay], held.places[:, stay], held.once[:, stay])
+            self.near = NearKeys(held.key[:, :, stay], held.value[:, :, stay], held.places[:, stay], held.once[:, stay])
 
     def get_seq_length(self) -> int:
         return self.length
@@ -146,14 +148,14 @@ class ForgetfulLayer(CacheLayerMixin):
         raise BadInput("this cache does not follow beams: generate with num_beams=1")
 
 
-class ForgetfulCache(Cache):
+class SinkWindowCache(Cache):
     """A cache for one model under `sparsify`; `sparse.cache()` makes it."""
 
-    def __init__(self, far: list[list[int]], window: Window, handed: Callable[[int, ForgetfulLayer], None]) -> None:
-        def tell(layer: int) -> Callable[[ForgetfulLayer], None]:
+    def __init__(self, far: list[list[int]], window: Window, handed: Callable[[int, SinkWindowLayer], None]) -> None:
+        def tell(layer: int) -> Callable[[SinkWindowLayer], None]:
             return lambda mine: handed(layer, mine)
 
-        super().__init__(layers=[ForgetfulLayer(mine, window, tell(number)) for number, mine in enumerate(far)])
+        super().__init__(layers=[SinkWindowLayer(mine, window, tell(number)) for number, mine in enumerate(far)])
 
     @property
     def nbytes(self) -> int:

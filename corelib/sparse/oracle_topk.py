@@ -16,14 +16,14 @@ ROWS = 512  # at once
 
 
 @contextmanager
-def favourites(model: nn.Module, count: int) -> Iterator[None]:
+def oracle_topk(model: nn.Module, count: int) -> Iterator[None]:
     """Every row of every head sees only its `count` keys of highest attention."""
     if count < 1:
         raise BadInput(f"{count} keys: give 1 or more")
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
-        seen, key = explicit_mask(call), call.key.float().repeat_interleave(call.heads // call.kv_heads, 1)
-        mask = seen.repeat(1, call.heads // seen.shape[1], 1, 1)
+        seen, key = explicit_mask(call), call.key.float().repeat_interleave(call.num_heads // call.num_kv_heads, 1)
+        mask = seen.repeat(1, call.num_heads // seen.shape[1], 1, 1)
         for start in range(0, mask.shape[2], ROWS):
             part = slice(start, start + ROWS)
             last = max(seen[:, :, part].any(2).nonzero()[:, -1].tolist(), default=0) + 1  # no row looks further

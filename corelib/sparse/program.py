@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, innermost, running
+from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, is_innermost, running
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
-from corelib.sparse.kv import ForgetfulCache, ForgetfulLayer, remembered
+from corelib.sparse.kv import SinkWindowCache, SinkWindowLayer, far_kv_heads
 from corelib.sparse.window import Window
 from corelib.sparse.windowed import window_attention
 
@@ -31,7 +31,7 @@ class Part:
     kv_heads: list[int]
 
 
-def parts(heads: Sequence[int], group: int) -> list[Part]:
+def grouped_parts(heads: Sequence[int], group: int) -> list[Part]:
     """Heads in parts that can run as grouped attention, `group` query heads sharing a key/value head.
 
     >>> parts([0, 1, 3], group=2)
@@ -62,15 +62,15 @@ class Sparse:
         self.dense, self.window = dense.check(self.layers, self.heads), window
         self._far = self.dense.by_layer()
         self.running = False
-        self._handed: dict[int, ForgetfulLayer] = {}  # by a cache, just before the layer's attention
+        self._handed: dict[int, SinkWindowLayer] = {}  # by a cache, just before the layer's attention
 
-    def cache(self) -> ForgetfulCache:
+    def cache(self) -> SinkWindowCache:
         """A new cache in which heads that nobody dense reads forget what is far."""
-        kept = remembered(self.dense, self.group)
+        kept = far_kv_heads(self.dense, self.group)
         far = [[head for head in range(self.kv_heads) if (layer, head) in kept] for layer in range(self.layers)]
-        return ForgetfulCache(far, self.window, self._take)
+        return SinkWindowCache(far, self.window, self._take)
 
-    def _take(self, layer: int, mine: ForgetfulLayer) -> None:
+    def _take(self, layer: int, mine: SinkWindowLayer) -> None:
         if not self.running:
             raise BadInput(
                 "this cache has forgotten keys that other attention reads: use it inside its `with sparsify`"
@@ -79,7 +79,7 @@ class Sparse:
 
     def __call__(self, call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
         """The program."""
-        if not innermost(call.module, self):
+        if not is_innermost(call.module, self):
             raise BadInput("sparsify computes the attention itself: open record, ablate or blind outside of it")
         held, far = self._handed.pop(call.layer, None), self._far.get(call.layer, ())
         if len(far) == self.heads:
@@ -97,7 +97,7 @@ class Sparse:
             out = window_attention(call.query, call.key, call.value, self.window, mask=mask, **options)
             self._see_everything(out, call, mask, far, None)
         if held is not None:
-            held.forget(begins)
+            held.evict(begins)
         return out
 
     def _flexible(self, call: AttentionCall) -> bool:
@@ -108,7 +108,7 @@ class Sparse:
     def _see_everything(
         self, out: Tensor, call: AttentionCall, mask: Tensor | None, far: Sequence[int], remembered: list[int] | None
     ) -> None:
-        for part in parts(far, self.group):
+        for part in grouped_parts(far, self.group):
             found = full_attention(*_given(part, call, mask, remembered), scaling=call.scaling)
             for place, head in enumerate(part.heads):
                 out[:, :, head] = found[:, :, place]
@@ -117,19 +117,19 @@ class Sparse:
         self,
         call: AttentionCall,
         mask: Bool[Tensor, "batch mask_head row key"] | None,
-        held: ForgetfulLayer,
+        held: SinkWindowLayer,
         far: Sequence[int],
         options: dict,
     ) -> Float[Tensor, "batch row head dim"]:
         """Window attention where some key/value heads have forgotten: over sinks and window as if they were the whole
         sequence, for what lay between is not seen."""
-        out = call.query.new_empty(*call.query.shape[::2], call.heads, call.value.shape[-1])
-        whole = [head for head in range(call.heads) if head // self.group in held.far]
-        for part in parts(whole, self.group):
+        out = call.query.new_empty(*call.query.shape[::2], call.num_heads, call.value.shape[-1])
+        whole = [head for head in range(call.num_heads) if head // self.group in held.far]
+        for part in grouped_parts(whole, self.group):
             query, key, value, seen = _given(part, call, mask, held.far)
             out[:, :, part.heads] = window_attention(query, key, value, self.window, mask=seen, **options)
         self._see_everything(out, call, mask, far, held.far)
-        forgot = [head for head in range(call.heads) if head not in whole]
+        forgot = [head for head in range(call.num_heads) if head not in whole]
         if not forgot:
             return out
         left, seen = held.near, None
@@ -168,7 +168,7 @@ def sparsify(model: nn.Module, dense: HeadSet, window: Window, *, backend: str =
 def _given(part: Part, call: AttentionCall, mask: Tensor | None, remembered: list[int] | None):
     """What a part's heads are given: query, key, value and mask; `remembered` are the key/value heads that are left."""
     seen = mask if mask is None or mask.shape[1] == 1 else mask[:, part.heads]
-    if len(part.heads) == call.heads:
+    if len(part.heads) == call.num_heads:
         return call.query, call.key, call.value, seen
     at = part.kv_heads if remembered is None else [remembered.index(one) for one in part.kv_heads]
     return call.query[:, part.heads], call.key[:, at], call.value[:, at], seen

@@ -23,9 +23,9 @@ from corelib.tasks.video import Video
 DOMAINS = ("scenes", "documents", "video")  # with pictures, and evidence in them
 RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
 TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}  # that models are trained on
-UNTAUGHT = {Recital.name: Recital}  # that a language model can do by itself
-WORLDLY = {Collage.name: Collage}  # that only a model can do which knows the world
-READ = {folder.PREFIX: Folder.at, hub.PREFIX: lambda name: Hub(source=name)}  # tasks that are read from elsewhere
+UNTRAINED = {Recital.name: Recital}  # that a language model can do by itself
+WORLD_KNOWLEDGE = {Collage.name: Collage}  # that only a model can do which knows the world
+EXTERNAL = {folder.PREFIX: Folder.at, hub.PREFIX: lambda name: Hub(source=name)}  # tasks that are read from elsewhere
 
 
 def task(name: str, **difficulty) -> Task:
@@ -34,13 +34,13 @@ def task(name: str, **difficulty) -> Task:
     >>> task("documents", pages=4).pages
     4
     """
-    for prefix, read in READ.items():
+    for prefix, read in EXTERNAL.items():
         if name.startswith(prefix):
             if difficulty:
                 raise BadInput(f"{name} is as difficult as it is: leave {', '.join(difficulty)} away")
             return read(name.removeprefix(prefix))
-    known = {**TASKS, **UNTAUGHT, **WORLDLY}
-    return known[check_known("domain", name, known)]().harder(**difficulty)
+    known = {**TASKS, **UNTRAINED, **WORLD_KNOWLEDGE}
+    return known[check_known("domain", name, known)]().with_difficulty(**difficulty)
 
 
 __all__ = [
@@ -48,8 +48,8 @@ __all__ = [
     "RETRIEVING",
     "SPLITS",
     "TASKS",
-    "UNTAUGHT",
-    "WORLDLY",
+    "UNTRAINED",
+    "WORLD_KNOWLEDGE",
     "Box",
     "Collage",
     "Folder",

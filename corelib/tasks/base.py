@@ -76,9 +76,9 @@ class Task(ABC):
 
     def sample(self, split: str, seed: int, index: int) -> Sample:
         """The sample of (domain, split, seed, index): the same on every machine, now and later."""
-        return self.about(split, seed, index, 1)[0]
+        return self.questions_for(split, seed, index, 1)[0]
 
-    def about(self, split: str, seed: int, index: int, count: int) -> list[Sample]:
+    def questions_for(self, split: str, seed: int, index: int, count: int) -> list[Sample]:
         """`count` different questions about one picture; the first is `sample(split, seed, index)`.
 
         >>> from corelib.tasks import task
@@ -134,7 +134,7 @@ class Task(ABC):
         while batch := list(islice(drawn, size)):
             yield batch
 
-    def harder(self, **difficulty) -> Task:
+    def with_difficulty(self, **difficulty) -> Task:
         """The same task with other difficulty: `Scenes().harder(objects=16)`."""
         known = [f.name for f in fields(self)]
         for key in difficulty:

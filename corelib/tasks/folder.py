@@ -1,6 +1,6 @@
 """`folder:`: your own pictures, with a line of JSON for each question.
 
-    corelib profile --domain folder:my-data/questions.jsonl --model … --out scores.json
+    corelib score --domain folder:my-data/questions.jsonl --model … --out scores.json
 
     {"image": "kitchen.jpg", "question": "What is on the stove?", "answer": "kettle", "boxes": [[412, 96, 520, 210]]}
     {"images": ["1.png", "2.png"], "question": "What is the total?", "answer": "97", "boxes": [[80, 40, 130, 60, 1]]}
@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
-from corelib.tasks.items import Record, Records
+from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "folder:"
 NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distractors", "kind"}
@@ -32,7 +32,7 @@ FILE = "questions.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Records):
+class Folder(ItemTask):
     """Questions about your own pictures. `path`: the JSONL file, or a folder with `questions.jsonl` in it."""
 
     name: ClassVar[str] = "folder"
@@ -52,7 +52,7 @@ class Folder(Records):
     def facts(self) -> dict:
         return {"domain": PREFIX + self.path, "sha256": self.sha256}
 
-    def load(self) -> Iterator[Record]:
+    def load(self) -> Iterator[Item]:
         file = _file(self.path)
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip():
@@ -67,7 +67,7 @@ def _file(path: str) -> Path:
     return file
 
 
-def _record(line: str, folder: Path, where: str) -> Record:
+def _record(line: str, folder: Path, where: str) -> Item:
     try:
         given = json.loads(line)
     except ValueError as error:
@@ -90,7 +90,7 @@ def _record(line: str, folder: Path, where: str) -> Record:
         raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
     boxes, others = (tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors"))
     kind, read = str(given.get("kind", "question")), partial(_read, tuple(paths))
-    return Record(tuple(names), given["question"], given["answer"], boxes, others, kind, read)
+    return Item(tuple(names), given["question"], given["answer"], boxes, others, kind, read)
 
 
 def _one_of(given: dict) -> bool:

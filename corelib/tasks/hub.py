@@ -1,6 +1,6 @@
 """`hub:`: public data sets of pictures with known evidence, read through the package `datasets`.
 
-    corelib profile --domain hub:refcocog --model Qwen/Qwen3-VL-2B-Instruct --samples 64 --out scores.json
+    corelib score --domain hub:refcocog --model Qwen/Qwen3-VL-2B-Instruct --samples 64 --out scores.json
 
 | name | on the hub | evidence | a written answer is right if |
 |---|---|---|---|
@@ -27,7 +27,7 @@ from PIL import Image
 
 from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, check_known
 from corelib.core.geometry import Box
-from corelib.tasks.items import Record, Records
+from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "hub:"
 MOST = 2000  # records that are read of a set, at most
@@ -40,7 +40,7 @@ class Source:
     id: str
     split: str
     columns: tuple[str, ...]  # that its rows must have
-    records: Callable[[Mapping], Iterator[Record]]
+    records: Callable[[Mapping], Iterator[Item]]
     rule: str  # of `scoring.py`
     licence: str  # as its page states it; read it there before you use a set
     config: str | None = None
@@ -67,43 +67,43 @@ def _located(phrase: str) -> str:
     return f"Where is {phrase.strip().rstrip('.')}? Answer with its box in pixels as [x0, y0, x1, y1]."
 
 
-def _refcocog(row: Mapping) -> Iterator[Record]:
+def _refcocog(row: Mapping) -> Iterator[Item]:
     box, read = _corners(row["bbox"]), lambda: [shown(row["image"])]
     for phrase in row["answer"]:
-        yield Record((str(row["file_name"]),), _located(phrase), _written(box), (box,), read=read)
+        yield Item((str(row["file_name"]),), _located(phrase), _written(box), (box,), read=read)
 
 
-def _refcoco_m(row: Mapping) -> Iterator[Record]:
+def _refcoco_m(row: Mapping) -> Iterator[Item]:
     name, read = str(row["image_id"]), lambda: [shown(row["image"])]
     for sample in row["samples"]:
         box = _corners(sample["bbox"])
         for phrase in sample["sentences"]:
-            yield Record((name,), _located(phrase), _written(box), (box,), read=read)
+            yield Item((name,), _located(phrase), _written(box), (box,), read=read)
 
 
-def _mmdocir(row: Mapping) -> Iterator[Record]:
+def _mmdocir(row: Mapping) -> Iterator[Item]:
     pages = [shown(page) for page in row["page_images"]]
     boxes = tuple(Box(*(float(one) for one in mark["bbox"]), image=int(mark["page"])) for mark in row["layout_mapping"])
     names = tuple(f"{row['doc_name']}/{number}" for number in range(len(pages)))
-    yield Record(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
+    yield Item(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
 
 
-def _mmlongbench(row: Mapping) -> Iterator[Record]:
+def _mmlongbench(row: Mapping) -> Iterator[Item]:
     pages = [shown(page) for page in row["images"]]
     boxes = tuple(
         Box(0, 0, *pages[number - 1].size, image=number - 1) for number in row["evidence_pages"] if number <= len(pages)
     )
     names, kind = tuple(f"{row['doc_id']}/{number}" for number in range(len(pages))), str(row["answer_format"])
     if boxes:  # some questions have no answer in the document
-        yield Record(names, row["question"], str(row["answer"]), boxes, kind=kind, read=lambda: pages)
+        yield Item(names, row["question"], str(row["answer"]), boxes, kind=kind, read=lambda: pages)
 
 
-def _hc_stvg(row: Mapping) -> Iterator[Record]:
+def _hc_stvg(row: Mapping) -> Iterator[Item]:
     frames = [shown(frame) for frame in row["frames"]]
     boxes = tuple(_corners(box, image) for image, box in enumerate(row["bbox"]) if box)
     names = tuple(f"{row['video_id']}/{number}" for number in range(len(frames)))
     if boxes:
-        yield Record(names, _located(row["caption"]), _written(boxes[0]), boxes, read=lambda: frames)
+        yield Item(names, _located(row["caption"]), _written(boxes[0]), boxes, read=lambda: frames)
 
 
 SOURCES = {
@@ -130,7 +130,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub(Records):
+class Hub(ItemTask):
     """Questions of a public data set. `most`: how many rows are read."""
 
     name: ClassVar[str] = "hub"
@@ -152,7 +152,7 @@ class Hub(Records):
     def rule(self) -> str:
         return self.origin.rule
 
-    def load(self) -> Iterator[Record]:
+    def load(self) -> Iterator[Item]:
         rows = iter(islice(self.rows(), self.most))
         first = next(rows, None)
         if first is None:

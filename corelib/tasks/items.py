@@ -27,7 +27,7 @@ DEALT = ("select", "test")
 
 
 @dataclass(frozen=True)
-class Record:
+class Item:
     """One question. `pictures` names what it is about: records of the same pictures belong together."""
 
     pictures: tuple[str, ...]
@@ -40,15 +40,15 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records(Task):
+class ItemTask(Task):
     """A task whose questions are records."""
 
     @abstractmethod
-    def load(self) -> Sequence[Record]:
+    def load(self) -> Sequence[Item]:
         """All records; called once."""
 
     @cached_property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[Item, ...]:
         found = tuple(self.load())
         if not found:
             raise BadInput(f"{self.name}: there is no record")
@@ -60,9 +60,9 @@ class Records(Task):
         return {name: names.count(name) / len(names) for name in dict.fromkeys(names)}
 
     @cached_property
-    def dealt(self) -> dict[str, list[tuple[Record, ...]]]:
+    def dealt(self) -> dict[str, list[tuple[Item, ...]]]:
         """By split, the records of each picture."""
-        mine: dict[tuple[str, ...], list[Record]] = {}
+        mine: dict[tuple[str, ...], list[Item]] = {}
         for record in self.records:
             mine.setdefault(record.pictures, []).append(record)
         together = _together(list(mine))

@@ -18,7 +18,7 @@ OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual thresh
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """A text without case, accents, punctuation at its ends, articles and double spaces.
 
     >>> normalised("  The Kettle. ")
@@ -29,7 +29,7 @@ def normalised(text: str) -> str:
     return " ".join(word.strip(".:-") for word in words).strip()
 
 
-def letter(text: str) -> str:
+def option_letter(text: str) -> str:
     """The option that a text chooses: the first letter A–Z in brackets; or else the first capital letter that stands
     alone, and is not the word "A" or "I" before another one; empty if there is none.
 
@@ -63,16 +63,16 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return shared / (sum(areas) - shared) if min(areas) > 0 else 0.0
 
 
-def judged(given: str, answer: str, rule: str = "exact") -> float:
+def score_answer(given: str, answer: str, rule: str = "exact") -> float:
     """1.0 or 0.0. `exact`: the same after `normalised`, or begun by it as a whole word; `choice`: the same `letter`;
     `box`: `overlap` of 0.5 or more, both in the same unit."""
     check_known("rule", rule, ("exact", "choice", "box"))
     if rule == "choice":
-        return float(letter(given) == letter(answer) != "")
+        return float(option_letter(given) == option_letter(answer) != "")
     if rule == "box":
         wanted, found = box_of(answer), box_of(given)
         if not wanted:
             raise BadInput(f"the answer {answer!r} is no box: give four numbers")
         return float(bool(found) and overlap(found, wanted) >= OVERLAP)
-    wanted, found = normalised(answer), normalised(given)
+    wanted, found = normalise(answer), normalise(given)
     return float(found == wanted or (wanted != "" and found.startswith(wanted + " ")))

@@ -25,13 +25,13 @@ ANSWER, CAPTION = 1, 2
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     inputs: dict[str, Tensor]
     roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
     turns: Int[Tensor, "batch token"]  # 0: what stands before the first question, k: the k-th turn, -1: padding
     end: int  # the token that closes an answer: learned, but not counted as a right answer
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         inputs = {key: value.to(device) for key, value in self.inputs.items()}
         return replace(self, inputs=inputs, roles=self.roles.to(device), turns=self.turns.to(device))
 
@@ -81,7 +81,7 @@ def pack(
     pictures: list[tuple[Picture, np.random.Generator]],
     questions: int,
     lists: bool = True,
-) -> Batch:
+) -> TrainingBatch:
     """Choose `questions` of each picture, by the shares of their kinds, and write everything down; the caption too, if
     the model `lists` what it sees."""
     tokenizer = processor.tokenizer
@@ -116,4 +116,4 @@ def pack(
     inputs = processor.pad(expanded, pixels)
     length = inputs["input_ids"].shape[1]
     roles, turns = (torch.tensor([[0] * (length - len(row)) + row for row in rows]) for rows in (roles, numbers))
-    return Batch(inputs, roles, turns.masked_fill(inputs["attention_mask"] == 0, -1), end)
+    return TrainingBatch(inputs, roles, turns.masked_fill(inputs["attention_mask"] == 0, -1), end)

@@ -13,7 +13,7 @@ import torch
 
 from corelib.bridge.text_eval import TEXTS, text_loss
 from corelib.core.results import read_json, software, write_json
-from corelib.experiments.evidence import accuracy, validate_evidence
+from corelib.experiments.evidence import measure_accuracy, validate_evidence
 from corelib.models.vlm import LANGUAGE, VLM, load
 from corelib.tasks import TASKS, task
 from corelib.tasks.scenes import SINGLE_OBJECT
@@ -37,12 +37,12 @@ def measure_card(
     vlm = load(folder)
     options = {"split": "test", "seed": TEST_SEED, "samples": samples}
     tests = {}
-    pretrained = recipe.room == "bridge"  # and so large that half precision saves much time
+    pretrained = recipe.model_kind == "bridge"  # and so large that half precision saves much time
     with torch.autocast("cpu", torch.bfloat16, enabled=pretrained):
         for number, name in enumerate(TASKS):
             tests[name] = validate_evidence(vlm, task(name), **options)
             progress(number + 1, len(TASKS) + 1)
-        tests["single digit"] = {"base": accuracy(vlm, SINGLE_OBJECT, **options)}
+        tests["single digit"] = {"base": measure_accuracy(vlm, SINGLE_OBJECT, **options)}
         progress(len(TASKS) + 1, len(TASKS) + 1)
     state = read_json(Path(run) / "state.json", "corelib/training-state/1")
     return {
@@ -72,7 +72,7 @@ def measure_language(vlm: VLM, options: dict) -> dict:
     before = load(LANGUAGE)
     loss = {name: round(text_loss(one.model, one.tokenizer), 4) for name, one in (("before", before), ("after", vlm))}
     found = {
-        f"{name} {when}": accuracy(one, task(name), **options)
+        f"{name} {when}": measure_accuracy(one, task(name), **options)
         for when, one in (("before", before), ("after", vlm))
         for name in ("needle", "recital")
     }

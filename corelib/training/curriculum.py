@@ -80,7 +80,7 @@ class Curriculum:
         return self.now.ladders
 
     @property
-    def warmth(self) -> float:
+    def lr_factor(self) -> float:
         """What the stage multiplies the learning rate by."""
         return self.now.pace * (1 - self.taken / self.now.steps if self.now.cooling else 1.0)
 

@@ -39,7 +39,7 @@ def passages(model: nn.Module, start: int, seed: int, count: int = POOL) -> Int[
     return spoken[:, 1:]
 
 
-def drift(model: nn.Module, text: Int[Tensor, "passage token"]) -> Float[Tensor, ""]:
+def kl_to_base(model: nn.Module, text: Int[Tensor, "passage token"]) -> Float[Tensor, ""]:
     """KL from the language model without adapters to that with them, in nats a token."""
     with torch.no_grad(), adapter.off(model):
         before = model(input_ids=text, use_cache=False).logits.float().log_softmax(-1)

@@ -19,14 +19,16 @@ from corelib.training.batches import pack
 from corelib.training.curriculum import Rung, Stage
 from corelib.training.recipe import Recipe
 from corelib.training.tower_supervision import label, state_facts
-from corelib.training.trainable import Pupil, enrol
+from corelib.training.trainable import Trainable, build_trainable
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 KEPT = "ordinary text"
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
 
 
-def contribute(pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int) -> Entries:
+def contribute(
+    pupil: Trainable, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int
+) -> Entries:
     """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
     pupil.set_learning(stage.learns)
     entries = {}
@@ -38,7 +40,7 @@ def contribute(pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung
             continue
         if stage.learns == "tower":
             pictures = [picture for picture, _ in drawn]
-            levels = pupil.see([image for picture in pictures for image in picture.images])
+            levels = pupil.tower_tokens([image for picture in pictures for image in picture.images])
             holds = label(pictures, pupil.family.grid).to(pupil.device)
             loss, accuracy = state_facts(levels, holds, stage.quiet)
         else:
@@ -47,7 +49,7 @@ def contribute(pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung
         (loss / recipe.processes).backward()
         entries[name] = (loss.item(), accuracy)
     if stage.keeps:
-        loss = pupil.drift(step, share, max(1, stage.keeps // recipe.processes))
+        loss = pupil.kl_to_base(step, share, max(1, stage.keeps // recipe.processes))
         (loss / recipe.processes).backward()
         entries[KEPT] = (loss.item(), 0.0)
     return entries
@@ -55,7 +57,7 @@ def contribute(pupil: Pupil, recipe: Recipe, step: int, rungs: Mapping[str, Rung
 
 def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
     torch.set_num_threads(1)
-    pupil = enrol(recipe)
+    pupil = build_trainable(recipe)
     pupil.model.train()
     for mine, shared, gradient in zip(pupil.trained().values(), parameters, gradients, strict=True):
         mine.data, mine.grad = shared, gradient
@@ -72,7 +74,7 @@ def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor
 class Team:
     """The helper processes of a run; none of them if the recipe asks for one process."""
 
-    def __init__(self, recipe: Recipe, pupil: Pupil) -> None:
+    def __init__(self, recipe: Recipe, pupil: Trainable) -> None:
         self.parameters, self.members = list(pupil.trained().values()), []
         if recipe.processes > 1:
             torch.set_num_threads(1)

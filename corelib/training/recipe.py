@@ -41,22 +41,22 @@ class Recipe:
         for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
-        if self.fast and self.room == "bridge":
+        if self.fast and self.model_kind == "bridge":
             raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
-        if self.begins_with and (self.room == "bridge" or room(self.begins_with) == "bridge"):
+        if self.begins_with and (self.model_kind == "bridge" or room(self.begins_with) == "bridge"):
             raise BadInput(f"recipe: begins_with {self.begins_with!r}: only a mini model goes on from a mini model")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
 
     @property
-    def room(self) -> str:
+    def model_kind(self) -> str:
         """What is trained: a `mini` model, or the `bridge`."""
         return room(self.size)
 
     @property
-    def lessons(self) -> str:
+    def curriculum_name(self) -> str:
         """The name of its curriculum."""
-        return self.curriculum or self.room
+        return self.curriculum or self.model_kind
 
     def rate(self, step: int, began: int = 0) -> float:
         """The learning rate at `step`; the warm-up starts at step `began`.

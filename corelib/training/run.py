@@ -23,7 +23,7 @@ from corelib.core.errors import BadInput
 from corelib.core.results import check_writable
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.models.vlm import VLM
-from corelib.tasks import RETRIEVING, UNTAUGHT
+from corelib.tasks import RETRIEVING, UNTRAINED
 from corelib.training.recipe import RECIPES, Recipe
 from corelib.training.trainer import Trainer
 
@@ -58,8 +58,8 @@ def train(
     vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
     if recipe.begins_with:
         return finished
-    with trainer.pupil.reckoning():
-        domains = (*RETRIEVING, *(UNTAUGHT if recipe.room == "bridge" else ()))
+    with trainer.pupil.eval_precision():
+        domains = (*RETRIEVING, *(UNTRAINED if recipe.model_kind == "bridge" else ()))
         log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=domains)
     return finished
 
@@ -76,7 +76,7 @@ def ship(folder: str | Path, name: str) -> Path:
     """Copy a finished run into the package, as the embedded model `name`, with its recipe. Of a run that began from
     nothing also its head scores, and, of the smallest models, the checkpoints before, at and after the phase
     transition (by accuracy in `scenes`)."""
-    folder, target = Path(folder), model_folder.home(name)
+    folder, target = Path(folder), model_folder.bundled_folder(name)
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
     recipe = Recipe.load(name)
@@ -89,5 +89,5 @@ def ship(folder: str | Path, name: str) -> Path:
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
         step = int(table["steps"][snapshot])
-        model_folder.add_checkpoint(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
+        model_folder.add_stage(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
     return target

@@ -18,27 +18,27 @@ from torch import Tensor, nn
 
 from corelib.bridge import adapter, language
 from corelib.bridge import checkpoint as bridge_store
-from corelib.bridge.architecture import build as build_bridge
+from corelib.bridge.architecture import build_bridge as build_bridge
 from corelib.bridge.architecture import new_parts, word_scale
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
 from corelib.families import bundled as families
 from corelib.mini import checkpoint as mini_store
-from corelib.mini.architecture import SIZES, build
+from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, patchify
 from corelib.mini.vocabulary import build_tokenizer
-from corelib.training.batches import Batch
+from corelib.training.batches import TrainingBatch
 from corelib.training.connector_init import translation
 from corelib.training.curriculum import Part
-from corelib.training.kl_to_base import drift, passages
+from corelib.training.kl_to_base import kl_to_base, passages
 from corelib.training.recipe import Recipe
 
 
-class Pupil(ABC):
+class Trainable(ABC):
     """A model in training."""
 
     model: nn.Module
-    family: families.Embedded
+    family: families.Bundled
 
     @property
     def processor(self):
@@ -57,12 +57,12 @@ class Pupil(ABC):
         """Let the vision `tower` learn, the `language` model, or `both`."""
 
     @abstractmethod
-    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+    def tower_tokens(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
         """The tower alone: the visual tokens of all images in order, at every level that the language model gets, in
         the scale in which they state facts (`tower_supervision.py`)."""
 
     @abstractmethod
-    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
+    def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
         """What the model predicts at the rows that are learned."""
 
     @abstractmethod
@@ -74,23 +74,23 @@ class Pupil(ABC):
     def save(self, folder: Path) -> str:
         """Write a folder that `corelib.load` reads. Returns the weights' sha256."""
 
-    def reckoning(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager:
         """How the model computes while it is measured: in which precision, and not compiled."""
         return nullcontext()
 
-    def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
+    def kl_to_base(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
         """How far a pretrained language model has moved from what it was, on `count` passages of its own."""
         raise BadInput("a stage that keeps what a language model was needs one that was something before: the bridge")
 
 
-class Mini(Pupil):
+class TrainableMini(Trainable):
     """A mini model: tower and language model are trained from nothing."""
 
     def __init__(self, size: str, seed: int, fast: bool = False, begins_with: str = "") -> None:
         self.size, self.seed, self.fast = size, seed, fast
-        self.model = build(SIZES[size], seed)
+        self.model = build_mini(SIZES[size], seed)
         if begins_with:
-            self.model.load_state_dict(mini_store.load(model_folder.home(begins_with))[0].state_dict())
+            self.model.load_state_dict(mini_store.load(model_folder.bundled_folder(begins_with))[0].state_dict())
         self.family = families.Mini(self.model.config, MiniProcessor(build_tokenizer()))
         if fast:
             self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"
@@ -104,29 +104,29 @@ class Mini(Pupil):
         self.model.model.visual.requires_grad_(learns != "language")
         self.model.model.language_model.requires_grad_(learns != "tower")
 
-    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+    def tower_tokens(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
         patches, grids = zip(*(patchify(image) for image in images), strict=True)
         out = self.model.model.visual(torch.cat(patches).to(self.device), grid_thw=torch.tensor(grids).to(self.device))
         levels = (*out.deepstack_features, out.pooler_output)
         return [nn.functional.rms_norm(level, level.shape[-1:]) for level in levels]
 
-    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
+    def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
         with mixed_precision(self.device) if self.fast else nullcontext():
             return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
 
     def renew_language(self, wording: bool = False) -> None:
-        new = dict(build(SIZES[self.size], self.seed).named_parameters())
+        new = dict(build_mini(SIZES[self.size], self.seed).named_parameters())
         for name, parameter in self.model.named_parameters():
             parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
 
     def save(self, folder: Path) -> str:
         return mini_store.save(folder, self.model, self.processor)
 
-    def reckoning(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager:
         return torch.compiler.set_stance("force_eager") if self.fast else nullcontext()
 
 
-class Bridge(Pupil):
+class TrainableBridge(Trainable):
     """The bridge: a new tower and connector, and adapters on a language model that stays as it is."""
 
     def __init__(self, seed: int) -> None:
@@ -154,13 +154,13 @@ class Bridge(Pupil):
             for parameter in adapter.adapters(self.model).values():
                 parameter.requires_grad_(True)
 
-    def see(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
+    def tower_tokens(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
         _, pixels = self.processor.expand([[self.model.config.image_token_id]] * len(images), [[i] for i in images])
         features = self.model.model.get_image_features(pixels["pixel_values"].to(self.device)).pooler_output
         return [torch.cat(list(features)) / self.words]
 
-    def logits(self, batch: Batch) -> Float[Tensor, "learned word"]:
-        with self.reckoning():
+    def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
+        with self.eval_precision():
             hidden = self.model.model(**batch.apart(), use_cache=False).last_hidden_state
             return self.model.lm_head(hidden[:, :-1][batch.learned])
 
@@ -180,25 +180,25 @@ class Bridge(Pupil):
     def save(self, folder: Path) -> str:
         return bridge_store.save(folder, self.model)
 
-    def reckoning(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager:
         return mixed_precision(self.device)
 
-    def drift(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
-        with self.reckoning():
+    def kl_to_base(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
+        with self.eval_precision():
             if share not in self.spoken:  # of its own language model: the same whenever a run goes on
                 start = self.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
                 self.spoken[share] = passages(self.model, start, seed=self.seed * 64 + share)
             pool = self.spoken[share]
             chosen = torch.arange(step * count, (step + 1) * count) % len(pool)
-            return drift(self.model, pool[chosen])
+            return kl_to_base(self.model, pool[chosen])
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def enrol(recipe: Recipe) -> Pupil:
+def build_trainable(recipe: Recipe) -> Trainable:
     """The model of a recipe, as it is before the first step."""
-    if recipe.room == "bridge":
-        return Bridge(recipe.seed)
-    return Mini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with)
+    if recipe.model_kind == "bridge":
+        return TrainableBridge(recipe.seed)
+    return TrainableMini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with)

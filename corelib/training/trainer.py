@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.core.errors import BadResults, check_known
-from corelib.core.model_folder import half
+from corelib.core.model_folder import to_half
 from corelib.core.results import machine, read_json, write_json, write_whole
-from corelib.experiments.evidence import accuracy
+from corelib.experiments.evidence import measure_accuracy
 from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, task
 from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import KEPT, Team, contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.stages import CURRICULA
-from corelib.training.trainable import enrol
+from corelib.training.trainable import build_trainable
 
 
 class Trainer:
@@ -35,14 +35,14 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
-        check_known("curriculum", recipe.lessons, CURRICULA)
-        self.pupil = enrol(recipe)
+        check_known("curriculum", recipe.curriculum_name, CURRICULA)
+        self.pupil = build_trainable(recipe)
         self.model = self.pupil.model.to(device)
         self.trained = dict(self.pupil.trained())
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
-        self.curriculum = Curriculum(recipe.promote_at, stages=CURRICULA[recipe.lessons])
+        self.curriculum = Curriculum(recipe.promote_at, stages=CURRICULA[recipe.curriculum_name])
         self.step, self.seconds = 0, 0.0
         self.began = 0  # the step at which the language model was new
         self.team: Team | None = None
@@ -71,7 +71,7 @@ class Trainer:
             entry[KEPT] = round(entry.get(KEPT, 0.0) + part[0] / len(shares), 4)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.warmth
+            group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.lr_factor
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
@@ -92,8 +92,8 @@ class Trainer:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
         vlm = VLM(self.recipe.size, self.model.eval(), self.pupil.family)
         options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
-        with self.pupil.reckoning():
-            return {name: accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
+        with self.pupil.eval_precision():
+            return {name: measure_accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
 
     def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
         """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
@@ -123,7 +123,7 @@ class Trainer:
         """The weights of this step in half precision, for the chapter on how heads form."""
         (self.folder / "snapshots").mkdir(exist_ok=True)
         path = self.folder / "snapshots" / f"{self.step:06d}.safetensors"
-        write_whole(path, lambda beside: save_file(half(self.trained), beside))
+        write_whole(path, lambda beside: save_file(to_half(self.trained), beside))
 
     def save(self) -> None:
         """Write the whole state beside the old one, then swap: a kill at any moment leaves one good state."""
@@ -171,7 +171,7 @@ class Trainer:
                 }
         self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
         position = {key: state[key] for key in ("stage", "rung", "running", "taken")}
-        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.lessons], **position)
+        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.curriculum_name], **position)
         log = self.folder / "log.jsonl"
         if log.exists():  # steps after the last checkpoint are done again: drop their lines
             kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]

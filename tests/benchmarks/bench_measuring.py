@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
-from corelib.benchmarks.bench_models import published
-from corelib.benchmarks.record_cost import measure_cost
+from corelib.benchmarks.bench_models import published_size
+from corelib.benchmarks.record_cost import measure_record_cost
 
 GEOMETRY = "qwen3-vl-2b"
 
@@ -24,9 +24,9 @@ if __name__ == "__main__":
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--out", help="the results file to write")
     options = parser.parse_args()
-    subject = published(GEOMETRY, 0.05, layers=options.layers, dtype=getattr(torch, options.dtype), device="cpu")
+    subject = published_size(GEOMETRY, 0.05, layers=options.layers, dtype=getattr(torch, options.dtype), device="cpu")
     with torch.no_grad():
-        found = measure_cost(
+        found = measure_record_cost(
             subject.model,
             options.tokens,
             facts={**subject.facts, "dtype": options.dtype},

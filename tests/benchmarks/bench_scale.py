@@ -12,7 +12,7 @@ import argparse
 
 import torch
 
-from corelib.benchmarks.bench_models import published
+from corelib.benchmarks.bench_models import published_size
 from corelib.benchmarks.scale import measure_scale
 
 if __name__ == "__main__":
@@ -25,7 +25,9 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", help="the results file to write")
     options = parser.parse_args()
-    subject = published(options.geometry, 0.05, layers=1, dtype=getattr(torch, options.dtype), device=options.device)
+    subject = published_size(
+        options.geometry, 0.05, layers=1, dtype=getattr(torch, options.dtype), device=options.device
+    )
     found = measure_scale(
         subject,
         tokens=options.tokens,

@@ -17,8 +17,8 @@ import torch
 
 from corelib import HeadSet, load, task
 from corelib.attention.intervene import ablate
-from corelib.replay.from_layer import resume
-from corelib.replay.residual_cache import trace
+from corelib.replay.from_layer import replay_from_layer
+from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 
 HEADS, SAMPLES, BATCHES, SEQUENCES = 48, 32, (8, 16, 32), (16, 32, 64, 128, 256)
@@ -36,8 +36,11 @@ def best(ways) -> tuple[float, object, torch.Tensor]:
 
 def compare(name: str, heads: int, questions: int) -> None:
     vlm, work = load(name), task("scenes")
-    samples = [sample for k in range(SAMPLES // questions) for sample in work.about("select", 0, k, questions)]
-    sets = [HeadSet([head]) for head in list(HeadSet.all(vlm.layers, vlm.heads))[:: vlm.layers * vlm.heads // heads]]
+    samples = [sample for k in range(SAMPLES // questions) for sample in work.questions_for("select", 0, k, questions)]
+    sets = [
+        HeadSet([head])
+        for head in list(HeadSet.all(vlm.num_layers, vlm.num_heads))[:: vlm.num_layers * vlm.num_heads // heads]
+    ]
     encoded = {size: [vlm.encode(samples[k : k + size]) for k in range(0, SAMPLES, size)] for size in BATCHES}
 
     def whole(size, sets=sets):
@@ -48,8 +51,8 @@ def compare(name: str, heads: int, questions: int) -> None:
         return torch.stack(found)
 
     def resumed(sequences):
-        traces = (share_prefix(trace(vlm, one), one) for one in encoded[16])
-        return torch.cat([resume(one, sets, batch=sequences).logprob for one in traces], 1)
+        traces = (share_prefix(residual_cache(vlm, one), one) for one in encoded[16])
+        return torch.cat([replay_from_layer(one, sets, batch_size=sequences).logprob for one in traces], 1)
 
     vlm.answer(encoded[16][0])  # warm
     size = best({size: lambda size=size: whole(size, sets[:2]) for size in BATCHES})[1]

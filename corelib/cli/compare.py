@@ -1,4 +1,4 @@
-"""`corelib rank`: what head-scores files say, and whether they agree."""
+"""`corelib compare`: what head-scores files say, and whether they agree."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.console import heads_table, out
 from corelib.cli.options import percent
-from corelib.cli.show import heads_table, out
 
 
-def rank(
-    files: Annotated[list[Path], typer.Argument(help="Head-scores files that `corelib profile` wrote.")],
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="Head-scores files that `corelib score` wrote.")],
     top: Annotated[str, typer.Option(help="The share of heads to call CoRe heads.")] = "5%",
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for other programs.")] = False,
 ) -> None:
@@ -25,15 +25,17 @@ def rank(
     repeats itself. For each pair of files of one model: rank correlation, shared heads with what chance would share,
     both also within layers, and rank-biased overlap.
     """
-    from corelib.analysis.agreement import compare
-    from corelib.analysis.concentration import Sparsity
+    from corelib.analysis.agreement import compare_heads
+    from corelib.analysis.concentration import Concentration
     from corelib.core.heads import HeadScores
 
     fraction = percent(top)
     scores = [HeadScores.load(path) for path in files]
-    pairs = {(a, b): compare(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)}
+    pairs = {
+        (a, b): compare_heads(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)
+    }
     tops = [one.top(fraction) for one in scores]
-    spread = [Sparsity.of(one, fraction) if min(map(min, one.scores)) >= 0 else None for one in scores]
+    spread = [Concentration.of(one, fraction) if min(map(min, one.scores)) >= 0 else None for one in scores]
     if json_:
         payload = {
             "schema": "corelib/ranking/1",

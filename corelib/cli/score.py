@@ -1,4 +1,4 @@
-"""`corelib profile`: score the heads of a model on a task."""
+"""`corelib score`: score the heads of a model on a task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from corelib.cli.console import bar, heads_table, out
 from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints
-from corelib.cli.show import bar, heads_table, out
 from corelib.core.errors import BadInput, check_known
 
 
 @loads_checkpoints
-def profile(
+def score(
     out_: Annotated[
         Path,
         typer.Option("--out", help="The head-scores file to write (JSON); with several models or domains, a folder."),
@@ -35,7 +35,7 @@ def profile(
         str | None, typer.Option(help="Query rows: answer, last or question. Left out, the metric's own.")
     ] = None,
     reduce: Annotated[str | None, typer.Option(help="Over the rows: mean or max. Left out, the metric's own.")] = None,
-    batch: Annotated[
+    batch_size: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
     ] = None,
     *,
@@ -46,12 +46,12 @@ def profile(
     RAM is the attention that a head, at the rows that predict the answer, puts on the visual tokens that hold it.
     Rank heads on the split `select`, and test them on `test`. A run that was stopped goes on where it was.
 
-    Several processes share the samples: `accelerate launch -m corelib profile …` writes the file that one would.
+    Several processes share the samples: `accelerate launch -m corelib score …` writes the file that one would.
     """
     from corelib.core import distributed
     from corelib.core.results import as_file_name, check_writable
     from corelib.experiments.reading import check_quantities
-    from corelib.experiments.score_heads import measure, summarise
+    from corelib.experiments.score_heads import measure_heads, summarise_heads
     from corelib.metrics.catalogue import metric as by_name
     from corelib.models.vlm import load
     from corelib.tasks import RETRIEVING, SPLITS, task
@@ -73,18 +73,18 @@ def profile(
             check_writable(out_)
             out_.mkdir(exist_ok=True)
     check_writable(targets[0])
-    mine = distributed.share()
+    mine = distributed.rank_and_world_size()
     for (vlm, name), target in zip(pairs, targets, strict=True):
         work, partial = works[name], target.with_name(f".{target.name}.partial")
         options = {"split": split, "seed": seed}
         with bar(f"{vlm.name} · {name}") as progress:
-            found = measure(
-                vlm, work, samples=samples, batch=batch, quantities=[wanted.quantity], keys=[wanted.key],
-                store=partial, progress=progress, share=mine, **options,
+            found = measure_heads(
+                vlm, work, samples=samples, batch_size=batch_size, quantities=[wanted.quantity], keys=[wanted.key],
+                store=partial, progress=progress, process=mine, **options,
             )  # fmt: skip
         if found is None:
             continue  # the first process puts all of them together
-        scores = summarise(vlm, work, found, metric=wanted, **options)
+        scores = summarise_heads(vlm, work, found, metric=wanted, **options)
         scores.save(target)
         shutil.rmtree(partial)
         if out.is_terminal:
