@@ -70,15 +70,15 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
     small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
     monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
-    monkeypatch.setattr(plan, "profile", lambda *given, **options: score_heads(*given, **{**options, "samples": 4}))
-    monkeypatch.setattr(plan, "keep_few_dense", lambda *given, **options: measure_hybrid(*given, **options | small))
+    monkeypatch.setattr(plan, "score_heads", lambda *given, **options: score_heads(*given, **{**options, "samples": 4}))
+    monkeypatch.setattr(plan, "measure_hybrid", lambda *given, **options: measure_hybrid(*given, **options | small))
     (path,) = build.build_results(long, kinds=["hybrids"], folder=tmp_path)
     found = library.Hybrid.load(path)
     assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
     assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
     assert found.model["name"] == "mini-s-long" and len(found.core) == 1
     few = {"widths": (4, 8), "doses": (0.0, 0.05), "samples": 4, "questions": 2, "repeats": 1}
-    monkeypatch.setattr(plan, "measure_trade", lambda *given, **options: measure_tradeoff(*given, **options | few))
+    monkeypatch.setattr(plan, "measure_tradeoff", lambda *given, **options: measure_tradeoff(*given, **options | few))
     (path,) = build.build_results(long, kinds=["tradeoffs"], folder=tmp_path)
     assert [(one["width"], one["dose"]) for one in library.Tradeoff.load(path).points] == [
         (4, 0),

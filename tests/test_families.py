@@ -319,5 +319,5 @@ def test_going_on_from_a_layer_is_a_whole_pass(name, vlms):
                 whole = vlm.answer(encoded)
             torch.testing.assert_close(found.logprob[number], whole.logprob, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
-        replay_from_question(vlm, encoded)()[1], vlm.answer(encoded).logprob, atol=1e-4, rtol=1e-4
+        replay_from_question(vlm, encoded)().logprob, vlm.answer(encoded).logprob, atol=1e-4, rtol=1e-4
     )

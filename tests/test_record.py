@@ -42,14 +42,14 @@ def test_parity_with_eager(family):
     assert torch.equal(logits, plain)
     expected, reference = eager(model, **inputs)
     torch.testing.assert_close(logits[:, -3:], reference[:, -3:], **CLOSE)
-    recorded = recorded.stack()
-    assert recorded.shape == (LAYERS, 2, HEADS, 3, rows.shape[1])
-    torch.testing.assert_close(recorded[:, 1], expected[:, 1, :, -3:], **CLOSE)
-    torch.testing.assert_close(recorded[:, 0, :, :2], expected[:, 0, :, -2:], **CLOSE)
-    assert recorded[:, 0, :, 2].abs().sum() == 0  # the row that pads the shorter selection
-    assert recorded[:, 1, :, :, :3].abs().sum() == 0  # padding is never seen
+    read = recorded.stack()
+    assert read.shape == (LAYERS, 2, HEADS, 3, rows.shape[1])
+    torch.testing.assert_close(read[:, 1], expected[:, 1, :, -3:], **CLOSE)
+    torch.testing.assert_close(read[:, 0, :, :2], expected[:, 0, :, -2:], **CLOSE)
+    assert read[:, 0, :, 2].abs().sum() == 0  # the row that pads the shorter selection
+    assert read[:, 1, :, :, :3].abs().sum() == 0  # padding is never seen
     assert list(recorded.attention) == [0, 1]
-    torch.testing.assert_close(recorded.attention[1], recorded[1])
+    torch.testing.assert_close(recorded.attention[1], read[1])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

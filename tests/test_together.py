@@ -32,10 +32,10 @@ def test_it_is_what_whole_passes_say(some, domain, difficulty):
         lambda: sparsify(some.model, heads, Window(12, 4)),
     ):
         with program():
-            correct, logprob = answer()
+            found = answer()
             plain = some.answer(encoded)
-        assert torch.equal(correct, plain.correct)
-        torch.testing.assert_close(logprob, plain.logprob, atol=1e-4, rtol=1e-4)
+        assert torch.equal(found.correct, plain.correct)
+        torch.testing.assert_close(found.logprob, plain.logprob, atol=1e-4, rtol=1e-4)
 
 
 def test_pictures_are_looked_at_once(vlm):
@@ -47,7 +47,7 @@ def test_pictures_are_looked_at_once(vlm):
         first, again = answer(), answer()
     finally:
         handle.remove()
-    assert len(looks) == 1 and torch.equal(first[1], again[1])
+    assert len(looks) == 1 and torch.equal(first.logprob, again.logprob)
     with cached_image_features(vlm.model, {}):
         assert "get_image_features" in vars(vlm.model.model)
     assert "get_image_features" not in vars(vlm.model.model)

@@ -25,10 +25,10 @@ def test_a_data_set_is_judged_by_its_own_rule(name, monkeypatch):
     monkeypatch.setattr(Hub, "rows", lambda self: [ROWS[name]] * 2)
     work, tiny = task(f"hub:{name}"), load("tiny-random:qwen3-vl")
     split = next(split for split, groups in work.dealt.items() if groups)
-    monkeypatch.setattr(type(tiny), "write", lambda self, encoded, tokens: [one.answer for one in encoded.samples])
+    monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: [one.answer for one in encoded.samples])
     found = generate_answers(tiny, work, split=split, samples=1)
     assert found.rule == SOURCES[name].rule and found.right == (True,)
-    monkeypatch.setattr(type(tiny), "write", lambda self, encoded, tokens: ["nothing"])
+    monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: ["nothing"])
     assert generate_answers(tiny, work, split=split, samples=1).right == (False,)
 
 

@@ -58,7 +58,7 @@ def participation_ratio(scores: HeadScores | object) -> float:
 def share_held(scores: HeadScores | object, heads: HeadSet) -> float:
     """Of the sum of all heads' scores, the share that `heads` hold, in [0, 1].
 
-    >>> share([[1.0, 1.0], [1.0, 5.0]], HeadSet("L1H1"))
+    >>> share_held([[1.0, 1.0], [1.0, 5.0]], HeadSet("L1H1"))
     0.625
     """
     values, table = _values(scores), _table(scores)

@@ -80,7 +80,7 @@ def p_value(effect: float, null: Sequence[float]) -> float:
 
     Source: Phipson & Smyth (2010), "Permutation p-values should never be zero".
 
-    >>> exceedance(0.4, [0.0, 0.1, 0.5])
+    >>> p_value(0.4, [0.0, 0.1, 0.5])
     0.5
     """
     draws = np.asarray(null, dtype=float)

@@ -37,7 +37,7 @@ def synchronise(device: torch.device) -> None:
 def summarise_times(times: Sequence[float]) -> dict[str, float]:
     """What a results file says of several runs.
 
-    >>> spread([3.0, 1.0, 2.0])
+    >>> summarise_times([3.0, 1.0, 2.0])
     {'seconds': 2.0, 'least': 1.0, 'most': 3.0}
     """
     return {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
@@ -46,7 +46,7 @@ def summarise_times(times: Sequence[float]) -> dict[str, float]:
 def compare_times(both: Mapping[str, Sequence[float]]) -> dict:
     """Seconds of `dense` and `hybrid`, their spread, and the ratio of the medians.
 
-    >>> compared({"dense": [4.0], "hybrid": [2.0]})["speedup"]
+    >>> compare_times({"dense": [4.0], "hybrid": [2.0]})["speedup"]
     2.0
     """
     table = {way: summarise_times(times) for way, times in both.items()}

@@ -15,7 +15,7 @@ from corelib.core.errors import BadInput
 def rank_and_world_size() -> tuple[int, int]:
     """The number of this process, from 0, and how many there are.
 
-    >>> share()
+    >>> rank_and_world_size()
     (0, 1)
     """
     return _number("RANK", 0), max(1, _number("WORLD_SIZE", 1))

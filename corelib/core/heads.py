@@ -121,7 +121,7 @@ def _head(value: Head | str | tuple[int, int]) -> Head:
 def top_count(fraction: float, heads: int) -> int:
     """How many heads the top `fraction` of `heads` are: `ceil(fraction · heads)`.
 
-    >>> cut(0.05, 48), cut(0.05, 270), cut(0.07, 100)
+    >>> top_count(0.05, 48), top_count(0.05, 270), top_count(0.07, 100)
     (3, 14, 7)
     """
     if not 0 < fraction <= 1:

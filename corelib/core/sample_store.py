@@ -157,7 +157,7 @@ def _complete(kept: SampleStore, samples: int, progress: Callable) -> None:
 def in_batches(batch_size: int) -> Callable[[list[int]], Iterable[list[int]]]:
     """Batches of so many samples, one after the other.
 
-    >>> list(in_order(2)([0, 1, 4]))
+    >>> list(in_batches(2)([0, 1, 4]))
     [[0, 1], [4]]
     """
     return lambda todo: (todo[start : start + batch_size] for start in range(0, len(todo), batch_size))

@@ -30,8 +30,8 @@ from corelib.core.results import Result, software
 from corelib.experiments.ablation_curve import DOSE_DRAWS, AblationCurves, fit_dose_response, sufficiency
 from corelib.experiments.answer_sweep import answer_sweep, check_scores, clusters, compute_dtype
 from corelib.experiments.evidence import swap_images
+from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
-from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
@@ -161,7 +161,7 @@ def _by_chance(vlm: VLM, task: Task, split: str, seed: int, samples: int) -> flo
     return float(torch.cat(right).float().mean())
 
 
-def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, interval: Callable) -> dict:
+def _condition(found: AnswerScores, plain: int, mine: int, heads: HeadSet, interval: Callable) -> dict:
     loss = {}
     for name in ("correct", "logprob"):
         values = getattr(found, name).double().numpy()
@@ -180,7 +180,7 @@ def _condition(found: Outcomes, plain: int, mine: int, heads: HeadSet, interval:
     }
 
 
-def _null(found: Outcomes, places: list[int], sets: list[HeadSet]) -> dict:
+def _null(found: AnswerScores, places: list[int], sets: list[HeadSet]) -> dict:
     return {
         "sets": [one.to_json() for one in sets],
         "accuracy": found.correct[places].double().mean(1).tolist(),

@@ -15,8 +15,8 @@ from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import D50, d50, d50_ratio
 from corelib.core.heads import Head, HeadSet, top_count
 from corelib.experiments.answer_sweep import answer_sweep
+from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
-from corelib.replay.from_layer import Outcomes
 from corelib.tasks import Task
 
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
@@ -51,7 +51,7 @@ class AblationCurves:
 
 
 def fit_dose_response(
-    found: Outcomes, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Callable
+    found: AnswerScores, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Callable
 ) -> dict:
     """The dose curves, and the doses at which half of the way to chance is gone; `place` says where a set's outcomes
     are."""

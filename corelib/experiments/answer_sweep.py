@@ -9,6 +9,7 @@ Every batch of samples is stored as soon as all sets have run on it: a stopped r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.sample_store import collect
+from corelib.models.answers import AnswerScores, stacked
 from corelib.models.batch import POSITION_KINDS, Batch
 from corelib.models.vlm import VLM
-from corelib.replay.from_layer import Outcomes, replay_from_layer
-from corelib.replay.from_question import Verdict, replay_from_question, whole_pass
+from corelib.replay.from_layer import replay_from_layer
+from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 from corelib.tasks import Sample, Task
@@ -45,7 +47,7 @@ def answer_sweep(
     batch_size: int = 16,
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcomes:
+) -> AnswerScores:
     """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
 
     Several `questions` about each picture cost little more than one (`shared_prefix.py`), but are not independent:
@@ -77,11 +79,11 @@ def answer_sweep(
     under = _program(vlm, task, sets, mode, seed, questions)
 
     def answer(indices: list[int]) -> dict[str, torch.Tensor]:
-        correct, logprob = under(vlm.encode(samples_of(task, split, seed, indices, questions)))
-        return {"correct": correct.T.contiguous(), "logprob": logprob.T.contiguous()}  # [sample, set]
+        found = under(vlm.encode(samples_of(task, split, seed, indices, questions)))
+        return {"correct": found.correct.T.contiguous(), "logprob": found.logprob.T.contiguous()}  # [sample, set]
 
     found = collect(answer, samples, lambda todo: _batches(todo, questions, batch_size), fingerprint, store, progress)
-    return Outcomes(found["correct"].T, found["logprob"].T)
+    return AnswerScores(found["correct"].T, found["logprob"].T)
 
 
 def check_model(vlm: VLM, scores: HeadScores) -> None:
@@ -108,7 +110,7 @@ def compute_dtype(vlm: VLM) -> str:
     """What a model computes in: what autocast says, or else the type of its weights.
 
     >>> from corelib import load
-    >>> precision(load("mini-s"))
+    >>> compute_dtype(load("mini-s"))
     'float32'
     """
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else vlm.model.dtype
@@ -143,21 +145,20 @@ def samples_of(task: Task, split: str, seed: int, indices: Sequence[int], questi
 
 
 def _program(vlm: VLM, task: Task, sets: Sequence[HeadSet], mode: str, seed: int, questions: int):
-    """A function of an encoded batch: `correct` and `logprob`, [set, sample]."""
+    """A function of an encoded batch: its answers under each of the sets."""
     if mode == "zero":
 
-        def resumed(encoded: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        def replayed(encoded: Batch) -> AnswerScores:
             try:
-                found = replay_from_layer(share_prefix(residual_cache(vlm, encoded), encoded), sets)
+                return replay_from_layer(share_prefix(residual_cache(vlm, encoded), encoded), sets)
             except UnsupportedArchitecture:
                 return _one_by_one(partial(whole_pass, vlm, encoded), [ablate(vlm.model, one) for one in sets])
-            return found.correct, found.logprob
 
-        return resumed
+        return replayed
     layers = {head.layer for one in sets for head in one}
     means = _means(vlm, task, layers, seed) if mode == "mean" else None
 
-    def programmed(encoded: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def programmed(encoded: Batch) -> AnswerScores:
         if mode in ("knockout", "image_knockout"):
             hidden = encoded.evidence if mode == "knockout" else encoded.source
             programs = [knockout(vlm.model, hidden, encoded.after_image, one) for one in sets]
@@ -176,13 +177,12 @@ def _program(vlm: VLM, task: Task, sets: Sequence[HeadSet], mode: str, seed: int
     return programmed
 
 
-def _one_by_one(answer: Callable[[], Verdict], programs: Iterable) -> tuple[torch.Tensor, torch.Tensor]:
+def _one_by_one(answer: Callable[[], AnswerScores], programs: Iterable[AbstractContextManager]) -> AnswerScores:
     found = []
     for program in programs:
         with program:
             found.append(answer())
-    correct, logprob = zip(*found, strict=True)
-    return torch.stack(correct), torch.stack(logprob)
+    return stacked(found)
 
 
 def _means(vlm: VLM, task: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:

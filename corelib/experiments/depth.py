@@ -38,7 +38,7 @@ def knockout_from(
         for layer in layers:
             blinded = HeadSet((deep, head) for deep in range(layer, vlm.num_layers) for head in range(vlm.num_heads))
             with knockout(vlm.model, encoded.evidence, encoded.after_image, blinded):
-                marks = answer()[0].tolist()
+                marks = answer().correct.tolist()
             for sample, mark in zip(drawn, marks, strict=True):
                 right.setdefault((layer, sample.kind), []).append(mark)
         done += len(drawn)

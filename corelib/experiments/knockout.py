@@ -30,6 +30,7 @@ from corelib.core.heads import HeadSet
 from corelib.core.results import Result, software
 from corelib.core.sample_store import collect, in_batches
 from corelib.experiments.answer_sweep import compute_dtype
+from corelib.models.answers import stacked
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.from_question import replay_from_question
@@ -131,8 +132,9 @@ def _under(vlm: VLM, encoded: Batch, spans: list[tuple[int, int]]) -> dict[str, 
             heads = HeadSet((layer, head) for layer in range(start, stop) for head in range(vlm.num_heads))
             with knockout(vlm.model, hidden, rows, heads):
                 found.append(answer())
-    correct, logprob = (torch.stack(each, 1).unflatten(1, (len(PATHS), -1)) for each in zip(*found, strict=True))
-    return {"plain correct": plain[0], "plain logprob": plain[1], "correct": correct, "logprob": logprob}
+    under = stacked(found)
+    correct, logprob = (each.T.unflatten(1, (len(PATHS), -1)) for each in (under.correct, under.logprob))
+    return {"plain correct": plain.correct, "plain logprob": plain.logprob, "correct": correct, "logprob": logprob}
 
 
 def _table(lost: dict[str, np.ndarray], number: int, interval: Callable) -> dict[str, list[float]]:

@@ -112,7 +112,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
-        produced = answers.produced.gather(1, index)
+        produced = (answers.next_tokens == encoded.tokens.roll(-1, 1)).gather(1, index)
         rows["copy_paste"] = copy_paste(rows["box_hit"], produced[:, None])
     if "null_calibrated" in asked:
         rows["null_calibrated"] = null_calibrated(rows["raw"], _null(vlm, encoded, union))

@@ -129,7 +129,7 @@ def score_heads(
     """Measure and summarise in one call; `options` are those of `measure_heads`.
 
     >>> from corelib import load, task
-    >>> scores = profile(load("mini-s"), task("scenes"), samples=4)
+    >>> scores = score_heads(load("mini-s"), task("scenes"), samples=4)
     >>> scores.task["samples"], len(scores.scores), len(scores.scores[0])
     (4, 6, 8)
     """

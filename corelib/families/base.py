@@ -57,7 +57,7 @@ class Family(ABC):
 def touching(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
     """Which tokens, given by their characters [first, last), touch one of the `ranges`, which count from `start`.
 
-    >>> within([(0, 3), (3, 6), (6, 9)], 4, [(0, 2)])
+    >>> touching([(0, 3), (3, 6), (6, 9)], 4, [(0, 2)])
     [False, True, False]
     """
     return [
@@ -72,7 +72,7 @@ def left_pad(
     """Rows of token ids, left-padded to one length, their attention mask, and marks of their *first* tokens (those
     before the question) at the places where these now stand.
 
-    >>> ids, mask, marked = padded([[5, 6, 7], [8]], [[[True]], [[True]]], fill=0)
+    >>> ids, mask, marked = left_pad([[5, 6, 7], [8]], [[[True]], [[True]]], fill=0)
     >>> ids.tolist(), mask.tolist(), marked.int().tolist()
     ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [[[1, 0, 0], [0, 0, 1]]])
     """

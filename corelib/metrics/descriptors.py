@@ -44,7 +44,7 @@ def entropy(attention: Attention, visual: Keys) -> Rows:
 def keys_before(source: Keys, real: Keys) -> Keys:
     """The keys that stand before the source, padding excluded: where attention is parked.
 
-    >>> before(torch.tensor([False, False, True, True]), torch.tensor([False, True, True, True])).tolist()
+    >>> keys_before(torch.tensor([False, False, True, True]), torch.tensor([False, True, True, True])).tolist()
     [False, True, False, False]
     """
     return (source.int().cumsum(-1) == 0) & real

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from PIL import Image
 from torch import Tensor, nn
 
@@ -32,31 +32,13 @@ from corelib.families.bundled import Bridge, Mini
 from corelib.families.chat import Chat
 from corelib.mini import checkpoint as mini_store
 from corelib.models import checkpoints, hub
+from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
 LANGUAGE = "smollm2"
 BUNDLED = {"qwen3_vl": (mini_store, Mini), "smolvlm": (bridge_store, Bridge)}  # by config.json's model_type
-
-
-@dataclass(frozen=True)
-class AnswerScores:
-    """How a batch was answered, the right answer teacher-forced."""
-
-    correct: Bool[Tensor, " batch"]  # every answer token is the most likely one: greedy decoding would be right
-    logprob: Float[Tensor, " batch"]  # mean log-probability of the answer's tokens, in nats
-    given: tuple[str, ...]  # the most likely token at each answer row, joined
-    produced: Bool[Tensor, "batch token"]  # answer rows whose most likely next token is the right one
-
-
-def score_answers(
-    logits: Float[Tensor, "batch row word"], targets: Int[Tensor, "batch row"], rows: Bool[Tensor, "batch row"]
-) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Of the marked rows: is every target the most likely word, and what is their mean log-probability?"""
-    correct = ((logits.argmax(-1) == targets) | ~rows).all(1)
-    each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    return correct, (each * rows).sum(1) / rows.sum(1)
 
 
 @dataclass(frozen=True)
@@ -121,14 +103,21 @@ class VLM:
 
     @torch.no_grad()
     def answer(self, encoded: Batch) -> AnswerScores:
-        """One forward pass: is the right answer the most likely one, token by token, and how likely is it?"""
-        logits = self.model(**encoded.inputs, use_cache=False).logits[:, :-1].float()
-        rows, targets = encoded.rows("answer")[:, :-1], encoded.tokens[:, 1:]
+        """One forward pass: is the right answer the most likely one, token by token, and how likely is it?
+
+        Only the rows that predict the answer become logits: a whole prompt's would not fit beside a large vocabulary.
+        """
+        longest = int(encoded.lengths[:, 2].max())
+        if int(encoded.lengths[:, 2].min()) < 1:
+            raise BadInput("a sample has no answer to score: encode samples with their answers")
+        logits = self.model(**encoded.inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
+        rows, targets = encoded.rows("answer")[:, -longest - 1 : -1], encoded.tokens[:, -longest:]
         guesses = logits.argmax(-1)
-        produced = nn.functional.pad((guesses == targets) & rows, (0, 1))
-        correct, logprob = score_answers(logits, targets, rows)
-        given = tuple(self.decode(guess[row]) for guess, row in zip(guesses, rows, strict=True))
-        return AnswerScores(correct, logprob, given, produced)
+        found = score_answers(logits, targets, rows)
+        predicted = tuple(self.decode(guess[row]) for guess, row in zip(guesses, rows, strict=True))
+        next_tokens = torch.full_like(encoded.tokens, -1)
+        next_tokens[:, -longest - 1 : -1] = guesses.masked_fill(~rows, -1)
+        return AnswerScores(found.correct, found.logprob, predicted, next_tokens)
 
     def null_question(self, encoded: Batch) -> Batch:
         """The same batch under a null question: as many tokens in the same template, but each word that says what to

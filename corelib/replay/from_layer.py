@@ -3,8 +3,8 @@
 Below the first ablated layer nothing changes, and neither does what the vision tower says. So one plain pass is kept,
 layer by layer, and each set of heads starts where its first head is:
 
-    kept = trace(vlm, encoded)
-    found = resume(kept, [HeadSet("L3H0"), HeadSet("L3H1 L5H2")])     # found.correct: [set, sample]
+    kept = residual_cache(vlm, encoded)
+    found = replay_from_layer(kept, [HeadSet("L3H0"), HeadSet("L3H1 L5H2")])     # found.correct: [set, sample]
 
 In the first layer of a set even the attention is known: what its heads wrote is taken away. From there on all layers
 run, for many sets in one batch; what a model adds between layers (Qwen's deep stack of visual features) is added again.
@@ -15,28 +15,20 @@ for rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
+from corelib.models.answers import AnswerScores
 from corelib.replay.residual_cache import ResidualCache, add_attention, add_mlp, map_tensors, scores_from_resid
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """How samples were answered under each set of heads."""
-
-    correct: Bool[Tensor, "set sample"]
-    logprob: Float[Tensor, "set sample"]  # mean log-probability of the answer's tokens, in nats
-
-
 @torch.no_grad()
-def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_size: int | None = None) -> Outcomes:
+def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_size: int | None = None) -> AnswerScores:
     """How the traced samples are answered with the outputs of each set of heads at zero; the empty set is the plain
     model. About `batch` sequences run at once: by default few on a CPU, where they should fit its cache, and many
     elsewhere."""
@@ -54,13 +46,12 @@ def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_siz
         mine = [number for number, layer in enumerate(starts) if layer == start]
         for k in range(0, len(mine), at_once):
             part = mine[k : k + at_once]
-            correct[part], logprob[part] = _from(kept, start, [sets[number] for number in part])
-    return Outcomes(correct, logprob)
+            found = _from(kept, start, [sets[number] for number in part])
+            correct[part], logprob[part] = found.correct, found.logprob
+    return AnswerScores(correct, logprob)
 
 
-def _from(
-    kept: ResidualCache, start: int, sets: list[HeadSet]
-) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
+def _from(kept: ResidualCache, start: int, sets: list[HeadSet]) -> AnswerScores:
     """The outcomes of sets whose first ablated layer is `start`; the sequences of one set stand together."""
     last, count, sequences = len(kept.layers) - 1, len(sets), len(kept.resid_mid[0])
     stream = kept.resid_mid[min(start, last)].repeat(count, 1, 1)

@@ -5,7 +5,7 @@ and values of every layer, and under each program only the rows of the question 
 
     answer = rereading(vlm, encoded)
     with blind(vlm.model, encoded.evidence, encoded.after_image, heads):
-        correct, logprob = answer()
+        scores = answer()
 
 The numbers are those of `vlm.answer`, but for rounding.
 """
@@ -17,11 +17,12 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
 from corelib.core.errors import UnsupportedArchitecture
+from corelib.models.answers import AnswerScores
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.residual_cache import (
@@ -33,10 +34,8 @@ from corelib.replay.residual_cache import (
     scores_from_resid,
 )
 
-Verdict = tuple[Bool[Tensor, " sample"], Float[Tensor, " sample"]]  # correct; mean log-probability of the answer, nats
 
-
-def replay_from_question(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
+def replay_from_question(vlm: VLM, encoded: Batch) -> Callable[[], AnswerScores]:
     """A function that answers the batch under the programs that are active when it is called. They must change nothing
     at rows before `encoded.after_image`. A decoder that cannot be taken apart runs as a whole each time."""
     try:
@@ -49,21 +48,21 @@ def replay_from_question(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
         for both in zip(kept.keys, kept.values, strict=True)
     ]
     later = {
-        "entered": kept.resid_pre[:, first:].clone(),
+        "resid_pre": kept.resid_pre[:, first:].clone(),
         "arguments": [_later(one, first, kept.resid_pre) for one in kept.arguments],
     }
     kept = replace(kept, **later, resid_mid=[], keys=[], values=[], z=[])  # the rest is not needed any more
     return partial(_again, kept, first, past)
 
 
-def whole_pass(vlm: VLM, encoded: Batch) -> Verdict:
+def whole_pass(vlm: VLM, encoded: Batch) -> AnswerScores:
     """The same, everything read anew."""
-    answers = vlm.answer(encoded)
-    return answers.correct.cpu(), answers.logprob.cpu()
+    found = vlm.answer(encoded)
+    return AnswerScores(found.correct.cpu(), found.logprob.cpu())
 
 
 @torch.no_grad()
-def _again(kept: ResidualCache, first: int, past: list[tuple[Tensor, Tensor]]) -> Verdict:
+def _again(kept: ResidualCache, first: int, past: list[tuple[Tensor, Tensor]]) -> AnswerScores:
     cache, last = DynamicCache(), len(kept.layers) - 1
     stream = kept.resid_pre
     for number, layer in enumerate(kept.layers):
@@ -73,8 +72,7 @@ def _again(kept: ResidualCache, first: int, past: list[tuple[Tensor, Tensor]]) -
             stream = add_mlp(layer, stream)
             if kept.between[number] is not None:
                 stream = stream + kept.between[number][:, first:]
-    correct, logprob = scores_from_resid(kept, stream[kept.sequence[:, None], kept.rows - first][None])
-    return correct[0], logprob[0]
+    return scores_from_resid(kept, stream[kept.sequence[:, None], kept.rows - first][None])[0]
 
 
 def _later(arguments: dict, first: int, entered: Float[Tensor, "batch position width"]) -> dict:

@@ -6,7 +6,7 @@ decoder once under each program, and all questions stand behind them in one batc
     answer = together(vlm, vlm.encode(work.about("test", 0, 0, count=16)))
     plain = answer()
     with sparsify(vlm.model, dense, window):
-        correct, logprob = answer()
+        scores = answer()
 
 Unlike in `from_question.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but
 for rounding.
@@ -23,12 +23,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from corelib.core.errors import BadInput
+from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
-from corelib.models.vlm import VLM, score_answers
-from corelib.replay.from_question import Verdict
+from corelib.models.vlm import VLM
 
 
-def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
+def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], AnswerScores]:
     """A function that answers the batch, all of it about one picture, under the programs that are active when it is
     called."""
     if len({sample.cluster for sample in encoded.samples}) > 1:
@@ -54,7 +54,7 @@ def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
     real, memory = real.to(tails.device), {}
 
     @torch.no_grad()
-    def answer() -> Verdict:
+    def answer() -> AnswerScores:
         cache = DynamicCache()
         with cached_image_features(vlm.model, memory):
             vlm.model(**whole, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -65,8 +65,8 @@ def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], Verdict]:
         logits = vlm.model(
             input_ids=tails, attention_mask=real, position_ids=place, past_key_values=cache, use_cache=True
         ).logits
-        correct, logprob = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
-        return correct.cpu(), logprob.cpu()
+        found = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
+        return AnswerScores(found.correct.cpu(), found.logprob.cpu())
 
     return answer
 

@@ -1,7 +1,7 @@
 """One plain forward pass, kept layer by layer: what `replay_from_layer`, `shared_prefix` and `reread` go on from.
 
-    kept = trace(vlm, encoded)
-    kept.stream[3]                              # the residual stream in layer 3, [sequence, position, width]
+    kept = residual_cache(vlm, encoded)
+    kept.resid_mid[3]                           # the residual stream in layer 3, [sequence, position, width]
 
 A decoder layer is taken apart into its attention and its feed-forward part, both added to the stream; a decoder that
 does more is refused. What a model adds between layers (Qwen's deep stack of visual features) is kept, too.
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
 from corelib.attention.record import row_index
 from corelib.core.errors import UnsupportedArchitecture
+from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
-from corelib.models.vlm import VLM, score_answers
+from corelib.models.vlm import VLM
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
 
@@ -109,17 +110,15 @@ def add_attention(layer: nn.Module, stream: Tensor, arguments: dict) -> Tensor:
     return stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
 
 
-def scores_from_resid(
-    kept: ResidualCache, stream: Float[Tensor, "set sample row width"]
-) -> tuple[Bool[Tensor, "set sample"], Float[Tensor, "set sample"]]:
+def scores_from_resid(kept: ResidualCache, stream: Float[Tensor, "set sample row width"]) -> AnswerScores:
     """The end of a pass, from the last layer's feed-forward part on, at the rows that predict the answer."""
     stream = add_mlp(kept.layers[-1], stream)
     if kept.between[-1] is not None:
         stream = stream + kept.between[-1][kept.sequence[:, None], kept.rows]
     logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
     targets, real = (value.repeat(len(stream), 1) for value in (kept.targets, kept.real))
-    correct, logprob = score_answers(logits.flatten(0, 1), targets, real)
-    return correct.view(len(stream), -1).cpu(), logprob.view(len(stream), -1).cpu()
+    found = score_answers(logits.flatten(0, 1), targets, real)
+    return AnswerScores(found.correct.view(len(stream), -1).cpu(), found.logprob.view(len(stream), -1).cpu())
 
 
 def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:

@@ -70,7 +70,7 @@ def share_prefix(kept: ResidualCache, encoded: Batch) -> ResidualCache:
         kept,
         resid_pre=gather(kept.resid_pre),
         between=[None if value is None else gather(value) for value in kept.between],
-        **{name: [gather(value) for value in getattr(kept, name)] for name in ("stream", "keys", "values", "outputs")},
+        **{name: [gather(value) for value in getattr(kept, name)] for name in ("resid_mid", "keys", "values", "z")},
         arguments=arguments,
         sequence=torch.tensor([names.index(name) for name in clusters], device=kept.sequence.device),
         rows=kept.rows - (begins - moved)[:, None].to(kept.rows.device),

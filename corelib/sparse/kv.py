@@ -32,7 +32,7 @@ from corelib.sparse.window import Window
 def far_kv_heads(dense: HeadSet, group: int) -> set[tuple[int, int]]:
     """The key/value heads, as (layer, head), that some dense head reads: those that must remember everything.
 
-    >>> sorted(remembered(HeadSet("L0H1 L2H4 L2H5"), group=2))
+    >>> sorted(far_kv_heads(HeadSet("L0H1 L2H4 L2H5"), group=2))
     [(0, 0), (2, 2)]
     """
     if group < 1:

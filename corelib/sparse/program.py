@@ -34,7 +34,7 @@ class Part:
 def grouped_parts(heads: Sequence[int], group: int) -> list[Part]:
     """Heads in parts that can run as grouped attention, `group` query heads sharing a key/value head.
 
-    >>> parts([0, 1, 3], group=2)
+    >>> grouped_parts([0, 1, 3], group=2)
     [Part(heads=[3], kv_heads=[1]), Part(heads=[0, 1], kv_heads=[0])]
     """
     shared: dict[int, list[int]] = {}

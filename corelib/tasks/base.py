@@ -82,7 +82,7 @@ class Task(ABC):
         """`count` different questions about one picture; the first is `sample(split, seed, index)`.
 
         >>> from corelib.tasks import task
-        >>> [sample.kind for sample in task("scenes").about("test", 0, 0, 3)]
+        >>> [sample.kind for sample in task("scenes").questions_for("test", 0, 0, 3)]
         ['attribute', 'relation', 'attribute']
         """
         picture, rng = self.draw(split, seed, index)

@@ -21,7 +21,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 def normalise(text: str) -> str:
     """A text without case, accents, punctuation at its ends, articles and double spaces.
 
-    >>> normalised("  The Kettle. ")
+    >>> normalise("  The Kettle. ")
     'kettle'
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().casefold()
@@ -33,7 +33,7 @@ def option_letter(text: str) -> str:
     """The option that a text chooses: the first letter A–Z in brackets; or else the first capital letter that stands
     alone, and is not the word "A" or "I" before another one; empty if there is none.
 
-    >>> letter("The answer is (B)."), letter("I choose D"), letter("cannot say")
+    >>> option_letter("The answer is (B)."), option_letter("I choose D"), option_letter("cannot say")
     ('B', 'D', '')
     """
     found = re.search(r"\(([A-Z])\)", text) or re.search(r"(?<![A-Za-z])(?![AI] [a-z])([A-Z])(?![A-Za-z'])", text)

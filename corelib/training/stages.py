@@ -4,8 +4,8 @@
 
 *Seeing*: pictures of few things, and no question, only "list what is there". A question names what it asks for, so a
 caption after it can be copied from the question: the model would never learn to read.
-*Placing* and *polishing*: the vision tower alone learns what stands where and beside what (`tower_supervision.py`), at last
-at a falling rate. Then it is finished, and stays as it is.
+*Placing* and *polishing*: the vision tower alone learns what stands where and beside what (`tower_supervision.py`), at
+last at a falling rate. Then it is finished, and stays as it is.
 *Finding*: behind that tower, a new language model begins; one that has learned to list gets stuck at one attribute. One
 attribute alone leaves two or three candidates, because easier pictures reward shortcuts. Batches are large: small ones
 do not get past one attribute either.
