@@ -18,7 +18,7 @@ _HOMES = {
     "Sample": "corelib.tasks",
     "Head": "corelib.core.heads",
     "HeadSet": "corelib.core.heads",
-    "HeadScores": "corelib.core.heads",
+    "HeadScores": "corelib.core.head_scores",
     "score_heads": "corelib.experiments.score_heads",
     "compare_heads": "corelib.analysis.agreement",
     "record": "corelib.attention.record",

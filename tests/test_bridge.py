@@ -203,7 +203,7 @@ def test_no_text_of_ours_holds_the_placeholder(processor):
     tokenizer = processor.tokenizer
     assert tokenizer.convert_tokens_to_ids(PLACEHOLDER) == PLACEHOLDER_ID
     for name in TASKS:
-        picture, _ = task(name).draw("train", 0, 0)
+        picture, _ = task(name).draw_picture("train", 0, 0)
         texts = [picture.context, *picture.caption, *(t for q in picture.questions for t in (q.text, q.answer))]
         assert not any(PLACEHOLDER_ID in row for row in tokenizer(texts, add_special_tokens=False)["input_ids"])
 
@@ -322,7 +322,7 @@ def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
 @pytest.mark.parametrize("name", ["scenes", "documents", "video", "needle"])
 def test_in_training_each_question_is_answered_as_if_it_stood_alone(untrained, processor, name):
     work = task(name, **({"frames": 2} if name == "video" else {}))
-    batch = pack(processor, work, [work.draw("train", 0, index) for index in range(2)], 2)
+    batch = pack(processor, work, [work.draw_picture("train", 0, index) for index in range(2)], 2)
     packed = untrained.model(**batch.apart(), use_cache=False).last_hidden_state
     for row in range(2):
         for turn in range(1, int(batch.turns[row].max()) + 1):

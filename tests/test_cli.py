@@ -78,7 +78,7 @@ def test_rank_says_what_the_files_say(tmp_path):
 
 
 def _scores(path, **changes):
-    from corelib.core.heads import HeadScores
+    from corelib.core.head_scores import HeadScores
 
     table = [[0.1, 0.2], [0.3, 0.4]]
     HeadScores(

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.heads import SCHEMA, Head, HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import SCHEMA, Head, HeadSet
 
 SETS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)))
 

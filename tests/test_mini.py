@@ -32,7 +32,7 @@ def test_every_word_of_every_task_is_in_the_vocabulary():
     tokenizer = build_tokenizer()
     for name in TASKS:
         for index in range(8):
-            picture, _ = task(name).draw("train", 0, index)
+            picture, _ = task(name).draw_picture("train", 0, index)
             texts = [picture.context, *picture.caption, *(t for q in picture.questions for t in (q.text, q.answer))]
             ids = tokenizer([t for t in texts if t], add_special_tokens=False)["input_ids"]
             assert all(tokenizer.unk_token_id not in row for row in ids)

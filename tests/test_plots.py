@@ -11,7 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from corelib import plots
-from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import HeadSet
 from corelib.families.regions import Grid, tokens_of_box
 from corelib.models.attention_map import AttentionMap
 from corelib.plots.style import ink_on

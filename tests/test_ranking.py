@@ -22,7 +22,8 @@ from corelib.analysis.agreement import (
     split_half,
 )
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import Head, HeadSet
 
 
 def scores(table) -> HeadScores:

@@ -64,7 +64,7 @@ def test_backgrounds():
 def test_scenes_are_as_hard_as_promised(index):
     work = task("scenes")
     assert work.objects >= 12 and work.kinds["relation"] >= 0.25
-    picture, _ = work.draw("test", 0, index)
+    picture, _ = work.draw_picture("test", 0, index)
     attribute = [q for q in picture.questions if q.kind == "attribute"]
     assert len(attribute) == 12 and min(len(q.distractors) for q in attribute) >= 4
     for question in picture.questions:
@@ -78,7 +78,7 @@ def test_scenes_are_as_hard_as_promised(index):
 def test_a_relation_points_to_the_neighbour():
     seen = set()
     for index in range(6):
-        for question in task("scenes").draw("test", 0, index)[0].questions:
+        for question in task("scenes").draw_picture("test", 0, index)[0].questions:
             if question.kind == "relation":
                 (target,), (anchor,) = question.evidence, question.anchors
                 step = (round((target.x0 - anchor.x0) / 32), round((target.y0 - anchor.y0) / 32))
@@ -90,7 +90,7 @@ def test_a_relation_points_to_the_neighbour():
 
 @pytest.mark.parametrize("index", range(6))
 def test_documents_and_video_are_as_hard_as_promised(index):
-    pages = task("documents").draw("test", 0, index)[0]
+    pages = task("documents").draw_picture("test", 0, index)[0]
     assert len(pages.images) == 2 and len(pages.questions) == 16
     assert all(len(q.answer) == 3 and len(q.distractors) == 15 for q in pages.questions)
     ink = np.asarray(pages.images[0].convert("L"))
@@ -99,7 +99,7 @@ def test_documents_and_video_are_as_hard_as_promised(index):
         if box.image == 0:  # there is print in the box, and the box is tight
             cut = ink[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)]
             assert cut.min() < 110 and box.x1 - box.x0 < 56
-    clip = task("video").draw("test", 0, index)[0]
+    clip = task("video").draw_picture("test", 0, index)[0]
     assert clip.video and len(clip.images) == 6
     assert any(not np.array_equal(a, b) for a, b in zip(clip.images, clip.images[1:], strict=False))
     for question in clip.questions:
@@ -109,7 +109,7 @@ def test_documents_and_video_are_as_hard_as_promised(index):
 
 
 def test_every_guest_is_in_one_frame_only():
-    clip, _ = task("video", frames=4, regulars=1, guests=3).draw("test", 0, 0)
+    clip, _ = task("video", frames=4, regulars=1, guests=3).draw_picture("test", 0, 0)
     told = {q.text: q for q in clip.questions if q.kind == "frame"}
     assert sorted(q.answer for q in told.values()) == sorted("123" * 3 + "4" * 3)
     assert all(len(q.evidence) == 1 and q.evidence[0].image + 1 == int(q.answer) for q in told.values())
@@ -120,7 +120,7 @@ def test_every_guest_is_in_one_frame_only():
 
 def test_answers_are_balanced():
     for name in DOMAINS:
-        answers = [q.answer[-1] for k in range(60) for q in task(name).draw("test", 0, k)[0].questions]
+        answers = [q.answer[-1] for k in range(60) for q in task(name).draw_picture("test", 0, k)[0].questions]
         kinds = len(set(answers))
         counts = np.array([answers.count(a) for a in set(answers)])
         assert kinds == 10 and counts.max() < 3.2 * counts.min(), (name, counts)

@@ -46,7 +46,7 @@ TINY = Recipe(
 def test_a_packed_batch_teaches_answers_and_captions(name):
     processor = MiniProcessor(build_tokenizer())
     work = task(name)
-    drawn = [work.draw("train", 0, index) for index in range(3)]
+    drawn = [work.draw_picture("train", 0, index) for index in range(3)]
     batch = pack(processor, work, drawn, 2)
     tokenizer = processor.tokenizer
     for row, role, (picture, _) in zip(batch.labels, batch.roles, drawn, strict=True):
@@ -59,7 +59,7 @@ def test_a_packed_batch_teaches_answers_and_captions(name):
 def test_a_batch_without_questions_is_scored_by_its_captions():
     processor = MiniProcessor(build_tokenizer())
     work = task("scenes", objects=2)
-    batch = pack(processor, work, [work.draw("train", 0, 0)], 0)
+    batch = pack(processor, work, [work.draw_picture("train", 0, 0)], 0)
     assert ANSWER not in batch.roles and CAPTION in batch.roles
     perfect = torch.nn.functional.one_hot(batch.labels.roll(-1, 1), len(processor.tokenizer)) * 100.0
     loss, accuracy = batch.loss(perfect[:, :-1][batch.learned], caption_weight=1.0)
@@ -91,7 +91,7 @@ def test_turns_can_be_read_apart():
 @pytest.mark.parametrize("name", TASKS)
 def test_every_token_belongs_to_a_turn(name):
     processor, work = MiniProcessor(build_tokenizer()), task(name)
-    batch = pack(processor, work, [work.draw("train", 0, index) for index in range(3)], 2)
+    batch = pack(processor, work, [work.draw_picture("train", 0, index) for index in range(3)], 2)
     assert ((batch.turns == -1) == (batch.inputs["attention_mask"] == 0)).all()
     assert (batch.turns[batch.roles > 0] > 0).all()
     closing = (batch.labels == batch.end) & (batch.roles > 0)
@@ -122,8 +122,11 @@ def test_a_stage_may_ask_for_less():
 
 def test_a_batch_can_do_without_captions():
     processor, work = MiniProcessor(build_tokenizer()), task("scenes", objects=4)
-    drawn = [work.draw("train", 0, 0)]
-    with_them, without = pack(processor, work, drawn, 2), pack(processor, work, [work.draw("train", 0, 0)], 2, False)
+    drawn = [work.draw_picture("train", 0, 0)]
+    with_them, without = (
+        pack(processor, work, drawn, 2),
+        pack(processor, work, [work.draw_picture("train", 0, 0)], 2, False),
+    )
     assert CAPTION in with_them.roles and CAPTION not in without.roles
     assert (without.roles == ANSWER).sum() == (with_them.roles == ANSWER).sum()
 
@@ -200,12 +203,12 @@ def test_the_stage_survives_a_restart(tmp_path):
 def test_relations_come_side_by_side():
     asked = [rung.difficulty["relations"] for rung in RELATING.ladders["scenes"]]
     assert [len(names) for names in asked] == [1, 2, 1, 2, 4] and asked[-1] == task("scenes").relations
-    picture, _ = task("scenes", relations=asked[0]).draw("train", 0, 0)
-    whole, _ = task("scenes").draw("train", 0, 0)
+    picture, _ = task("scenes", relations=asked[0]).draw_picture("train", 0, 0)
+    whole, _ = task("scenes").draw_picture("train", 0, 0)
     mine = [q for q in whole.questions if q.kind == "attribute" or asked[0][0] in q.text]
     assert list(picture.questions) == mine  # the rest is as it was, distractors too
     with pytest.raises(UnknownName, match="relation"):
-        task("scenes", relations=("beside",)).draw("train", 0, 0)
+        task("scenes", relations=("beside",)).draw_picture("train", 0, 0)
 
 
 def test_a_cooling_stage_ends_cold():
@@ -216,7 +219,7 @@ def test_a_cooling_stage_ends_cold():
 
 def test_every_token_states_the_questions_it_answers():
     """Facts stand where the evidence is, and only there; a tower that states them exactly has nothing to learn."""
-    picture, _ = task("scenes", objects=9, rows=3, columns=3).draw("train", 0, 0)
+    picture, _ = task("scenes", objects=9, rows=3, columns=3).draw_picture("train", 0, 0)
     labelled = label([picture], build_trainable(TINY).family.grid)
     assert labelled.shape == (9, len(FACTS))
     for cell, holds in enumerate(labelled):  # a full grid: one object a token, in raster order
@@ -235,8 +238,8 @@ def test_every_token_states_the_questions_it_answers():
 
 
 def test_pages_and_frames_are_labelled_each_for_itself():
-    page, _ = task("documents").draw("train", 0, 0)
-    clip, _ = task("video", frames=2).draw("train", 0, 0)
+    page, _ = task("documents").draw_picture("train", 0, 0)
+    clip, _ = task("video", frames=2).draw_picture("train", 0, 0)
     labelled = label([page, clip], build_trainable(TINY).family.grid)
     parts = labelled.split([48, 48, 9, 9])
     told = [{FACTS[k].split()[0] for k in part.any(0).nonzero().flatten()} for part in parts]

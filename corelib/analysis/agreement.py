@@ -24,7 +24,9 @@ from jaxtyping import Float
 from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import Head, HeadScores, HeadSet, top_count
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import Head, HeadSet, top_count
+from corelib.core.values import Reliability
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, s
     """How much two rankings agree. `same_model=False` also compares two models that share their heads, such as a
     language model before and after it learned to see."""
     a, b = one.model, two.model
-    if same_model and a["sha256"] != b["sha256"]:
+    if same_model and a.sha256 != b.sha256:
         raise BadInput(
-            f"scores of {a['name']} ({a['sha256'][:8]}) and of {b['name']} ({b['sha256'][:8]}): head L3H2 of another "
+            f"scores of {a.name} ({a.sha256[:8]}) and of {b.name} ({b.sha256[:8]}): head L3H2 of another "
             "model is another head; compare scores of one model"
         )
     shape = _tables(one, two)[0].shape
@@ -140,15 +142,6 @@ def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9
     return float((1 - p) * (p ** (depth - 1) * shared / depth).sum() + p ** len(one))
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """How well a ranking repeats itself on other samples."""
-
-    halves: float  # rank correlation of two halves of the samples, the mean over splits
-    whole: float  # what that says of all samples (Spearman–Brown): 2 r / (1 + r)
-    jaccard: float  # of the two halves' top sets
-
-
 def split_half(
     values: Float[np.ndarray, "sample layer head"], *, fraction: float = 0.05, splits: int = 50, seed: int = 0
 ) -> Reliability:
@@ -177,7 +170,7 @@ def split_half(
 
 def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     """Both scores, [layer, head], if they can be compared."""
-    a, b = (np.array(scores.scores) for scores in (one, two))
+    a, b = (np.asarray(scores) for scores in (one, two))
     if a.shape != b.shape:
         raise BadInput(f"scores of {a.shape[0]}×{a.shape[1]} and {b.shape[0]}×{b.shape[1]} heads cannot be compared")
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -187,7 +180,7 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_means(scores: HeadScores) -> np.ndarray:
     """The mean score of each layer's heads, [layer]."""
-    return np.array(scores.scores).mean(1)
+    return np.asarray(scores).mean(1)
 
 
 def mean_depth(scores: HeadScores | object) -> float:
@@ -197,7 +190,7 @@ def mean_depth(scores: HeadScores | object) -> float:
     >>> mean_depth([[1.0, 0.0], [0.0, 0.0], [2.0, 1.0]])
     0.75
     """
-    layers = np.array(getattr(scores, "scores", scores), dtype=np.float64).sum(1)
+    layers = np.array(scores, dtype=np.float64).sum(1)
     if len(layers) < 2 or not np.isfinite(layers).all() or layers.min() < 0 or layers.sum() <= 0:
         raise BadInput("a mean depth needs two layers or more, and scores that are finite, not negative, not all zero")
     return float(np.linspace(0, 1, len(layers)) @ layers / layers.sum())

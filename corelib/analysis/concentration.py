@@ -20,7 +20,8 @@ from jaxtyping import Float
 from scipy.integrate import trapezoid
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import HeadScores, HeadSet, top_count
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import HeadSet, top_count
 
 
 def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
@@ -90,7 +91,7 @@ class Concentration:
 
 
 def _table(scores: HeadScores | object) -> Float[np.ndarray, "layer head"]:
-    table = np.asarray(getattr(scores, "scores", scores), dtype=np.float64)
+    table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or not table.size:
         raise BadInput(f"scores have shape {table.shape}: give a table [layer][head]")
     return table

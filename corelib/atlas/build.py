@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +18,19 @@ import torch
 from corelib.analysis.agreement import mean_depth
 from corelib.analysis.concentration import gini, participation_ratio, top_share
 from corelib.analysis.stats import bootstrap_interval
-from corelib.atlas.library import CELLS, HOME, KINDS, Cell
+from corelib.atlas.library import CELLS, HOME, KINDS, Cell, KindPart, Part, Summary
 from corelib.atlas.plan import Job, extent, jobs
-from corelib.core.errors import BadResults, check_known
-from corelib.core.heads import HeadScores
+from corelib.core.errors import BadInput, BadResults, check_known
+from corelib.core.head_scores import HeadScores
+from corelib.core.progress import Progress, silent
 from corelib.core.results import as_file_name
+from corelib.core.values import Estimate
 from corelib.experiments.depth import knockout_from
 from corelib.experiments.reading import ALL_QUANTITIES, Measurement, readable
 from corelib.experiments.score_heads import measure_heads, summarise_heads
 from corelib.metrics.catalogue import DESCRIPTORS, METRICS, PRIMARY, Metric
 from corelib.models.vlm import VLM
 from corelib.tasks import task
-
-Progress = Callable[[int, int], None]
 
 WANTED = (*METRICS.values(), *map(Metric, DESCRIPTORS))
 SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
@@ -45,40 +46,39 @@ def measure_cell(
     samples: int = 256,
     seed: int = 0,
     store: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Cell:
     """Measure one cell, on the split `select`."""
     began, work = time.perf_counter(), task(domain)
-    options = {"split": "select", "seed": seed}
-    quantities = readable(work.sample("select", seed, 0), ALL_QUANTITIES)
-    found = measure_heads(vlm, work, samples=samples, quantities=quantities, store=store, progress=progress, **options)
-    metrics = {}
-    for metric in WANTED:
-        if metric.key in found.scores:
-            scores = summarise_heads(vlm, work, found, metric=metric, **options)
-            metrics[metric.key] = _part(scores)
+    draw = work.draw("select", samples=samples, seed=seed)
+    quantities = readable(draw[0], ALL_QUANTITIES)
+    found = measure_heads(vlm, draw, quantities=quantities, store=store, progress=progress)
+    if found is None:
+        raise BadInput("a cell is measured by one process")
+    scores = {
+        metric.key: summarise_heads(vlm, draw, found, metric=metric) for metric in WANTED if metric.key in found.scores
+    }
     kinds = {kind: found.of_kind(number) for number, kind in enumerate(work.kinds)}
     kinds = {kind: mine for kind, mine in kinds.items() if len(mine.correct) >= FEW}
     layers = [*range(0, vlm.num_layers, max(1, -(-vlm.num_layers // (CURVE - 1)))), vlm.num_layers]
-    blinded = {**options, "layers": layers, "samples": min(samples, DEPTH_SAMPLES), "batch_size": 2 * vlm.batch_size}
+    fewer = work.draw("select", samples=min(samples, DEPTH_SAMPLES), seed=seed)
     with torch.autocast("cpu", torch.bfloat16, enabled=vlm.num_layers > CURVE):  # a large model
-        depth = knockout_from(vlm, work, **blinded)
+        depth = knockout_from(vlm, fewer, layers=layers, batch_size=2 * vlm.batch_size)
+    primary = scores[PRIMARY.key]
     return Cell(
         model=vlm.facts,
-        task=scores.task,
-        level=scores.interval["level"],
-        metrics=metrics,
-        kinds={
-            kind: _kind(summarise_heads(vlm, work, mine, metric=PRIMARY, **options)) for kind, mine in kinds.items()
-        },
+        task=primary.task,
+        level=primary.interval.level,
+        metrics={key: Part(**_part(one)) for key, one in scores.items()},
+        kinds={kind: _kind(summarise_heads(vlm, draw, mine)) for kind, mine in kinds.items()},
         summaries={name: _summary(mine) for name, mine in {"all": found, **kinds}.items()},
         depth=depth,
-        software=scores.software,
+        software=primary.software,
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def _summary(found: Measurement) -> dict[str, dict[str, float]]:
+def _summary(found: Measurement) -> Summary:
     """How RAM is spread over all heads, in numbers, each with its interval."""
     values = found.scores[PRIMARY.key].double().numpy()
 
@@ -87,18 +87,20 @@ def _summary(found: Measurement) -> dict[str, dict[str, float]]:
 
     ends = bootstrap_interval(values, statistic=all_of_them)
     table = zip(SUMMARIES, all_of_them(values.mean(0)), *ends, strict=True)
-    return {name: {"value": value, "low": float(low), "high": float(high)} for name, value, low, high in table}
+    return Summary(**{name: Estimate(value, float(low), float(high)) for name, value, low, high in table})
 
 
-def _kind(scores: HeadScores) -> dict:
-    """RAM on one kind of question alone."""
-    return {**{name: scores.task[name] for name in ("samples", "accuracy")}, **_part(scores)}
+def _kind(scores: HeadScores) -> KindPart:
+    facts = scores.task
+    return KindPart(**_part(scores), samples=facts.samples, accuracy=facts.accuracy or 0.0)
 
 
-def _part(scores: HeadScores) -> dict:
+def _part(scores: HeadScores) -> dict[str, Any]:
     """What a cell keeps of head scores; the tables to four digits."""
-    tables = {"scores": scores.scores, "low": scores.interval["low"], "high": scores.interval["high"]}
-    short = {name: [[float(f"{value:.4g}") for value in row] for row in table] for name, table in tables.items()}
+    tables = {"values": scores.values, "low": scores.interval.low, "high": scores.interval.high}
+    short = {
+        name: tuple(tuple(float(f"{value:.4g}") for value in row) for row in table) for name, table in tables.items()
+    }
     return {**short, "chance": scores.chance, "reliability": scores.reliability}
 
 
@@ -107,8 +109,8 @@ def build_cell(
     domain: str,
     *,
     folder: Path = CELLS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    **options,
+    progress: Progress = silent,
+    **options: Any,
 ) -> Path:
     """Measure one cell and write it; goes on where a stopped run was."""
     target = folder / vlm.file_name / f"{as_file_name(domain)}.json"
@@ -127,7 +129,7 @@ def build_results(
     names: Sequence[str] | None = None,
     again: bool = False,
     folder: Path = HOME,
-    running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(lambda done, total: None),
+    running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(silent),
 ) -> Iterator[Path]:
     """Measure what is not there yet (or all of it `again`), or only the results of these `names`; goes on where a
     stopped run was. `running` shows a job's progress while it is measured."""
@@ -154,6 +156,6 @@ def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, runnin
 
 def _is_there(job: Job, target: Path, vlm: VLM) -> bool:
     try:
-        return KINDS[job.kind].load(target).model["sha256"] == vlm.sha256
+        return KINDS[job.kind].load(target).model.sha256 == vlm.sha256
     except BadResults:
         return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from corelib.atlas import library
-from corelib.atlas.plan import is_long, measured
+from corelib.atlas.plan import measured, study
 from corelib.atlas.rules import KEPT, SMALL, Finding, beyond, concentrated, earlier, kept, needed, shared
 from corelib.core import model_folder
 from corelib.experiments.ablation import Ablation
@@ -45,7 +45,7 @@ class Claim:
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
-    names, long = _names(models), tuple(filter(is_long, model_folder.bundled_names()))
+    names, long = _names(models), tuple(name for name in model_folder.bundled_names() if study(name).long_only)
     cells = {name: {domain: library.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(
@@ -93,7 +93,7 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
 def expectations(models: Iterable[str] | None = None) -> list[Claim]:
     """What we expected of the ablations before they were run, judged like the abstract's claims."""
     ablated = _ablated(_names(models))
-    doses = [(one, found) for *one, found in ablated if "ratio" in found.dose]
+    doses = [(one, found) for *one, found in ablated if found.dose and found.dose.ratio]
     return [
         Claim(
             "The top 5 % cost more than other heads of their layers",

@@ -13,22 +13,26 @@
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
-    ablation("mini-s", "scenes").conditions["core"]["loss"]
+    ablation("mini-s", "scenes").conditions.core.loss.accuracy
 
 `corelib atlas build` makes them anew (`build.py`); what is measured is in `plan.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field
 
 from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
-from corelib.core.heads import HeadScores
+from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.results import Result
+from corelib.core.values import Estimate, MetricFacts, ModelFacts, Reliability, Software, Table, TaskFacts
 from corelib.experiments.ablation import Ablation
+from corelib.experiments.depth import DepthCurve
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import PathKnockouts
@@ -39,19 +43,48 @@ CELLS = HOME / "cells"
 
 
 @dataclass(frozen=True)
+class Part:
+    """The scores of one metric; tables to four digits."""
+
+    values: Annotated[Table, Field(alias="scores")]
+    low: Table
+    high: Table
+    chance: float | None
+    reliability: Reliability | None
+
+
+@dataclass(frozen=True)
+class KindPart(Part):
+    """RAM on one kind of question alone."""
+
+    samples: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How RAM is spread over all heads."""
+
+    gini: Estimate
+    participation_ratio: Estimate
+    top_share: Estimate
+    mean_depth: Estimate
+
+
+@dataclass(frozen=True)
 class Cell(Result):
-    """One model in one domain."""
+    """One model in one domain: the scores of all heads."""
 
     schema: ClassVar[str] = "corelib/head-atlas/1"
 
-    model: dict  # as in head scores
-    task: dict  # as in head scores
+    model: ModelFacts
+    task: TaskFacts
     level: float  # of all intervals
-    metrics: dict[str, dict]  # "answer/mean/raw" → scores, low, high ([layer][head]); chance; reliability
-    kinds: dict[str, dict]  # kind of question → samples, accuracy; scores, low, high of RAM
-    summaries: dict[str, dict]  # "all", and each kind → gini, … of RAM (`SUMMARIES`) → value, low, high
-    depth: dict[str, dict]  # kind of question → accuracy, low, high when the heads from layer 0, 1, …, L on are blind
-    software: dict
+    metrics: dict[str, Part]  # by metric, "answer/mean/raw"
+    kinds: dict[str, KindPart]  # by kind of question
+    summaries: dict[str, Summary]  # "all", and each kind
+    depth: dict[str, DepthCurve]  # by kind of question: the heads from layer 0, 1, …, L on do not see the evidence
+    software: Software
     seconds: float
 
     def scores(self, metric: Metric | str = PRIMARY) -> HeadScores:
@@ -64,19 +97,18 @@ class Cell(Result):
         """RAM on one kind of question alone."""
         check_known("kind of question", kind, tuple(self.kinds))
         part = self.kinds[kind]
-        task = {**self.task, "samples": part["samples"], "accuracy": part["accuracy"]}
-        return self._scores(task, PRIMARY.key, part)
+        return self._scores(replace(self.task, samples=part.samples, accuracy=part.accuracy), PRIMARY.key, part)
 
-    def _scores(self, task: dict, key: str, part: dict) -> HeadScores:
+    def _scores(self, task: TaskFacts, key: str, part: Part) -> HeadScores:
         rows, reduce, quantity = key.split("/")
         return HeadScores(
             model=self.model,
             task=task,
-            metric={"quantity": quantity, "rows": rows, "reduce": reduce},
-            scores=part["scores"],
-            interval={"level": self.level, "low": part["low"], "high": part["high"]},
-            chance=part.get("chance"),
-            reliability=part.get("reliability"),
+            metric=MetricFacts(quantity, rows, reduce),
+            values=part.values,
+            interval=Interval(self.level, part.low, part.high),
+            chance=part.chance,
+            reliability=part.reliability,
             software=self.software,
             seconds=self.seconds,
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from corelib.analysis.dose_response import DOSES
 from corelib.atlas import library
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
-from corelib.core.heads import HeadScores
+from corelib.core.head_scores import HeadScores
+from corelib.core.model_folder import Study
 from corelib.experiments.ablation import Ablation, ablate_top
 from corelib.experiments.ablation_curve import DOSE_DRAWS
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
@@ -77,113 +79,123 @@ class Job:
 def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
     size = extent(vlm)
-    if is_long(vlm.name):
+    if vlm.study.long_only:
         for domain in LONG:
-            yield Job("hybrids", domain, _narrowing_long(vlm, domain))
+            yield Job("hybrids", domain, _hybrid_long(vlm, domain))
         for domain in LONG:
-            yield Job("tradeoffs", domain, _trading(vlm, domain))
+            yield Job("tradeoffs", domain, _tradeoff(vlm, domain))
         return
-    alone = {"norms": False, "nulls": ("layer_matched",)}  # one control
+    alone: dict[str, Any] = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
         controls = {} if domain in size.controls else {**alone, "dose_draws": DOSE_DRAWS // 2}
-        options = {"draws": size.draws, "samples": size.samples, "doses": DOSES, **controls}
-        yield Job("ablations", domain, _ablating(vlm, domain, domain, **options))
+        yield Job(
+            "ablations", domain, _ablation(vlm, domain, domain, size.samples, draws=size.draws, doses=DOSES, **controls)
+        )
     for domain in DOMAINS:
-        yield Job("knockouts", domain, _tracing(vlm, domain, size.traced))
+        yield Job("knockouts", domain, _knockout(vlm, domain, size.traced))
     samples, draws = size.elsewhere
     for ranked in RETRIEVING:
         for tested in RETRIEVING:
             if ranked != tested or ranked == "needle":
                 name = ranked if ranked == tested else f"{ranked}-on-{tested}"
-                yield Job("ablations", name, _ablating(vlm, ranked, tested, draws=draws, samples=samples, **alone))
-        options = {"draws": 50, "samples": 128, "questions": 1, **alone}  # a sum is a text of its own
-        yield Job("ablations", f"{ranked}-on-arithmetic", _ablating(vlm, ranked, "arithmetic", **options))
+                yield Job("ablations", name, _ablation(vlm, ranked, tested, samples, draws=draws, **alone))
+        sums = _ablation(vlm, ranked, "arithmetic", 128, questions=1, draws=50, **alone)  # a sum is a text of its own
+        yield Job("ablations", f"{ranked}-on-arithmetic", sums)
     for domain in DOMAINS:
         for mode in MODES:
-            options = {"mode": mode, "draws": 20, "samples": size.few, **alone}
-            yield Job("ablations", f"{domain}-{mode}", _ablating(vlm, domain, domain, **options))
+            yield Job(
+                "ablations", f"{domain}-{mode}", _ablation(vlm, domain, domain, size.few, mode=mode, draws=20, **alone)
+            )
     for split in ("validate", "test"):
         for domain in DOMAINS:
-            yield Job("effects", f"{domain}-{split}", _sweeping(vlm, domain, split, size.few, folder))
+            yield Job("effects", f"{domain}-{split}", _effects(vlm, domain, split, size.few, folder))
     for domain in DOMAINS:
-        yield Job("hybrids", domain, _narrowing(vlm, domain))
-
-
-def is_long(name: str) -> bool:
-    """Was this model trained to read thousands of visual tokens? Then it is there for nothing else."""
-    return name.endswith("-long")
+        yield Job("hybrids", domain, _hybrid(vlm, domain))
 
 
 def measured() -> tuple[str, ...]:
-    """The embedded models of which everything is measured."""
-    return tuple(name for name in model_folder.bundled_names() if not is_long(name))
+    """The bundled models of which everything is measured."""
+    return tuple(name for name in model_folder.bundled_names() if not study(name).long_only)
 
 
-def asked(vlm: VLM, domain: str) -> Task:
-    """The task that tests heads in a domain. Of clips the bridge is asked for digits alone: its tower states what is
-    beside each thing, so that the frame can be told without the evidence (chapter 6)."""
-    return task(domain, timed=0.0) if domain == "video" and vlm.name == "bridge" else task(domain)
+def study(name: str) -> Study:
+    """What the book does with a bundled model, as its card says."""
+    return Study.of(model_folder.bundled_folder(name))
 
 
-def _scores(vlm: VLM, domain: str):
-    cell = library.cell(vlm.name, domain)
-    return cell.of_kind("digit") if domain == "video" and vlm.name == "bridge" else cell.scores()
+def tested_task(vlm: VLM, domain: str) -> Task:
+    """The task that tests heads in a domain. Of clips the bridge is asked for digits alone, as its card says: its tower
+    states what is beside each thing, so that the frame can be told without the evidence (chapter 6)."""
+    return task(domain, **vlm.study.difficulty.get(domain, {}))
 
 
-def _ablating(vlm: VLM, ranked: str, tested: str, *, norms: bool = True, **options):
-    def measure(**more) -> Ablation:
-        table = library.cell(vlm.name, ranked).scores(NORMS).scores if norms else None
-        return ablate_top(
-            vlm,
-            asked(vlm, tested),
-            _scores(vlm, ranked),
-            norms=table,
-            batch_size=extent(vlm).batch_size,
-            **options,
-            **more,
-        )
+def _scores(vlm: VLM, domain: str) -> HeadScores:
+    cell, kind = library.cell(vlm.name, domain), vlm.study.kind.get(domain)
+    return cell.scores() if kind is None else cell.of_kind(kind)
+
+
+def _ablation(
+    vlm: VLM, ranked: str, tested: str, samples: int, *, questions: int = 4, norms: bool = True, **options: Any
+) -> Callable[..., Ablation]:
+    def measure(**more: Any) -> Ablation:
+        table = library.cell(vlm.name, ranked).scores(NORMS).values if norms else None
+        draw = tested_task(vlm, tested).draw("test", samples=samples, questions=questions)
+        size = extent(vlm).batch_size
+        return ablate_top(vlm, draw, _scores(vlm, ranked), norms=table, batch_size=size, **options, **more)
 
     return measure
 
 
-def _tracing(vlm: VLM, domain: str, samples: int):
-    return lambda **more: knock_out_paths(vlm, asked(vlm, domain), samples=samples, **more)
+def _knockout(vlm: VLM, domain: str, samples: int) -> Callable[..., PathKnockouts]:
+    return lambda **more: knock_out_paths(vlm, tested_task(vlm, domain).draw("test", samples=samples), **more)
 
 
-def _sweeping(vlm: VLM, domain: str, split: str, samples: int, folder: Path):
+def _effects(vlm: VLM, domain: str, split: str, samples: int, folder: Path) -> Callable[..., HeadEffects]:
     """On `test`, what was found on `validate` predicts too: how well could any score do?"""
 
-    def measure(**more) -> HeadEffects:
+    def measure(**more: Any) -> HeadEffects:
         cell = library.cell(vlm.name, domain)
-        scores = {one.key: cell.scores(one).scores for one in METRICS.values() if one.key in cell.metrics}
+        scores = {one.key: cell.metrics[one.key].values for one in METRICS.values() if one.key in cell.metrics}
         if split == "test":
             before = HeadEffects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
-            scores |= {"its effect alone": before.alone["value"], "its effect in company": before.company["value"]}
-        options = {"split": split, "samples": samples, "batch_size": extent(vlm).batch_size}
-        return measure_head_effects(vlm, asked(vlm, domain), scores, **options, **more)
+            scores |= {"its effect alone": before.alone.value, "its effect in company": before.company.value}
+        draw = tested_task(vlm, domain).draw(split, samples=samples, questions=4)
+        return measure_head_effects(vlm, draw, scores, batch_size=extent(vlm).batch_size, **more)
 
     return measure
 
 
-def _narrowing(vlm: VLM, domain: str):
+def _hybrid(vlm: VLM, domain: str) -> Callable[..., Hybrid]:
     size = extent(vlm)
     samples, draws = size.hybrid
-    options = {"width": size.window, "samples": samples, "draws": draws, "batch_size": size.batch_size}
-    return lambda **more: measure_hybrid(vlm, asked(vlm, domain), _scores(vlm, domain), **options, **more)
+
+    def measure(**more: Any) -> Hybrid:
+        draw, scores = tested_task(vlm, domain).draw("test", samples=samples), _scores(vlm, domain)
+        return measure_hybrid(vlm, draw, scores, width=size.window, draws=draws, batch_size=size.batch_size, **more)
+
+    return measure
 
 
-def _narrowing_long(vlm: VLM, domain: str):
-    options = {"width": 256, "doses": (0.05, 0.10, 0.20), "samples": 560, "questions": 20, "draws": 3}
-    return lambda **more: measure_hybrid(vlm, *_long(vlm, domain), **options, **more)
+def _hybrid_long(vlm: VLM, domain: str) -> Callable[..., Hybrid]:
+    def measure(**more: Any) -> Hybrid:
+        work, scores = _long(vlm, domain)
+        draw = work.draw("test", samples=560, questions=20)
+        return measure_hybrid(vlm, draw, scores, width=256, doses=(0.05, 0.10, 0.20), draws=3, **more)
+
+    return measure
 
 
-def _trading(vlm: VLM, domain: str):
-    options = {"widths": (64, 256, 1024), "doses": (0.0, 0.05, 0.10, 0.20), "samples": 320, "questions": 20}
-    return lambda **more: measure_tradeoff(vlm, *_long(vlm, domain), **options, **more)
+def _tradeoff(vlm: VLM, domain: str) -> Callable[..., Tradeoff]:
+    def measure(**more: Any) -> Tradeoff:
+        work, scores = _long(vlm, domain)
+        draw = work.draw("test", samples=320, questions=20)
+        return measure_tradeoff(vlm, draw, scores, widths=(64, 256, 1024), doses=(0.0, 0.05, 0.10, 0.20), **more)
+
+    return measure
 
 
 def _long(vlm: VLM, domain: str) -> tuple[Task, HeadScores]:
     """A task of thousands of visual tokens, and the heads ranked on few samples as long as those of the test: each is
     one pass."""
     work = task(domain, **LONG[domain])
-    return work, score_heads(vlm, work, samples=48, batch_size=1)
+    return work, score_heads(vlm, work.draw("select", samples=48), batch_size=1)

@@ -8,8 +8,9 @@ import numpy as np
 
 from corelib.analysis.agreement import compare_heads
 from corelib.atlas.library import Cell
-from corelib.core.heads import HeadScores
+from corelib.core.head_scores import HeadScores
 from corelib.experiments.ablation import Ablation
+from corelib.experiments.ablation_curve import Dose
 from corelib.experiments.hybrid import Hybrid
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most
@@ -35,9 +36,8 @@ class Finding:
 
 def concentrated(model: str, domain: str, cell: Cell) -> Finding:
     """Do the top 5 % hold more than half of all RAM, lower limit?"""
-    share = cell.summaries["all"]["top_share"]
-    effect = _percent(share)
-    return Finding(model, (domain,), effect, "evenly spread: 5 %", share["low"] > 0.5)
+    share = cell.summaries["all"].top_share
+    return Finding(model, (domain,), share.percent(), "evenly spread: 5 %", share.low > 0.5)
 
 
 def shared(model: str, pair: tuple[str, str], one: HeadScores, two: HeadScores) -> Finding:
@@ -51,55 +51,53 @@ def shared(model: str, pair: tuple[str, str], one: HeadScores, two: HeadScores) 
 
 def needed(model: str, domain: str, found: Ablation) -> Finding:
     """Beyond layer-matched draws, while the next and the lowest 5 % matter little?"""
-    seen, way = beyond(model, domain, found), found.base["accuracy"] - found.chance
-    losses = {name: found.conditions[name]["loss"]["accuracy"] for name in ("next", "lowest")}
-    others = "; ".join(f"{name} {_percent(one, way)}" for name, one in losses.items())
-    small = all(one["high"] < SMALL * way for one in losses.values())
+    seen, way = beyond(model, domain, found), found.base.accuracy - found.chance
+    losses = {name: getattr(found.conditions, name).loss.accuracy for name in ("next", "lowest")}
+    others = "; ".join(f"{name} {one.percent(way)}" for name, one in losses.items())
+    small = all(one.high < SMALL * way for one in losses.values())
     return replace(seen, control=f"{seen.control}; {others}", holds=seen.holds and small)
 
 
 def beyond(model: str, domain: str, found: Ablation) -> Finding:
     """Is the loss beyond the 95th percentile of the layer-matched losses? The p beside it counts the tested set among
     the draws: where only k sets exist, all are tried, and it cannot fall below 1 / (1 + k)."""
-    base, draws = found.base["accuracy"], found.null["layer_matched"]["accuracy"]
+    base, draws = found.base.accuracy, found.null["layer_matched"].accuracy
     losses, way = base - np.array(draws), base - found.chance
-    core, often = found.conditions["core"]["loss"]["accuracy"], found.percentile["layer_matched"]["accuracy"]
+    core, often = found.conditions.core.loss.accuracy, found.percentile["layer_matched"].accuracy
     scarce = len(draws) < 1 / (1 - BEYOND) and often <= 1 / (1 + len(draws))
     least = f" (the least that {len(draws)} sets allow)" if scarce else ""
     control = f"layer-matched {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
-    more = core["value"] > np.quantile(losses, BEYOND)
-    return Finding(model, (domain,), f"{_percent(core, way)} of the way to chance", control, bool(more))
+    more = core.value > np.quantile(losses, BEYOND)
+    return Finding(model, (domain,), f"{core.percent(way)} of the way to chance", control, bool(more))
 
 
 def kept(model: str, domain: str, found: Hybrid) -> Finding:
     """With the top 5 % dense, is less than `KEPT` lost, upper limit, and more with others of the same layers?"""
-    at, base = found.doses.index(PERCENT), found.base["accuracy"]
-    lost = {end: 100 * value for end, value in found.core[at]["loss"].items()}
-    others = 100 * (base - np.mean([curve[at] for curve in found.layer_matched]))
-    effect = f"{lost['value']:.1f} points [{lost['low']:.1f}, {lost['high']:.1f}] of {100 * base:.0f} %"
-    holds = lost["high"] < 100 * KEPT < others
-    return Finding(model, (domain,), effect, f"layer-matched {others:.1f} points", bool(holds))
+    at, base = found.doses.index(PERCENT), found.base.accuracy
+    loss = found.core[at].loss
+    accuracies = [curve[at] for curve in found.layer_matched if curve[at] is not None]
+    others = 100 * (base - np.mean(accuracies))
+    value, low, high = (100 * end for end in (loss.value, loss.low, loss.high))
+    effect = f"{value:.1f} points [{low:.1f}, {high:.1f}] of {100 * base:.0f} %"
+    return Finding(model, (domain,), effect, f"layer-matched {others:.1f} points", bool(high < 100 * KEPT < others))
 
 
 def earlier(model: str, domain: str, found: Ablation, limit: float) -> Finding:
     """Is D50 in CoRe order so much smaller than in layer-matched order: the upper limit of the ratio below `limit`?"""
-    core, matched, ratio = found.dose["d50"]["core"], found.dose["d50"]["layer_matched"], found.dose["ratio"]
+    if found.dose is None or found.dose.d50.layer_matched is None or found.dose.ratio is None:
+        return Finding(model, (domain,), "no dose curve", "no layer-matched order", False)
+    core, matched, ratio = found.dose.d50.core, found.dose.d50.layer_matched, found.dose.ratio
     effect = "ratio not reached"
-    if ratio["value"] is not None:
-        effect = f"ratio {'' if matched['value'] is not None else 'at most '}{ratio['value']:.2f}"
-    if ratio["high"] is not None:
-        effect += f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    if ratio.value is not None:
+        effect = f"ratio {'' if matched.value is not None else 'at most '}{ratio.value:.2f}"
+    if ratio.low is not None and ratio.high is not None:
+        effect += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
     control = f"D50: CoRe order {_dose(core)}, layer-matched {_dose(matched)}"
-    return Finding(model, (domain,), effect, control, ratio["high"] is not None and ratio["high"] < limit)
+    return Finding(model, (domain,), effect, control, ratio.high is not None and ratio.high < limit)
 
 
-def _dose(found: dict[str, float | None]) -> str:
-    return f"above {100 * found['largest']:.0f} %" if found["value"] is None else f"{100 * found['value']:.1f} %"
-
-
-def _percent(found: dict[str, float], whole: float = 1.0) -> str:
-    value, low, high = (round(100 * found[end] / whole) for end in ("value", "low", "high"))
-    return f"{value} % [{low}, {high}]"
+def _dose(found: Dose) -> str:
+    return f"above {100 * found.largest:.0f} %" if found.value is None else f"{100 * found.value:.1f} %"
 
 
 def _likely(chance: float) -> str:

@@ -12,12 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from corelib.core.errors import check_known
-from corelib.core.heads import HeadScores, HeadSet, top_count
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import HeadSet, top_count
 from corelib.core.memory import check_fits
+from corelib.core.values import BenchFacts
 from corelib.experiments.answer_sweep import check_model
-from corelib.experiments.out_of_window import accuracy_kept
+from corelib.experiments.out_of_window import HybridAccuracy, accuracy_kept
 from corelib.families.sizes import SIZES, build_size, image_inputs, weight_bytes
 from corelib.models.vlm import VLM
+from corelib.sparse import Window
 from corelib.tasks import task
 
 
@@ -27,18 +30,27 @@ class BenchModel:
 
     model: PreTrainedModel
     dense: HeadSet
-    facts: dict
+    facts: BenchFacts
     pictures: Callable[[int], dict[str, Tensor]] | None = None  # inputs of about so many visual tokens
-    accuracy: Callable[..., dict] | None = None  # of trained weights, on other samples than those that ranked the heads
+    accuracy: Callable[..., HybridAccuracy] | None = (
+        None  # of trained weights, on other samples than those that ranked the heads
+    )
 
 
 def trained_model(vlm: VLM, scores: HeadScores, share: float, *, dtype: torch.dtype, device: str) -> BenchModel:
     """A model with its weights; the first heads of the ranking are dense."""
     check_model(vlm, scores)
-    facts = {**vlm.facts, "weights": "trained", "measured layers": vlm.num_layers}
-    work = task(scores.task["domain"], **scores.task.get("difficulty", {}))
+    mine = vlm.facts
+    facts = BenchFacts(
+        mine.name, "trained", mine.num_layers, mine.num_layers, mine.num_heads, mine.num_kv_heads, sha256=mine.sha256
+    )
+    work = task(scores.task.domain, **(scores.task.difficulty or {}))
+
+    def accuracy(dense: HeadSet, window: Window, *, samples: int) -> HybridAccuracy:
+        return accuracy_kept(vlm, work.draw("test", samples=samples), dense, window)
+
     vlm.model.to(device, dtype)
-    return BenchModel(vlm.model, scores.top(share), facts, accuracy=partial(accuracy_kept, vlm, work))
+    return BenchModel(vlm.model, scores.top(share), facts, accuracy=accuracy)
 
 
 def published_size(
@@ -53,14 +65,8 @@ def published_size(
     measured, heads = layers or size.layers, size.text["num_attention_heads"]
     every = list(HeadSet.all(measured, heads))
     drawn = np.random.default_rng(seed).permutation(len(every))[: top_count(share, len(every))]
-    facts = {
-        "name": name,
-        "weights": "random",
-        "source": size.source,
-        "layers": size.layers,
-        "measured layers": measured,
-        "heads": heads,
-        "kv_heads": size.text["num_key_value_heads"],
-    }
+    facts = BenchFacts(
+        name, "random", size.layers, measured, heads, size.text["num_key_value_heads"], source=size.source
+    )
     dense = HeadSet(every[place] for place in drawn)
     return BenchModel(model, dense, facts, partial(image_inputs, name, dtype=dtype, device=device))

@@ -14,24 +14,51 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_implementation, attention_modules
 from corelib.attention.record import record
-from corelib.benchmarks.timing import machine_facts, peak_bytes, summarise_times, timed
+from corelib.benchmarks.timing import Times, machine_facts, peak_bytes, timed
 from corelib.core.errors import BadInput
 from corelib.core.memory import check_fits, free_memory, working_bytes
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
+from corelib.core.values import BenchFacts, Machine, Software
 from corelib.metrics.ram import ram
 
 ROWS, EVIDENCE = 4, 32  # tokens: the last ones look, those in the middle are looked at
+
+
+@dataclass(frozen=True)
+class Spent(Times):
+    """Several runs, and the most bytes that one held; None where the system does not tell."""
+
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """Not run: it would not fit."""
+
+    would_need: Annotated[int, Field(alias="would need")]  # bytes
+
+
+@dataclass(frozen=True)
+class CostAt:
+    """The three ways at one length."""
+
+    tokens: int
+    plain: Spent
+    record: Spent
+    eager: Spent | TooLarge
 
 
 @dataclass(frozen=True)
@@ -40,12 +67,12 @@ class RecordCost(Result):
 
     schema: ClassVar[str] = "corelib/cost/1"
 
-    model: dict  # name, weights (trained or random), layers (measured, and in all), heads, kv_heads, dtype
+    model: BenchFacts
     rows: int  # whose attention is read
     repeats: int
-    lengths: list[dict]  # tokens; each way → seconds, least, most, bytes; eager → would need, where it does not fit
-    machine: dict
-    software: dict
+    lengths: tuple[CostAt, ...]
+    machine: Machine
+    software: Software
     seconds: float
 
 
@@ -53,9 +80,9 @@ def measure_record_cost(
     model: PreTrainedModel,
     lengths: Sequence[int],
     *,
-    facts: Mapping[str, object],
+    facts: BenchFacts,
     repeats: int = 3,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> RecordCost:
     """Run a model with a decoder over sequences of the `lengths`, in tokens, in all three ways."""
     began = time.perf_counter()
@@ -69,10 +96,10 @@ def measure_record_cost(
         found.append(_at(model, length, repeats))
     progress(len(lengths), len(lengths))
     return RecordCost(
-        model=dict(facts),
+        model=facts,
         rows=ROWS,
         repeats=repeats,
-        lengths=found,
+        lengths=tuple(found),
         machine=machine_facts(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
@@ -114,13 +141,13 @@ def eager_bytes(model: PreTrainedModel, length: int) -> int:
     return length**2 * heads * (len(attention_modules(model)) * model.dtype.itemsize + 8)
 
 
-def _at(model: PreTrainedModel, length: int, repeats: int) -> dict:
-    row: dict = {"tokens": length}
+def _at(model: PreTrainedModel, length: int, repeats: int) -> CostAt:
+    row: dict[str, Spent | TooLarge] = {}
     needed, free = eager_bytes(model, length), free_memory(model.device)
     chosen = ways(model, length)
     if free is not None and needed > 0.9 * free:
         del chosen["eager"]
-        row["eager"] = {"would need": needed}
+        row["eager"] = TooLarge(needed)
     times: dict[str, list[float]] = {name: [] for name in chosen}
     most: dict[str, list[int]] = {name: [] for name in chosen}
     for turn in range(repeats + 1):
@@ -131,5 +158,6 @@ def _at(model: PreTrainedModel, length: int, repeats: int) -> dict:
                 times[name].append(spent)
                 most[name] += [one for one in [held()] if one is not None]
     for name, mine in times.items():
-        row[name] = {**summarise_times(mine), "bytes": round(statistics.median(most[name])) if most[name] else None}
-    return row
+        held_bytes = round(statistics.median(most[name])) if most[name] else None
+        row[name] = Spent(**vars(Times.of(mine)), bytes=held_bytes)
+    return CostAt(length, **row)

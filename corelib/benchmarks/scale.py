@@ -12,25 +12,47 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from corelib.analysis.agreement import split_half
 from corelib.analysis.stats import bootstrap_interval
 from corelib.benchmarks.bench_models import BenchModel
 from corelib.benchmarks.record_cost import ways
-from corelib.benchmarks.timing import machine_facts, peak_bytes, summarise_times, timed
+from corelib.benchmarks.timing import Times, machine_facts, peak_bytes, timed
 from corelib.core.errors import BadInput
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.sample_store import SampleStore, in_batches
+from corelib.core.values import BenchFacts, Machine, Software
 
 BATCH = 8  # samples a shard
 WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of the inputs, what the tower does not get
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Durations of the parts of a sample."""
+
+    tower: Times
+    layer: Times
+    layer_with_ram: Annotated[Times, Field(alias="layer with RAM")]
+
+
+@dataclass(frozen=True)
+class Books:
+    """Seconds and bytes of the bookkeeping."""
+
+    store: float
+    load: float
+    summarise: float
+    on_disk: Annotated[int, Field(alias="on disk")]
+    peak: int | None  # None where the system does not tell
 
 
 @dataclass(frozen=True)
@@ -39,20 +61,20 @@ class Scale(Result):
 
     schema: ClassVar[str] = "corelib/scale/1"
 
-    model: dict  # name, weights, layers (measured, and in all), heads, dtype
+    model: BenchFacts
     tokens: int  # visual tokens of a sample
     repeats: int
-    parts: dict  # tower, layer, layer with RAM read → seconds, least, most
+    parts: Parts
     samples: int  # that were kept, read and summed up
-    books: dict  # store, load, summarise → seconds; on disk, peak → bytes (peak: None where the system does not tell)
-    machine: dict
-    software: dict
+    books: Books
+    machine: Machine
+    software: Software
     seconds: float
 
     @property
     def a_sample(self) -> float:
         """Seconds of one sample: the tower, and every layer with RAM read. Added up, not run."""
-        return self.parts["tower"]["seconds"] + self.model["layers"] * self.parts["layer with RAM"]["seconds"]
+        return self.parts.tower.seconds + self.model.num_layers * self.parts.layer_with_ram.seconds
 
 
 def measure_scale(
@@ -61,13 +83,13 @@ def measure_scale(
     tokens: int = 1024,
     samples: int = 100_000,
     repeats: int = 3,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Scale:
     """Time a published size with one layer (`subjects.published`), then the bookkeeping of `samples` samples,
     in a folder that is gone afterwards."""
     began = time.perf_counter()
-    facts, model = dict(subject.facts), subject.model
-    if subject.pictures is None or facts["measured layers"] != 1:
+    facts, model = subject.facts, subject.model
+    if subject.pictures is None or facts.measured_layers != 1:
         raise BadInput("measure one layer of a published size: published(name, share, layers=1, …)")
     if repeats < 1 or samples < 4 or tokens < 64:
         raise BadInput(f"{tokens} tokens, {samples} samples, {repeats} repeats: give 64, 4 and 1 or more")
@@ -76,7 +98,7 @@ def measure_scale(
     actions = {
         "tower": lambda: model.get_image_features(**inputs),
         "layer": layer["plain"],
-        "layer with RAM": layer["record"],
+        "layer_with_ram": layer["record"],
     }
     times: dict[str, list[float]] = {name: [] for name in actions}
     with torch.no_grad():
@@ -86,13 +108,13 @@ def measure_scale(
                 times[name] += [spent] if turn else []  # the first round warms up
             progress(turn + 1, repeats + 2)
     with tempfile.TemporaryDirectory() as place:
-        books = time_bookkeeping(Path(place), samples, facts["layers"], facts["heads"])
+        books = time_bookkeeping(Path(place), samples, facts.num_layers, facts.num_heads)
     progress(repeats + 2, repeats + 2)
     return Scale(
-        model={**facts, "dtype": str(model.dtype).removeprefix("torch.")},
+        model=replace(facts, dtype=str(model.dtype).removeprefix("torch.")),
         tokens=tokens,
         repeats=repeats,
-        parts={name: summarise_times(mine) for name, mine in times.items()},
+        parts=Parts(**{name: Times.of(mine) for name, mine in times.items()}),
         samples=samples,
         books=books,
         machine=machine_facts(model.device),
@@ -101,7 +123,7 @@ def measure_scale(
     )
 
 
-def time_bookkeeping(folder: Path, samples: int, layers: int, heads: int) -> dict:
+def time_bookkeeping(folder: Path, samples: int, layers: int, heads: int) -> Books:
     """Store so many samples' scores, read them, and sum them up, as `measure_heads` and `summarise_heads` do."""
     scores, device = torch.rand(BATCH, layers, heads, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
     table: list[np.ndarray] = []
@@ -122,4 +144,4 @@ def time_bookkeeping(folder: Path, samples: int, layers: int, heads: int) -> dic
 
     with peak_bytes(device) as held:
         spent = {step.__name__: timed(step, device) for step in (store, load, summarise)}
-    return {**spent, "on disk": sum(path.stat().st_size for path in folder.iterdir()), "peak": held()}
+    return Books(**spent, on_disk=sum(path.stat().st_size for path in folder.iterdir()), peak=held())

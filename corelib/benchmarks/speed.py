@@ -20,9 +20,9 @@ sizes go with the durations: the most bytes that prefill holds beyond the weight
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -31,11 +31,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.benchmarks.timing import attention_seconds, compare_times, machine_facts, peak_bytes, timed
+from corelib.benchmarks.timing import Compared, Sizes, Times, attention_seconds, machine_facts, peak_bytes, timed
 from corelib.core.errors import BadInput, check_known
-from corelib.core.heads import HeadSet
+from corelib.core.heads import Heads, HeadSet
 from corelib.core.memory import check_fits, working_bytes
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
+from corelib.core.values import BenchFacts, Machine, Software, WindowFacts
+from corelib.experiments.out_of_window import HybridAccuracy
 from corelib.sparse import BACKENDS, Window, sparsify
 from corelib.sparse.program import Sparse
 from corelib.sparse.window import mean_keys
@@ -45,21 +48,34 @@ STEPS = 8  # tokens that are decoded
 
 
 @dataclass(frozen=True)
+class SpeedAt:
+    """Durations and sizes at one length, with one backend."""
+
+    tokens: int
+    backend: str
+    attention: Compared
+    prefill: Compared
+    decode: Compared
+    cache: Sizes
+    memory: Sizes
+    first: Compared | None = None  # with the vision tower, where there are pictures
+
+
+@dataclass(frozen=True)
 class Speed(Result):
     """Durations by length of the sequence."""
 
     schema: ClassVar[str] = "corelib/bench/1"
 
-    model: dict  # name, weights (trained or random), layers (measured, and in all), heads, kv_heads, dtype
-    dense: list[str]  # the heads that attend to everything
-    window: dict  # width, sinks
+    model: BenchFacts
+    dense: Heads  # that attend to everything
+    window: WindowFacts
     repeats: int
-    lengths: list[dict]  # tokens, backend; each duration → dense, hybrid: seconds, least, most; speedup, ideal; each
-    # size → dense bytes, hybrid bytes
-    accuracy: dict  # of trained weights, where it was asked for (`reach.answers_kept`)
-    machine: dict
-    software: dict
+    lengths: tuple[SpeedAt, ...]
+    machine: Machine
+    software: Software
     seconds: float
+    accuracy: HybridAccuracy | None = None  # of trained weights, where it was asked for
 
 
 @torch.no_grad()
@@ -69,12 +85,12 @@ def measure_speed(
     window: Window,
     lengths: Sequence[int],
     *,
-    facts: Mapping[str, object],
+    facts: BenchFacts,
     pictures: Callable[[int], dict[str, Tensor]] | None = None,
-    accuracy: Callable[[HeadSet, Window], dict] | None = None,
+    accuracy: Callable[[HeadSet, Window], HybridAccuracy] | None = None,
     backends: Sequence[str] = ("auto",),
     repeats: int = 3,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Speed:
     """Time a model at each of the `lengths`, in tokens, with each of the `backends` (`sparsify`).
 
@@ -99,21 +115,20 @@ def measure_speed(
         check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
     share = len(dense) / (len(modules) * modules[0].config.num_attention_heads)
     promise = partial(ideal, dense=share, window=window)
-    kept = {} if accuracy is None else accuracy(dense, window)
+    kept = None if accuracy is None else accuracy(dense, window)
     found = []
     for length in lengths:
         for backend in chosen:
             progress(len(found), len(lengths) * len(chosen))
             hybrid = partial(sparsify, model, dense, window, backend=backend)
-            row = _at(model, hybrid, promise, length, pictures, repeats)
-            found.append({"tokens": length, "backend": backend, **row})
+            found.append(SpeedAt(length, backend, **_at(model, hybrid, promise, length, pictures, repeats)))
     progress(len(found), len(found))
     return Speed(
-        model=dict(facts),
-        dense=dense.to_json(),
-        window={"width": window.width, "sinks": window.sinks},
+        model=facts,
+        dense=dense,
+        window=WindowFacts(window.width, window.sinks),
         repeats=repeats,
-        lengths=found,
+        lengths=tuple(found),
         accuracy=kept,
         machine=machine_facts(model.device),
         software=software(),
@@ -131,17 +146,17 @@ def ideal(share: float, dense: float, window: Window, rows: int) -> float:
     return 1 / ((1 - share) + share * left)
 
 
-Hybrid = Callable[[], AbstractContextManager[Sparse]]  # a fresh `with sparsify`
+Sparsifying = Callable[[], AbstractContextManager[Sparse]]  # a fresh `with sparsify`
 
 
 def _at(
     model: PreTrainedModel,
-    hybrid: Hybrid,
+    hybrid: Sparsifying,
     promise: Callable[..., float],
     length: int,
     pictures: Callable | None,
     repeats: int,
-) -> dict:
+) -> dict[str, Compared | Sizes]:
     config = model.config.get_text_config()
     embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
     ways: dict[str, Callable[[], AbstractContextManager]] = {"dense": nullcontext, "hybrid": hybrid}
@@ -151,7 +166,7 @@ def _at(
         model.get_output_embeddings()(hidden[:, -1])
 
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in ("attention", "prefill")}
-    memory = {}
+    memory: dict[str, int | None] = {}
     for turn in range(repeats + 1):
         for way, using in ways.items():
             with using(), peak_bytes(model.device) as held:
@@ -161,17 +176,18 @@ def _at(
             if turn:  # the first round warms up
                 times["prefill"][way].append(whole)
                 times["attention"][way].append(watch())
-                memory[f"{way} bytes"] = held()
-    row: dict = {name: compare_times(both) for name, both in times.items()}
-    spent = {name: row[name]["dense"]["seconds"] for name in times}
-    row["attention"]["ideal"] = promise(1.0, rows=length)
-    row["prefill"]["ideal"] = promise(spent["attention"] / spent["prefill"], rows=length)
+                memory[way] = held()
+    row: dict[str, Compared | Sizes] = {}
+    spent = {name: Times.of(both["dense"]).seconds for name, both in times.items()}
+    for name, both in times.items():
+        share = 1.0 if name == "attention" else spent["attention"] / spent["prefill"]
+        row[name] = replace(Compared.of(both), ideal=promise(share, rows=length))
     if pictures is not None:
         row["first"] = _first(model, pictures(length), ways, spent["attention"], promise, repeats)
-    return row | {"memory": memory} | _decoding(model, hybrid, embedded, repeats)
+    return {**row, "memory": Sizes(**memory), **_decoding(model, hybrid, embedded, repeats)}
 
 
-def _first(model, inputs, ways, attention: float, promise, repeats: int) -> dict:
+def _first(model, inputs, ways, attention: float, promise, repeats: int) -> Compared:
     both: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(repeats + 1):
         for way, using in ways.items():
@@ -179,12 +195,12 @@ def _first(model, inputs, ways, attention: float, promise, repeats: int) -> dict
                 spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
             if turn:
                 both[way].append(spent)
-    found, tokens = compare_times(both), inputs["input_ids"].shape[1]
-    part = min(1.0, attention / found["dense"]["seconds"])
-    return {"tokens": tokens, **found, "ideal": promise(part, rows=tokens)}
+    found, tokens = Compared.of(both), inputs["input_ids"].shape[1]
+    part = min(1.0, attention / found.dense.seconds)
+    return replace(found, ideal=promise(part, rows=tokens), tokens=tokens)
 
 
-def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
+def _decoding(model, hybrid: Sparsifying, embedded: Tensor, repeats: int) -> dict[str, Compared | Sizes]:
     """Time and memory of a cache: with all keys, and with those that are read."""
     both: dict[str, list[float]] = {way: [] for way in WAYS}
     memory = {}
@@ -198,7 +214,7 @@ def _decoding(model, hybrid: Hybrid, embedded: Tensor, repeats: int) -> dict:
                     both[way].append(spent)
             layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
             memory[way] = cache.nbytes if sparse else sum(one.nbytes for pair in layers for one in pair)
-    return {"decode": compare_times(both), "cache": {f"{way} bytes": memory[way] for way in WAYS}}
+    return {"decode": Compared.of(both), "cache": Sizes(**memory)}
 
 
 def _step(model, token: Tensor, cache) -> None:

@@ -8,13 +8,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from corelib.attention.interface import AttentionCall, Inner, running
 from corelib.core.results import machine
+from corelib.core.values import Machine
 
 PROC = Path("/proc/self")
 
@@ -34,26 +38,52 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def summarise_times(times: Sequence[float]) -> dict[str, float]:
-    """What a results file says of several runs.
+@dataclass(frozen=True)
+class Times:
+    """Several runs: the median, and how far they lie apart."""
 
-    >>> summarise_times([3.0, 1.0, 2.0])
-    {'seconds': 2.0, 'least': 1.0, 'most': 3.0}
-    """
-    return {"seconds": statistics.median(times), "least": min(times), "most": max(times)}
+    seconds: float
+    least: float
+    most: float
 
-
-def compare_times(both: Mapping[str, Sequence[float]]) -> dict:
-    """Seconds of `dense` and `hybrid`, their spread, and the ratio of the medians.
-
-    >>> compare_times({"dense": [4.0], "hybrid": [2.0]})["speedup"]
-    2.0
-    """
-    table = {way: summarise_times(times) for way, times in both.items()}
-    return {**table, "speedup": table["dense"]["seconds"] / table["hybrid"]["seconds"]}
+    @classmethod
+    def of(cls, times: Sequence[float]) -> Times:
+        """
+        >>> Times.of([3.0, 1.0, 2.0])
+        Times(seconds=2.0, least=1.0, most=3.0)
+        """
+        return cls(statistics.median(times), min(times), max(times))
 
 
-def machine_facts(device: torch.device) -> dict:
+@dataclass(frozen=True)
+class Compared:
+    """Dense against hybrid attention, and the ratio of the medians."""
+
+    dense: Times
+    hybrid: Times
+    speedup: float
+    ideal: float | None = None  # what the speed-up would be if a key cost the same everywhere
+    tokens: int | None = None  # of the sequence, where it is not that of the row
+
+    @classmethod
+    def of(cls, both: Mapping[str, Sequence[float]]) -> Compared:
+        """
+        >>> Compared.of({"dense": [4.0], "hybrid": [2.0]}).speedup
+        2.0
+        """
+        dense, hybrid = Times.of(both["dense"]), Times.of(both["hybrid"])
+        return cls(dense, hybrid, dense.seconds / hybrid.seconds)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of both; None where the system does not tell."""
+
+    dense: Annotated[int | None, Field(alias="dense bytes")]
+    hybrid: Annotated[int | None, Field(alias="hybrid bytes")]
+
+
+def machine_facts(device: torch.device) -> Machine:
     """What durations depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {**machine(), "threads": torch.get_num_threads(), "device": name}

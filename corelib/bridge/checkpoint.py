@@ -38,6 +38,12 @@ def load_language(dtype: torch.dtype = torch.float32) -> tuple[SmolVLMForConditi
     return build_bridge(source, seed=0).to(dtype).eval(), processor(source), language.checksum(source)
 
 
+def load_untrained(folder: Path, seed: int = 0) -> tuple[SmolVLMForConditionalGeneration, BridgeProcessor]:
+    """The bridge before its training: the pretrained language model behind a new tower. Nothing of it can see yet."""
+    source = language.locate()
+    return build_bridge(source, seed=seed).eval(), processor(source)
+
+
 def processor(source: Path) -> BridgeProcessor:
     """The language model's own tokenizer, and the bridge's way with pictures."""
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, padding_side="left")

@@ -10,6 +10,7 @@ import typer
 
 from corelib.cli.console import bar, out
 from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints, percent
+from corelib.cli.tables import show_ablation
 
 
 @loads_checkpoints
@@ -53,7 +54,7 @@ def ablate(
     """
     from corelib.analysis.dose_response import DOSES
     from corelib.core.errors import check_known
-    from corelib.core.heads import HeadScores
+    from corelib.core.head_scores import HeadScores
     from corelib.core.results import check_writable
     from corelib.experiments.ablation import ablate_top
     from corelib.experiments.answer_sweep import MODES
@@ -66,48 +67,22 @@ def ablate(
     check_known("ablation mode", mode, MODES)
     check_known("split", split, SPLITS)
     ranking = HeadScores.load(scores)
-    work = task(domain) if domain else task(ranking.task["domain"], **ranking.task.get("difficulty", {}))
+    work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
+    draw = work.draw(split, samples=samples, seed=seed, questions=questions)
     check_writable(out_)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch_size = min(16, vlm.batch_size) if batch_size is None else batch_size
-    known = work.available("select", 64)  # pictures whose norms are looked at
-    with bar(f"{vlm.name} · {work.facts['domain']}") as progress:
+
+    def norms() -> HeadScores:
+        known = work.draw("select", samples=work.available("select", 64))
+        return score_heads(vlm, known, metric=Metric("output_norm"), batch_size=batch_size)
+
+    with bar(f"{vlm.name} · {work.name}") as progress:
         found = ablate_top(
-            vlm, work, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
-            norms=lambda: score_heads(
-                vlm, work, metric=Metric("output_norm"), samples=known, batch_size=batch_size
-            ).scores,
-            split=split, seed=seed, samples=samples, questions=questions, batch_size=batch_size,
-            same_samples=same_samples, store=partial, progress=progress,
+            vlm, draw, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
+            norms=norms, batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,
         )  # fmt: skip
     found.save(out_)
     shutil.rmtree(partial)
     if out.is_terminal:
-        _show(found)
-
-
-def _show(found) -> None:
-    from rich.table import Table
-
-    where = f"{found.model['name']} on {found.task['domain']}/{found.task['split']}, {found.task['samples']} samples"
-    table = Table(
-        "removed", "heads", "accuracy", "lost, 95 % interval", title=f"{where}: {found.mode}", title_justify="left"
-    )
-    table.add_row("nothing", "0", f"{found.base['accuracy']:.3f}", "")
-    for name, part in found.conditions.items():
-        loss = part["loss"]["accuracy"]
-        interval = f"{loss['value']:+.3f} [{loss['low']:+.3f}, {loss['high']:+.3f}]"
-        table.add_row(name, str(len(part["heads"])), f"{part['accuracy']:.3f}", interval)
-    out.print(table)
-    for name, null in found.null.items():
-        often = found.percentile[name]["accuracy"]
-        mean = sum(null["accuracy"]) / len(null["accuracy"])
-        out.print(
-            f"{name.replace('_', '-')}: {len(null['accuracy'])} sets, mean accuracy {mean:.3f}; "
-            f"at least as much harm as the top: {often:.1%}",
-            highlight=False,
-        )
-    if found.dose:
-        for name, dose in found.dose["d50"].items():
-            value = "not reached" if dose["value"] is None else f"{dose['value']:.1%}"
-            out.print(f"D50, {name.replace('_', '-')}: {value}", highlight=False)
+        show_ablation(found)

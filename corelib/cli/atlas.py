@@ -25,9 +25,8 @@ def list_() -> None:
         for domain in atlas.domains(model):
             scores = atlas.cell(model, domain).scores()
             best = scores.order()[0]
-            ram = scores.scores[best.layer][best.index]
             facts = scores.task
-            table.add_row(model, domain, str(facts["samples"]), f"{facts['accuracy']:.3f}", str(best), f"{ram:.3f}")
+            table.add_row(model, domain, str(facts.samples), f"{facts.accuracy:.3f}", str(best), f"{scores[best]:.3f}")
     out.print(table)
 
 

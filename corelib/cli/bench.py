@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from corelib.cli.console import bar, out
+from corelib.cli.console import bar
 from corelib.cli.options import percent
+from corelib.cli.tables import show_speed
 from corelib.core.errors import BadInput
 
 
@@ -50,16 +52,16 @@ def bench(
     from corelib.benchmarks.bench_models import published_size, trained_model
     from corelib.benchmarks.speed import measure_speed
     from corelib.core.errors import check_known
-    from corelib.core.heads import HeadScores
+    from corelib.core.head_scores import HeadScores
+    from corelib.core.memory import check_device
     from corelib.core.results import check_writable
     from corelib.models.vlm import load
     from corelib.sparse import BACKENDS, Window
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
+    check_device(device)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))
     backends = [check_known("backend", one.strip(), BACKENDS) for one in backend.split(",")]
-    if device != "cpu" and not torch.cuda.is_available():
-        raise BadInput(f"--device {device}: torch finds no accelerator here; leave it out for the CPU")
     if (model is None) != (scores is None):
         raise BadInput("--model and --scores belong together: the scores say which heads of the model stay dense")
     if questions < 0 or (questions and model is None):
@@ -70,16 +72,16 @@ def bench(
         subject = published_size(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
         subject = trained_model(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
-    with bar(subject.facts["name"]) as progress:
+    with bar(subject.facts.name) as progress:
         found = measure_speed(
-            subject.model, subject.dense, shape, many, facts={**subject.facts, "dtype": dtype, "seed": seed},
+            subject.model, subject.dense, shape, many, facts=replace(subject.facts, dtype=dtype, seed=seed),
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
             accuracy=partial(subject.accuracy, samples=questions) if questions else None,
             backends=backends,
         )  # fmt: skip
     if out_ is not None:
         found.save(out_)
-    _show(found)
+    show_speed(found)
 
 
 def _lengths(text: str) -> list[int]:
@@ -88,37 +90,3 @@ def _lengths(text: str) -> list[int]:
     if not all(found) or any(int(one[1]) == 0 for one in found):
         raise BadInput(f"--lengths {text}: give numbers of tokens with commas between them, such as 2k,4k or 1500")
     return [int(one[1]) * (1024 if one[2] else 1) for one in found]
-
-
-def _show(found) -> None:
-    from rich.table import Table
-
-    facts = found.model
-    title = (
-        f"{facts['name']}, {facts['weights']} weights, {facts['measured layers']} of {facts['layers']} layers, "
-        f"{facts['dtype']}: {len(found.dense)} heads dense, the others {found.window['width']} keys and "
-        f"{found.window['sinks']} sinks"
-    )
-    table = Table("tokens", "what", "dense", "hybrid", "ratio", "by counting", title=title, title_justify="left")
-    several = len({row["backend"] for row in found.lengths}) > 1
-    for row in found.lengths:
-        tokens = f"{row['tokens']}, {row['backend']}" if several else str(row["tokens"])
-        for name in ("attention", "prefill", "first", "decode"):
-            if name in row:
-                one = row[name]
-                promised = f"{one['ideal']:.2f}×" if "ideal" in one else ""
-                times = [f"{one[way]['seconds']:.3f} s" for way in ("dense", "hybrid")]
-                table.add_row(tokens, name, *times, f"{one['speedup']:.2f}×", promised)
-        for name in ("memory", "cache"):
-            sizes = [row[name][f"{way} bytes"] for way in ("dense", "hybrid")]
-            if all(sizes):  # the system may not tell
-                told = [f"{each / 2**20:.1f} MiB" for each in sizes]
-                table.add_row(tokens, name, *told, f"{sizes[0] / sizes[1]:.2f}×", "")
-    out.print(table)
-    if found.accuracy:
-        kept = found.accuracy
-        loss, both = kept["hybrid"]["loss"], [kept[way]["accuracy"] for way in ("dense", "hybrid")]
-        out.print(
-            f"accuracy: dense {both[0]:.3f}, hybrid {both[1]:.3f}; lost {loss['value']:.3f} "
-            f"[{loss['low']:.3f}, {loss['high']:.3f}], {kept['task']['counted']} questions out of the window's reach"
-        )

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.console import heads_table, out
+from corelib.cli.console import out
 from corelib.cli.options import percent
+from corelib.cli.tables import show_scores
 
 
 def compare(
@@ -25,9 +26,11 @@ def compare(
     repeats itself. For each pair of files of one model: rank correlation, shared heads with what chance would share,
     both also within layers, and rank-biased overlap.
     """
+    import numpy as np
+
     from corelib.analysis.agreement import compare_heads
     from corelib.analysis.concentration import Concentration
-    from corelib.core.heads import HeadScores
+    from corelib.core.head_scores import HeadScores
 
     fraction = percent(top)
     scores = [HeadScores.load(path) for path in files]
@@ -35,16 +38,17 @@ def compare(
         (a, b): compare_heads(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)
     }
     tops = [one.top(fraction) for one in scores]
-    spread = [Concentration.of(one, fraction) if min(map(min, one.scores)) >= 0 else None for one in scores]
+    spread = [Concentration.of(one, fraction) if np.min(one) >= 0 else None for one in scores]
     if json_:
         payload = {
             "schema": "corelib/ranking/1",
             "fraction": fraction,
             "files": [
                 {
-                    "file": str(path), "model": one.model["name"], "task": one.task, "metric": one.metric,
+                    "file": str(path), "model": one.model.name, "task": asdict(one.task), "metric": asdict(one.metric),
                     "order": [str(head) for head in one.order()], "top": best.to_json(),
-                    "sparsity": asdict(uneven) if uneven else None, "reliability": one.reliability,
+                    "sparsity": asdict(uneven) if uneven else None,
+                    "reliability": asdict(one.reliability) if one.reliability else None,
                 }
                 for path, one, best, uneven in zip(files, scores, tops, spread, strict=True)
             ],
@@ -62,7 +66,7 @@ def compare(
         typer.echo(json.dumps(payload, indent=1))
         return
     for one, best, uneven in zip(scores, tops, spread, strict=True):
-        heads_table(one, max(len(best), 8))
+        show_scores(one, max(len(best), 8))
         held = f"; they hold {uneven.top:.0%} of it all (Gini {uneven.gini:.2f})" if uneven else ""
         out.print(f"top {top}: {best}{held}\n", highlight=False)
     for (a, b), found in pairs.items():

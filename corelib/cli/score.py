@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli.console import bar, heads_table, out
+from corelib.cli.console import bar, out
 from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints
+from corelib.cli.tables import show_scores
 from corelib.core.errors import BadInput, check_known
 
 
@@ -61,8 +62,9 @@ def score(
         raise BadInput("--domain all stands alone: leave the other domains away")
     works = {one: task(one) for one in (RETRIEVING if domain == ["all"] else dict.fromkeys(domain))}
     wanted = by_name(metric, rows, reduce)
-    for work in works.values():
-        check_quantities(work.sample(split, seed, 0), [wanted.quantity])
+    drawn = {name: work.draw(split, samples=samples, seed=seed) for name, work in works.items()}
+    for draw in drawn.values():
+        check_quantities(draw[0], [wanted.quantity])
     vlms = [load(one, **how) for one in dict.fromkeys(model)]
     pairs = list(itertools.product(vlms, works))
     targets = [out_ / f"{vlm.file_name}-{as_file_name(one)}.json" for vlm, one in pairs] if len(pairs) > 1 else [out_]
@@ -75,17 +77,16 @@ def score(
     check_writable(targets[0])
     mine = distributed.rank_and_world_size()
     for (vlm, name), target in zip(pairs, targets, strict=True):
-        work, partial = works[name], target.with_name(f".{target.name}.partial")
-        options = {"split": split, "seed": seed}
+        draw, partial = drawn[name], target.with_name(f".{target.name}.partial")
         with bar(f"{vlm.name} · {name}") as progress:
             found = measure_heads(
-                vlm, work, samples=samples, batch_size=batch_size, quantities=[wanted.quantity], keys=[wanted.key],
-                store=partial, progress=progress, process=mine, **options,
+                vlm, draw, batch_size=batch_size, quantities=[wanted.quantity], keys=[wanted.key],
+                store=partial, progress=progress, process=mine,
             )  # fmt: skip
         if found is None:
             continue  # the first process puts all of them together
-        scores = summarise_heads(vlm, work, found, metric=wanted, **options)
+        scores = summarise_heads(vlm, draw, found, metric=wanted)
         scores.save(target)
         shutil.rmtree(partial)
         if out.is_terminal:
-            heads_table(scores)
+            show_scores(scores)

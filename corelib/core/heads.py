@@ -1,18 +1,18 @@
-"""Heads, sets of heads, and the file of head scores that experiments hand to each other (the head atlas format)."""
+"""Heads and sets of heads of the language decoder."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from operator import index as whole
-from pathlib import Path
+from typing import Annotated
 
-from corelib.core.errors import BadInput, BadResults
-from corelib.core.results import read_fields, software, write_json
+from pydantic import PlainSerializer, PlainValidator
 
-SCHEMA = "corelib/head-scores/2"
+from corelib.core.errors import BadInput
+
 ROWS = ("answer", "last", "question")  # query rows: that predict the answer; the prompt's last; all of the question
 
 
@@ -62,7 +62,7 @@ class HeadSet:
     def __init__(self, heads: Iterable[Head | str | tuple[int, int]] = ()) -> None:
         if isinstance(heads, str):
             heads = heads.split()
-        object.__setattr__(self, "heads", tuple(sorted({_head(head) for head in heads})))
+        object.__setattr__(self, "heads", tuple(sorted({as_head(head) for head in heads})))
 
     @classmethod
     def all(cls, layers: int, heads: int) -> HeadSet:
@@ -90,7 +90,7 @@ class HeadSet:
         return len(self.heads)
 
     def __contains__(self, head: object) -> bool:
-        return (_head(head) if isinstance(head, str | tuple) else head) in self.heads
+        return (as_head(head) if isinstance(head, str | tuple) else head) in self.heads
 
     def __or__(self, other: HeadSet) -> HeadSet:
         return HeadSet((*self.heads, *other.heads))
@@ -108,7 +108,7 @@ class HeadSet:
         return " ".join(self.to_json())
 
 
-def _head(value: Head | str | tuple[int, int]) -> Head:
+def as_head(value: Head | str | tuple[int, int]) -> Head:
     if isinstance(value, Head):
         return value
     if isinstance(value, str):
@@ -129,74 +129,4 @@ def top_count(fraction: float, heads: int) -> int:
     return math.ceil(round(fraction * heads, 9))  # 0.07 · 100 is not 7 in binary
 
 
-Table = tuple[tuple[float, ...], ...]  # [layer][head]
-
-KEYS = {
-    "model": {"name", "sha256", "layers", "heads", "kv_heads"},
-    "task": {"domain", "split", "seed", "samples", "accuracy"},
-    "metric": {"quantity", "rows", "reduce"},
-    "interval": {"level", "low", "high"},
-}
-MORE = {  # keys that may be missing
-    "task": {"difficulty", "sha256", "source", "most", "revision"},
-    "model": {"dtype"},
-}
-
-
-@dataclass(frozen=True)
-class HeadScores:
-    """Scores of all heads of one model on one task, with where they come from. `None` is "not known"."""
-
-    model: dict  # name, sha256 of the weights, layers, heads, kv_heads
-    task: dict  # domain, difficulty if not the default, split, seed, samples, accuracy
-    metric: dict  # quantity, rows, reduce
-    scores: Table
-    interval: dict  # level, low, high (both [layer][head])
-    chance: float | None = None
-    reliability: dict | None = None  # halves, whole, jaccard: see `ranking.split_half`
-    software: dict = field(default_factory=software)
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, keys in KEYS.items():
-            given = getattr(self, name)
-            if not isinstance(given, dict) or given.keys() - MORE.get(name, set()) != keys:
-                raise BadResults(f"head scores: {name} must have exactly the keys {', '.join(sorted(keys))}")
-        object.__setattr__(self, "scores", self._table("scores", self.scores))
-        bounds = {name: self._table(name, self.interval[name]) for name in ("low", "high")}
-        object.__setattr__(self, "interval", {**self.interval, **bounds})
-        if any(low > high for pair in zip(*bounds.values(), strict=True) for low, high in zip(*pair, strict=True)):
-            raise BadResults("head scores: an interval's low end lies above its high end")
-
-    def _table(self, name: str, table: object) -> Table:
-        layers, heads = self.model["layers"], self.model["heads"]
-        try:
-            rows = tuple(tuple(float(value) for value in row) for row in table)
-        except (TypeError, ValueError) as error:
-            raise BadResults(f"head scores: {name} is not a table of numbers [layer][head]") from error
-        if len(rows) != layers or any(len(row) != heads for row in rows):
-            raise BadResults(f"head scores: {name} is not [{layers}][{heads}], the size that model gives")
-        if not all(math.isfinite(value) for row in rows for value in row):
-            raise BadResults(f"head scores: {name} holds a value that is not finite")
-        return rows
-
-    def order(self) -> list[Head]:
-        """All heads, best first; ties go to the lower (layer, head)."""
-        every = HeadSet.all(self.model["layers"], self.model["heads"])
-        return sorted(every, key=lambda head: (-self.scores[head.layer][head.index], head))
-
-    def top(self, fraction: float = 0.05) -> HeadSet:
-        """The best `ceil(fraction · layers · heads)` heads."""
-        order = self.order()
-        return HeadSet(order[: top_count(fraction, len(order))])
-
-    def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": SCHEMA, **asdict(self)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> HeadScores:
-        values = read_fields(path, SCHEMA, [entry.name for entry in fields(cls)])
-        try:
-            return cls(**values)
-        except BadResults as error:
-            raise BadResults(f"{path}: {error}") from error
+Heads = Annotated[HeadSet, PlainValidator(HeadSet), PlainSerializer(HeadSet.to_json)]  # as a field of a result

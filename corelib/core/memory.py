@@ -12,6 +12,25 @@ from corelib.core.errors import BadInput
 ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 
 
+def check_device(name: str) -> torch.device:
+    """The device of this name, if torch can use it here.
+
+    >>> check_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"unknown device {name!r}: give cpu, cuda, cuda:1, mps, …") from None
+    kind = device.type
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, False):
+        raise BadInput(f"device {name}: torch finds no {kind} device here; leave it away for the CPU")
+    if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise BadInput(f"device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    return device
+
+
 def check_fits(what: str, needed: int, device: torch.device, instead: str) -> None:
     """Refuse `what` if it needs more bytes than are free; `instead` says what to do."""
     free = free_memory(device)

@@ -1,4 +1,4 @@
-"""The embedded models on disk: where they lie, and that they are what they were when they were saved.
+"""The bundled models on disk: where they lie, and that they are what they were when they were saved.
 
     mini/weights/mini-s/
         config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
@@ -16,38 +16,43 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from corelib.core.errors import BadInput, BadWeights, UnknownName, check_known
-from corelib.core.results import write_json, write_whole
+from corelib.core.errors import BadInput, BadResults, BadWeights, UnknownName, check_known
+from corelib.core.results import read_json, write_json, write_whole
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("mini", "bridge")
-WEIGHTS, CHECKSUM, EARLIER = "model.safetensors", "checksum.json", "checkpoints"
+WEIGHTS, CHECKSUM, EARLIER, CARD = "model.safetensors", "checksum.json", "checkpoints", "card.json"
 
 
 def bundled_names() -> tuple[str, ...]:
-    """The embedded models that are installed."""
+    """The bundled models that are installed."""
     found = (path for room in ROOMS for path in (PACKAGE / room / "weights").glob(f"*/{WEIGHTS}"))
     return tuple(sorted(path.parent.name for path in found))
 
 
 def room(name: str) -> str:
-    """The room of an embedded model: `mini-s` lives in `mini`."""
-    return check_known("room of a model", name.split("-")[0], ROOMS)
+    """The room of the package in which a bundled model lies: `mini` or `bridge`."""
+    found = [room for room in ROOMS if (PACKAGE / room / "weights" / name / WEIGHTS).is_file()]
+    if not found:
+        raise UnknownName("bundled model", name, bundled_names())
+    return found[0]
 
 
 def bundled_folder(name: str) -> Path:
-    """Where the embedded model `name` lies, or will lie."""
+    """Where a bundled model lies."""
     return PACKAGE / room(name) / "weights" / name
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The folder of an embedded model, or of a model you trained yourself."""
+    """The folder of an bundled model, or of a model you trained yourself."""
     text = str(name_or_path)
     if text in bundled_names():
         return bundled_folder(text)
@@ -65,6 +70,26 @@ def model_type(folder: Path) -> str:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder}: config.json is no model configuration ({error})") from None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the book does with a model, as its card says."""
+
+    long_only: bool = False  # it was trained to read thousands of visual tokens, and is there for nothing else
+    difficulty: dict[str, dict[str, Any]] = field(default_factory=dict)  # by domain: how heads are tested there
+    kind: dict[str, str] = field(default_factory=dict)  # by domain: the one kind of question that heads are ranked on
+
+    @classmethod
+    def of(cls, folder: Path) -> Study:
+        """Of the model in a folder; a model without a card is studied like any other."""
+        card = folder / CARD
+        if not card.is_file():
+            return cls()
+        try:
+            return cls(**read_json(card).get("study", {}))
+        except TypeError as error:
+            raise BadResults(f"{card}: study: {error}") from None
 
 
 def sha256(path: Path) -> str:

@@ -6,30 +6,34 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar, Self
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from corelib.core.errors import BadResults, CannotWrite
+from corelib.core.values import Machine, Software
 
 ROW = re.compile(r"\[[-+.\deE,\s]+\]")  # a list of numbers
 PACKAGES = {"corelib": "corelib-heads", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}
 
 
-def software() -> dict[str, str | None]:
-    """Versions that a result depends on, read without importing anything heavy."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+def software(**more: str) -> Software:
+    """Versions that a result depends on, read without importing anything heavy; and `more`."""
+    found: Software = {"python": platform.python_version()}
     for name, distribution in PACKAGES.items():
         try:
             found[name] = version(distribution)
         except PackageNotFoundError:
             found[name] = None
-    return found
+    return {**found, **more}
 
 
-def machine() -> dict[str, str | int | None]:
+def machine() -> Machine:
     """What a duration depends on, as far as the standard library can tell."""
     return {"processor": platform.machine(), "cores": os.cpu_count()}
 
@@ -79,15 +83,6 @@ def write_json(path: str | Path, payload: dict) -> Path:
     return Path(path)
 
 
-def read_fields(path: str | Path, schema: str, names: Iterable[str]) -> dict:
-    """Read one result that has exactly these keys beside its schema."""
-    payload, names = read_json(path, schema), set(names)
-    wrong = sorted((payload.keys() - {"schema"}) ^ names)
-    if wrong:
-        raise BadResults(f"{path}: these keys are missing or unknown: {', '.join(wrong)}")
-    return {name: payload[name] for name in names}
-
-
 def read_json(path: str | Path, schema: str | None = None) -> dict:
     """Read one result; with `schema`, only if it says that it is one (`payload["schema"]`)."""
     try:
@@ -105,13 +100,41 @@ def read_json(path: str | Path, schema: str | None = None) -> dict:
 
 @dataclass(frozen=True)
 class Result:
-    """A result whose fields are its file's keys, beside the schema."""
+    """A result whose fields are its file's keys, beside the schema; fields are values of their own, or plain numbers.
 
+    Reading is strict (pydantic): a key that is missing or unknown, a number that is a text, a value that is not finite
+    are refused, and the error says where. A field that is None by default is left out of the file.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     schema: ClassVar[str]
 
     def save(self, path: str | Path) -> Path:
-        return write_json(path, {"schema": self.schema, **asdict(self)})
+        """Write it as JSON, whole or not at all."""
+        content = _adapter(type(self)).dump_python(self, by_alias=True, exclude_defaults=True, warnings=False)
+        return write_json(path, {"schema": self.schema, **content})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        return cls(**read_fields(path, cls.schema, [entry.name for entry in fields(cls)]))
+        """Read one that `save` wrote."""
+        payload = read_json(path, cls.schema)
+        del payload["schema"]
+        try:
+            return _adapter(cls).validate_json(json.dumps(payload))
+        except ValidationError as error:
+            raise BadResults(f"{path}: {_first(error)}") from None
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    wrong = error.errors(include_url=False, include_input=False)
+    where = ".".join(map(str, wrong[0]["loc"]))
+    what = wrong[0]["msg"].removeprefix("Value error, ").replace("Unexpected keyword argument", "unknown key")
+    what = what.replace("Field required", "this key is missing")
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return f"{where}: {what}{more}" if where else f"{what}{more}"

@@ -1,8 +1,8 @@
 """Remove the heads on top of a ranking, and see what is lost; then remove others, and compare.
 
-    found = ablate_top(load("mini-s"), task("scenes"), scores, samples=512, draws=200)
-    found.conditions["core"]["loss"]        # accuracy lost: value, low, high (paired bootstrap)
-    found.percentile["accuracy"]            # how often a layer-matched control loses as much
+    found = ablate_top(load("mini-s"), task("scenes").draw("test", samples=512, questions=4), scores, draws=200)
+    found.conditions.core.loss.accuracy              # accuracy lost, with its interval (paired bootstrap)
+    found.percentile["layer_matched"].accuracy       # how often a layer-matched control loses as much
 
 Heads are ranked on one split and removed on another; the same samples for both are refused. All conditions run on the
 same test samples (`answer_sweep.py`), so that losses are paired.
@@ -11,30 +11,95 @@ same test samples (`answer_sweep.py`), so that losses are paired.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from corelib.analysis import controls
 from corelib.analysis.stats import bootstrap_interval, p_value
 from corelib.core.errors import BadInput, check_known
-from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import Heads, HeadSet
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
-from corelib.experiments.ablation_curve import DOSE_DRAWS, AblationCurves, fit_dose_response, sufficiency
-from corelib.experiments.answer_sweep import answer_sweep, check_scores, clusters, compute_dtype
-from corelib.experiments.evidence import swap_images
+from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
+from corelib.experiments.ablation_curve import (
+    DOSE_DRAWS,
+    AblationCurves,
+    DoseResponse,
+    Sufficiency,
+    fit_dose_response,
+    sufficiency,
+)
+from corelib.experiments.answer_sweep import answer_sweep, check_scores, compute_dtype
+from corelib.experiments.evidence import chance_accuracy
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
-from corelib.tasks import Task
+from corelib.tasks import Draw
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
+Norms = Sequence[Sequence[float]]  # [layer][head]
+
+
+@dataclass(frozen=True)
+class Base(Accuracy):
+    """The plain model."""
+
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is lost against the plain model, sample by sample."""
+
+    accuracy: Estimate
+    logprob: Estimate  # nats
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The model without some heads."""
+
+    heads: Heads
+    accuracy: float
+    low: float
+    high: float
+    logprob: float
+    loss: Loss
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The heads on top of the ranking, those that just missed the cut, and those at its end."""
+
+    core: Condition
+    next: Condition
+    lowest: Condition
+
+    def items(self) -> Iterator[tuple[str, Condition]]:
+        """Each with its name."""
+        return ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+
+
+@dataclass(frozen=True)
+class Null:
+    """Other sets of heads, and the model without each of them."""
+
+    sets: tuple[Heads, ...]
+    accuracy: tuple[float, ...]
+    logprob: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """How often a set of a null loses at least as much as the tested one."""
+
+    accuracy: float
+    logprob: float
 
 
 @dataclass(frozen=True)
@@ -43,146 +108,128 @@ class Ablation(Result):
 
     schema: ClassVar[str] = "corelib/ablation/1"
 
-    model: dict  # as in head scores
-    task: dict  # domain, split, seed, samples, questions a picture; difficulty, where it is not the default
-    ranking: dict  # of the head scores: task, metric, fraction
+    model: ModelFacts
+    task: TaskFacts
+    ranking: RankingFacts
     mode: str
     level: float  # of all intervals
-    base: dict  # accuracy, low, high, logprob
+    base: Base
     chance: float  # accuracy with another sample's picture
-    conditions: dict[str, dict]  # core, next, lowest → heads; accuracy and its interval; logprob; loss of both
-    null: dict[str, dict]  # layer_matched, … → sets, and a number a draw: accuracy, logprob
-    percentile: dict[str, dict]  # of each null → accuracy, logprob: how often it loses at least as much as core
-    dose: dict | None  # doses; the accuracy of each order; D50 of each, and the ratio core to layer-matched
-    sufficiency: dict | None  # doses; accuracy if only the first heads of each order see the pictures
-    software: dict
+    conditions: Conditions
+    null: dict[str, Null]  # layer_matched, random, norm_matched
+    percentile: dict[str, Percentile]  # of each null
+    dose: DoseResponse | None
+    sufficiency: Sufficiency | None
+    software: Software
     seconds: float
 
 
 def ablate_top(
     vlm: VLM,
-    task: Task,
+    draw: Draw,
     scores: HeadScores,
     *,
     fraction: float = 0.05,
     mode: str = "zero",
     draws: int = 200,
     nulls: Sequence[str] = tuple(NULLS),
-    norms: Sequence[Sequence[float]] | Callable[[], Sequence[Sequence[float]]] | None = None,
+    norms: Norms | Callable[[], Norms] | None = None,
     doses: Sequence[float] | None = None,
     dose_draws: int = DOSE_DRAWS,
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 512,
-    questions: int = 4,
     batch_size: int = 16,
     level: float = 0.95,
     same_samples: bool = False,
     store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Ablation:
     """The heads on top of `scores` against their controls, on samples that did not rank them.
 
-    Of each picture several `questions` are asked, and intervals resample pictures. `draws` sets are drawn for each of
-    the `nulls`, and, with the heads' output `norms` (or a function that measures them), for a norm-matched one.
+    Intervals resample pictures (`draw.clusters`). `draws` sets are drawn for each of the `nulls`, and, with the heads'
+    output `norms` (or a function that measures them), for a norm-matched one.
 
     `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders; and the
     opposite question, what the first heads suffice for when all *others* do not see the pictures.
+
+    Raises: BadInput if the scores are of another model or of these samples, or if there are fewer than two pictures.
     """
     began = time.perf_counter()
     if draws < 1 or dose_draws < 1:
         raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
-    check_scores(vlm, scores, split, seed, same_samples)
+    if draw.pictures < 2:
+        raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
+    check_scores(vlm, scores, draw, same_samples)
     order, size = scores.order(), (vlm.num_layers, vlm.num_heads)
     core = scores.top(fraction)
-    named = {"core": core, "next": controls.next_ranked(order, fraction), "lowest": controls.lowest(order, fraction)}
+    named = (core, controls.next_ranked(order, fraction), controls.lowest(order, fraction))
     ways = {name: NULLS[check_known("null", name, NULLS)] for name in nulls}
-    drawn = {name: way(core, *size, draws=draws, seed=seed) for name, way in ways.items()}
+    drawn = {name: way(core, *size, draws=draws, seed=draw.seed) for name, way in ways.items()}
     if norms is not None:
         table = norms() if callable(norms) else norms
-        drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=seed)
-    curves = AblationCurves.draw(order, *size, doses, draws=dose_draws, seed=seed) if doses else None
-    every = [HeadSet(), *named.values(), *(one for null in drawn.values() for one in null)]
-    every += curves.sets() if curves else ()
+        drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=draw.seed)
+    curves = AblationCurves.draw(order, *size, doses, draws=dose_draws, seed=draw.seed) if doses else None
+    every = [HeadSet(), *named, *(one for null in drawn.values() for one in null), *(curves.sets() if curves else ())]
     sets = list(dict.fromkeys(every))
-    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch_size": batch_size}
     rooms = {name: None if store is None else Path(store) / name for name in ("removed", "kept")}
-    steps = samples * (2 if doses else 1)
+    steps = draw.samples * (2 if doses else 1)
     found = answer_sweep(
-        vlm, task, sets, mode=mode, store=rooms["removed"], progress=lambda done, _: progress(done, steps), **options
-    )
+        vlm, draw, sets, mode=mode, batch_size=batch_size, store=rooms["removed"],
+        progress=lambda done, _: progress(done, steps),
+    )  # fmt: skip
     place = {one: number for number, one in enumerate(sets)}
-    plain = place[HeadSet()]
-    interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
-    base, chance = _proportion(found.correct[plain], interval), _by_chance(vlm, task, split, seed, samples)
-    conditions = {name: _condition(found, plain, place[one], one, interval) for name, one in named.items()}
+    plain = found[place[HeadSet()]]
+    interval = partial(bootstrap_interval, clusters=draw.clusters, level=level, seed=draw.seed)
+    chance = chance_accuracy(vlm, draw, batch_size=batch_size)
+    conditions = Conditions(*(_condition(plain, found[place[one]], one, interval) for one in named))
     measured = {name: _null(found, [place[one] for one in null], null) for name, null in drawn.items()}
-    plain_logprob = found.logprob[plain].double().mean().item()
-    lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
-    percentile = {
-        name: {
-            "accuracy": p_value(lost["accuracy"], base["accuracy"] - np.array(null["accuracy"])),
-            "logprob": p_value(lost["logprob"], plain_logprob - np.array(null["logprob"])),
-        }
-        for name, null in measured.items()
-    }
     kept = None
     if curves:
         kept = sufficiency(
-            vlm, task, curves, store=rooms["kept"], progress=lambda done, _: progress(samples + done, steps), **options
-        )
+            vlm, draw, curves, batch_size=batch_size, store=rooms["kept"],
+            progress=lambda done, _: progress(draw.samples + done, steps),
+        )  # fmt: skip
+    base = Base(*_proportion(plain, interval), logprob=plain.logprob.double().mean().item())
     return Ablation(
         model=vlm.facts,
-        task={**task.facts, "split": split, "seed": seed, "samples": samples, "questions": questions},
-        ranking={"task": scores.task, "metric": scores.metric, "fraction": fraction},
+        task=draw.facts(questions=draw.questions),
+        ranking=RankingFacts(scores.task, scores.metric, fraction),
         mode=mode,
         level=level,
-        base={**base, "logprob": plain_logprob},
+        base=base,
         chance=chance,
         conditions=conditions,
         null=measured,
-        percentile=percentile,
+        percentile={name: _percentile(base, conditions.core, null) for name, null in measured.items()},
         dose=fit_dose_response(found, place, curves, chance, interval) if curves else None,
         sufficiency=kept,
-        software={**software(), "precision": compute_dtype(vlm)},
+        software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
 
 
-def _proportion(marks: Bool[Tensor, " sample"], interval: Callable) -> dict[str, float]:
-    values = marks.double().numpy()
+def _proportion(found: AnswerScores, interval: Callable) -> tuple[float, float, float]:
+    values = found.correct.double().numpy()
     low, high = interval(values)
-    return {"accuracy": float(values.mean()), "low": float(low), "high": float(high)}
+    return float(values.mean()), float(low), float(high)
 
 
-def _by_chance(vlm: VLM, task: Task, split: str, seed: int, samples: int) -> float:
-    """Accuracy with another sample's pictures."""
-    right = [vlm.answer(vlm.encode(swap_images(drawn))).correct for drawn in task.batches(split, seed, samples, 64)]
-    return float(torch.cat(right).float().mean())
+def _estimate(values: np.ndarray, interval: Callable) -> Estimate:
+    low, high = interval(values)
+    return Estimate(float(values.mean()), float(low), float(high))
 
 
-def _condition(found: AnswerScores, plain: int, mine: int, heads: HeadSet, interval: Callable) -> dict:
-    loss = {}
-    for name in ("correct", "logprob"):
-        values = getattr(found, name).double().numpy()
-        paired = values[plain] - values[mine]
-        low, high = interval(paired)
-        loss[{"correct": "accuracy"}.get(name, name)] = {
-            "value": float(paired.mean()),
-            "low": float(low),
-            "high": float(high),
-        }
-    return {
-        "heads": heads.to_json(),
-        **_proportion(found.correct[mine], interval),
-        "logprob": found.logprob[mine].double().mean().item(),
-        "loss": loss,
-    }
+def _condition(plain: AnswerScores, found: AnswerScores, heads: HeadSet, interval: Callable) -> Condition:
+    pairs = ((plain.correct, found.correct), (plain.logprob, found.logprob))
+    loss = Loss(*(_estimate(one.double().numpy() - other.double().numpy(), interval) for one, other in pairs))
+    return Condition(heads, *_proportion(found, interval), found.logprob.double().mean().item(), loss)
 
 
-def _null(found: AnswerScores, places: list[int], sets: list[HeadSet]) -> dict:
-    return {
-        "sets": [one.to_json() for one in sets],
-        "accuracy": found.correct[places].double().mean(1).tolist(),
-        "logprob": found.logprob[places].double().mean(1).tolist(),
-    }
+def _null(found: AnswerScores, places: list[int], sets: list[HeadSet]) -> Null:
+    means = (values[places].double().mean(1).tolist() for values in (found.correct, found.logprob))
+    return Null(tuple(sets), *map(tuple, means))
+
+
+def _percentile(base: Base, core: Condition, null: Null) -> Percentile:
+    return Percentile(
+        accuracy=p_value(core.loss.accuracy.value, base.accuracy - np.array(null.accuracy)),
+        logprob=p_value(core.loss.logprob.value, base.logprob - np.array(null.logprob)),
+    )

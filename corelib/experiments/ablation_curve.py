@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,65 @@ from corelib.core.heads import Head, HeadSet, top_count
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
-from corelib.tasks import Task
+from corelib.tasks import Draw
 
 DOSE_DRAWS = 20  # layer-matched orders for a dose curve,
 KEEPING_DRAWS = 5  # and for what few heads suffice for: there every set is a pass of its own
+
+DoseCurve = tuple[float | None, ...]  # accuracy at each dose; None where there is no disjoint control
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A dose of heads, or a ratio of two, with its interval; None is "not reached up to `largest`"."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    largest: float
+
+    @classmethod
+    def of(cls, found: D50) -> Dose:
+        value, low, high = (end if np.isfinite(end) else None for end in (found.value, found.low, found.high))
+        return cls(value, low, high, found.largest)
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Accuracy at each dose, the best heads removed first, or the lowest."""
+
+    core: tuple[float, ...]
+    reverse: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HalfDoses:
+    """The dose at which half of the way to chance is gone, in each order."""
+
+    core: Dose
+    reverse: Dose
+    layer_matched: Dose | None = None  # None: no dose has a disjoint control
+
+
+@dataclass(frozen=True)
+class DoseResponse:
+    """What is lost at each dose."""
+
+    doses: tuple[float, ...]  # shares of all heads
+    accuracy: Orders
+    layer_matched: tuple[DoseCurve, ...]  # a draw each
+    d50: HalfDoses
+    ratio: Dose | None = None  # of D50: core to layer-matched
+
+
+@dataclass(frozen=True)
+class Sufficiency:
+    """Accuracy when, after the pictures, only the first heads of an order see them."""
+
+    doses: tuple[float, ...]
+    none: float  # no head sees the pictures
+    core: DoseCurve
+    layer_matched: tuple[DoseCurve, ...]
 
 
 @dataclass(frozen=True)
@@ -52,39 +108,38 @@ class AblationCurves:
 
 def fit_dose_response(
     found: AnswerScores, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Callable
-) -> dict:
-    """The dose curves, and the doses at which half of the way to chance is gone; `place` says where a set's outcomes
+) -> DoseResponse:
+    """The dose curves, and the doses at which half of the way to chance is gone; `place` says where a set's answers
     are."""
     right = found.correct.double().numpy()
     doses, base = curves.doses, right[place[HeadSet()]]
-    mine = {name: right[[place[one] for one in getattr(curves, name)]] for name in ("core", "reverse")}
+    core, reverse = (right[[place[one] for one in order]] for order in (curves.core, curves.reverse))
     drawn = [[None if one is None else right[place[one]] for one in curve] for curve in curves.matched]
     known = next((k for k in range(len(doses)) if any(curve[k] is None for curve in drawn)), len(doses))
-    table = {
-        "doses": list(doses),
-        "accuracy": {name: values.mean(1).tolist() for name, values in mine.items()},
-        "layer_matched": [[None if marks is None else float(marks.mean()) for marks in curve] for curve in drawn],
-        "d50": {name: _json(d50(doses, values, base, chance, interval)) for name, values in mine.items()},
-    }
+    half = HalfDoses(*(Dose.of(d50(doses, values, base, chance, interval)) for values in (core, reverse)))
+    ratio = None
     if known:  # doses up to the last that has a disjoint control
         control = np.mean([curve[:known] for curve in drawn], axis=0)
-        table["d50"]["layer_matched"] = _json(d50(doses[:known], control, base, chance, interval))
-        table["ratio"] = _json(d50_ratio(doses[:known], mine["core"][:known], control, base, chance, interval))
-    return table
+        matched = Dose.of(d50(doses[:known], control, base, chance, interval))
+        half = HalfDoses(half.core, half.reverse, matched)
+        ratio = Dose.of(d50_ratio(doses[:known], core[:known], control, base, chance, interval))
+    return DoseResponse(
+        doses=doses,
+        accuracy=Orders(*(tuple(values.mean(1).tolist()) for values in (core, reverse))),
+        layer_matched=tuple(
+            tuple(None if marks is None else float(marks.mean()) for marks in curve) for curve in drawn
+        ),
+        d50=half,
+        ratio=ratio,
+    )
 
 
-def sufficiency(vlm: VLM, task: Task, curves: AblationCurves, **options) -> dict:
+def sufficiency(vlm: VLM, draw: Draw, curves: AblationCurves, **options: Any) -> Sufficiency:
     """Accuracy when, after the pictures, only the first heads of an order see them: of the core order, and of
     layer-matched ones; and when none does. `options` are those of `answer_sweep`."""
     every, orders = HeadSet.all(vlm.num_layers, vlm.num_heads), [curves.core, *curves.matched[:KEEPING_DRAWS]]
     sets = list(dict.fromkeys([every, *(every - one for order in orders for one in order if one is not None)]))
-    found = answer_sweep(vlm, task, sets, mode="image_knockout", **options)
+    found = answer_sweep(vlm, draw, sets, mode="image_knockout", **options)
     accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
-    core, *matched = [[None if one is None else accuracy[every - one] for one in order] for order in orders]
-    return {"doses": list(curves.doses), "none": accuracy[every], "core": core, "layer_matched": matched}
-
-
-def _json(dose: D50) -> dict:
-    """Infinite becomes null: not reached up to `largest`."""
-    values = {name: getattr(dose, name) for name in ("value", "low", "high")}
-    return {**{name: value if np.isfinite(value) else None for name, value in values.items()}, "largest": dose.largest}
+    core, *matched = (tuple(None if one is None else accuracy[every - one] for one in order) for order in orders)
+    return Sufficiency(curves.doses, accuracy[every], core, tuple(matched))

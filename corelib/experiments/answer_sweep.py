@@ -1,7 +1,8 @@
 """Answer samples without some heads: many sets of heads, one task, one of several kinds of ablation.
 
-    found = outcomes(load("mini-s"), task("scenes"), [HeadSet(), HeadSet("L4H0 L4H1")], samples=64)
-    found.correct.float().mean(1)           # the accuracy under each set
+    draw = task("scenes").draw("test", samples=64)
+    found = answer_sweep(load("mini-s"), draw, [HeadSet(), HeadSet("L4H0 L4H1")])
+    found[1].accuracy                       # under the second set
 
 Every batch of samples is stored as soon as all sets have run on it: a stopped run goes on there.
 """
@@ -13,13 +14,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from corelib.attention.head_outputs import expand_means, head_outputs, mean_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
-from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import HeadSet
+from corelib.core.progress import Progress, silent
 from corelib.core.sample_store import collect
 from corelib.models.answers import AnswerScores, stacked
 from corelib.models.batch import POSITION_KINDS, Batch
@@ -28,153 +31,126 @@ from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
-from corelib.tasks import Sample, Task
+from corelib.tasks import Draw
 
 MODES = ("zero", "mean", "resample", "knockout", "image_knockout")
-REFERENCE = 64  # samples of `select`: what a mean output is a mean of
+REFERENCE = 64  # samples of `select` at most: what a mean output is a mean of
+TOGETHER = 3  # pictures that may always be one batch, so that none is alone, without another one to exchange with
+
+Answering = Callable[[Batch], AnswerScores]  # a batch → its answers under each set
 
 
 def answer_sweep(
     vlm: VLM,
-    task: Task,
+    draw: Draw,
     sets: Sequence[HeadSet],
     *,
     mode: str = "zero",
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 512,
-    questions: int = 1,
     batch_size: int = 16,
     store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> AnswerScores:
-    """Answer `samples` samples under each of the `sets` (the empty set is the plain model).
+    """Answer the samples of `draw` under each of the `sets` (the empty set is the plain model): [set, sample].
 
-    Several `questions` about each picture cost little more than one (`shared_prefix.py`), but are not independent:
-    resample `clusters(samples, questions)` for an interval.
+    Several questions about each picture cost little more than one (`shared_prefix.py`), but are not independent:
+    resample `draw.clusters` for an interval.
 
     `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the
     split `select`), what they put out for another sample of the batch (`resample`); or, after the pictures, see
     nothing of the evidence (`knockout`) or of the pictures (`image_knockout`).
     """
     check_known("ablation mode", mode, MODES)
-    if samples < 2 or batch_size < 2 or questions < 1:
-        given = f"samples={samples}, batch={batch_size}, questions={questions}"
-        raise BadInput(f"samples and batch must be 2 or more, questions 1 or more, got {given}")
-    if samples % questions or samples == questions:
-        raise BadInput(
-            f"{samples} samples with {questions} questions about each picture: give a multiple of {questions}, for two "
-            "pictures or more"
-        )
+    if batch_size < 1:
+        raise BadInput(f"batch_size must be 1 or more, got {batch_size}")
+    if draw.pictures < 2 and mode == "resample":
+        raise BadInput(f"{draw.pictures} picture: resample needs two or more, to exchange outputs between them")
     fingerprint = {
         "model": vlm.sha256,
         "precision": compute_dtype(vlm),
-        "task": repr(task),
-        "split": split,
-        "seed": seed,
-        "questions": questions,
+        **draw.fingerprint,
         "mode": mode,
         "sets": [one.to_json() for one in sets],
     }
-    under = _program(vlm, task, sets, mode, seed, questions)
+    under = _answering(vlm, draw, sets, mode, batch_size)
 
-    def answer(indices: list[int]) -> dict[str, torch.Tensor]:
-        found = under(vlm.encode(samples_of(task, split, seed, indices, questions)))
+    def answer(indices: list[int]) -> dict[str, Tensor]:
+        found = under(vlm.encode(draw.take(indices)))
         return {"correct": found.correct.T.contiguous(), "logprob": found.logprob.T.contiguous()}  # [sample, set]
 
-    found = collect(answer, samples, lambda todo: _batches(todo, questions, batch_size), fingerprint, store, progress)
+    batches = partial(draw.batches, batch_size, together=TOGETHER)
+    found = collect(answer, draw.samples, batches, fingerprint, store, progress)
     return AnswerScores(found["correct"].T, found["logprob"].T)
 
 
 def check_model(vlm: VLM, scores: HeadScores) -> None:
     """Refuse scores of another model."""
     theirs = scores.model
-    if theirs["sha256"] != vlm.sha256:
+    if theirs.sha256 != vlm.sha256:
         raise BadInput(
-            f"the scores are of {theirs['name']} ({theirs['sha256'][:8]}), the model is {vlm.name} ({vlm.sha256[:8]}): "
-            "profile this model first"
+            f"the scores are of {theirs.name} ({theirs.sha256[:8]}), the model is {vlm.name} ({vlm.sha256[:8]}): "
+            "score the heads of this model first"
         )
 
 
-def check_scores(vlm: VLM, scores: HeadScores, split: str, seed: int, same_samples: bool = False) -> None:
+def check_scores(vlm: VLM, scores: HeadScores, draw: Draw, same_samples: bool = False) -> None:
     """Refuse scores of another model, and a test on the samples that ranked the heads."""
     check_model(vlm, scores)
-    if (scores.task["split"], scores.task["seed"]) == (split, seed) and not same_samples:
+    if (scores.task.split, scores.task.seed) == (draw.split, draw.seed) and not same_samples:
         raise BadInput(
-            f"the heads were ranked on these samples ({split}, seed {seed}): test on another split, or say that you "
-            "mean it (same_samples=True, --same-samples)"
+            f"the heads were ranked on these samples ({draw.split}, seed {draw.seed}): test on another split, or say "
+            "that you mean it (same_samples=True, --same-samples)"
         )
 
 
 def compute_dtype(vlm: VLM) -> str:
-    """What a model computes in: what autocast says, or else the type of its weights.
+    """What a model computes in: what autocast on its device says, or else the type of its weights.
 
     >>> from corelib import load
     >>> compute_dtype(load("mini-s"))
     'float32'
     """
-    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else vlm.model.dtype
+    device = vlm.model.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else vlm.model.dtype
     return str(kind).removeprefix("torch.")
 
 
-def clusters(samples: int, questions: int) -> list[int]:
-    """The picture of every sample.
-
-    >>> clusters(5, 2)
-    [0, 0, 1, 1, 2]
-    """
-    return [index // questions for index in range(samples)]
-
-
-def _batches(todo: Sequence[int], questions: int, batch_size: int) -> list[list[int]]:
-    """Sample numbers in batches of whole pictures, about `batch` samples each; three pictures may always be one batch,
-    so that none is alone, without another one to exchange with."""
-    pictures: dict[int, list[int]] = {}
-    for index in todo:
-        pictures.setdefault(index // questions, []).append(index)
-    most = max(3, batch_size // questions)
-    parts = np.array_split(list(pictures), -(-len(pictures) // most)) if pictures else []
-    return [[index for picture in part for index in pictures[picture]] for part in parts]
-
-
-def samples_of(task: Task, split: str, seed: int, indices: Sequence[int], questions: int) -> list[Sample]:
-    """The samples of these numbers, `questions` of them about each picture."""
-    pictures = dict.fromkeys(index // questions for index in indices)
-    about = {picture: task.questions_for(split, seed, picture, questions) for picture in pictures}
-    return [about[index // questions][index % questions] for index in indices]
-
-
-def _program(vlm: VLM, task: Task, sets: Sequence[HeadSet], mode: str, seed: int, questions: int):
-    """A function of an encoded batch: its answers under each of the sets."""
-    if mode == "zero":
-
-        def replayed(encoded: Batch) -> AnswerScores:
-            try:
-                return replay_from_layer(share_prefix(residual_cache(vlm, encoded), encoded), sets)
-            except UnsupportedArchitecture:
-                return _one_by_one(partial(whole_pass, vlm, encoded), [ablate(vlm.model, one) for one in sets])
-
-        return replayed
+def _answering(vlm: VLM, draw: Draw, sets: Sequence[HeadSet], mode: str, batch_size: int) -> Answering:
+    """How a batch is answered under each of the sets."""
     layers = {head.layer for one in sets for head in one}
-    means = _means(vlm, task, layers, seed) if mode == "mean" else None
+    if mode == "zero":
+        return partial(_zeroed, vlm, sets)
+    if mode == "mean":
+        return partial(_averaged, vlm, sets, _means(vlm, draw, layers, batch_size))
+    if mode == "resample":
+        return partial(_exchanged, vlm, sets, layers, draw.questions)
+    return partial(_knocked_out, vlm, sets, mode)
 
-    def programmed(encoded: Batch) -> AnswerScores:
-        if mode in ("knockout", "image_knockout"):
-            hidden = encoded.evidence if mode == "knockout" else encoded.source
-            programs = [knockout(vlm.model, hidden, encoded.after_image, one) for one in sets]
-            return _one_by_one(replay_from_question(vlm, encoded), programs)
-        if mode == "mean":
-            instead = expand_means(means, encoded.position_kinds)
-            programs = [ablate(vlm.model, one, replacement=instead) for one in sets]
-        else:
-            with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-                vlm.model(**encoded.inputs, use_cache=False)
-            order = range(questions, questions + len(encoded.samples))  # the same question of the next picture
-            instead = resampled(found, [k % len(encoded.samples) for k in order]) if layers else None
-            programs = [ablate(vlm.model, one, replacement=instead) for one in sets]
-        return _one_by_one(partial(whole_pass, vlm, encoded), programs)
 
-    return programmed
+def _zeroed(vlm: VLM, sets: Sequence[HeadSet], batch: Batch) -> AnswerScores:
+    try:
+        return replay_from_layer(share_prefix(residual_cache(vlm, batch), batch), sets)
+    except UnsupportedArchitecture:
+        return _one_by_one(partial(whole_pass, vlm, batch), [ablate(vlm.model, one) for one in sets])
+
+
+def _averaged(vlm: VLM, sets: Sequence[HeadSet], means: dict[int, Tensor], batch: Batch) -> AnswerScores:
+    outputs = expand_means(means, batch.position_kinds)
+    return _one_by_one(partial(whole_pass, vlm, batch), [ablate(vlm.model, one, replacement=outputs) for one in sets])
+
+
+def _exchanged(vlm: VLM, sets: Sequence[HeadSet], layers: set[int], questions: int, batch: Batch) -> AnswerScores:
+    with torch.no_grad(), head_outputs(vlm.model, layers) as found:
+        vlm.model(**batch.inputs, use_cache=False)
+    count = len(batch.samples)
+    order = [(k + questions) % count for k in range(count)]  # the same question of the next picture
+    outputs = resampled(found, order) if layers else None
+    return _one_by_one(partial(whole_pass, vlm, batch), [ablate(vlm.model, one, replacement=outputs) for one in sets])
+
+
+def _knocked_out(vlm: VLM, sets: Sequence[HeadSet], mode: str, batch: Batch) -> AnswerScores:
+    hidden = batch.evidence if mode == "knockout" else batch.source
+    programs = [knockout(vlm.model, hidden, batch.after_image, one) for one in sets]
+    return _one_by_one(replay_from_question(vlm, batch), programs)
 
 
 def _one_by_one(answer: Callable[[], AnswerScores], programs: Iterable[AbstractContextManager]) -> AnswerScores:
@@ -185,12 +161,18 @@ def _one_by_one(answer: Callable[[], AnswerScores], programs: Iterable[AbstractC
     return stacked(found)
 
 
-def _means(vlm: VLM, task: Task, layers: set[int], seed: int) -> dict[int, torch.Tensor]:
+def _means(vlm: VLM, draw: Draw, layers: set[int], batch_size: int) -> dict[int, Tensor]:
+    """The mean outputs of all heads of `layers`, by kind of position, over pictures of the split `select`."""
+    count = draw.task.available("select", REFERENCE)
+    if count < 1:
+        raise BadInput(f"{draw.task.name} has no picture in select: mode 'mean' takes its means there")
+    reference = draw.task.draw("select", samples=count, seed=draw.seed)
+
     def recorded():
-        for drawn in task.batches("select", seed, REFERENCE, 16):
-            encoded = vlm.encode(drawn)
+        for indices in reference.batches(batch_size):
+            batch = vlm.encode(reference.take(indices))
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-                vlm.model(**encoded.inputs, use_cache=False)
-            yield found, encoded.position_kinds
+                vlm.model(**batch.inputs, use_cache=False)
+            yield found, batch.position_kinds
 
     return mean_outputs(recorded(), len(POSITION_KINDS)) if layers else {}

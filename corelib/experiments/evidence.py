@@ -11,79 +11,106 @@ read. If `only` falls, the box is too small.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from corelib.analysis.stats import wilson
 from corelib.attention.intervene import knockout
+from corelib.core.errors import BadInput
+from corelib.core.progress import Progress, silent
+from corelib.core.values import Proportion
 from corelib.models.vlm import VLM
-from corelib.tasks import Sample, Task
+from corelib.tasks import Draw, Sample
 
 CONDITIONS = ("base", "swapped", "without", "only")
 
 
-def swap_images(samples: list[Sample]) -> list[Sample]:
-    """Each question with the pictures of the next sample (its own evidence no longer applies)."""
-    others = [*samples[1:], samples[0]]
+def swap_images(samples: Sequence[Sample]) -> list[Sample]:
+    """Each question with the picture (or text) of the next one, which is another one; its own evidence no longer
+    applies.
+
+    Raises: BadInput if all samples are about one picture.
+    """
     return [
         replace(mine, images=other.images, context=other.context, evidence=(), distractors=(), anchors=(), spans=())
-        for mine, other in zip(samples, others, strict=True)
+        for mine, other in zip(samples, _others(samples), strict=True)
     ]
 
 
-def move_evidence(samples: list[Sample]) -> list[Sample]:
-    """Each sample with the evidence of the next one: what a score says of evidence that is not there."""
-    others = [*samples[1:], samples[0]]
+def move_evidence(samples: Sequence[Sample]) -> list[Sample]:
+    """Each sample with the evidence of the next picture: what a score says of evidence that is not there.
+
+    Raises: BadInput if all samples are about one picture.
+    """
     return [
         replace(mine, evidence=other.evidence, spans=other.spans, distractors=(), anchors=())
-        for mine, other in zip(samples, others, strict=True)
+        for mine, other in zip(samples, _others(samples), strict=True)
     ]
+
+
+def _others(samples: Sequence[Sample]) -> list[Sample]:
+    """For each sample one about the next picture."""
+    first = {}
+    for sample in samples:
+        first.setdefault(sample.cluster, sample)
+    names = list(first)
+    if len(names) < 2:
+        raise BadInput(
+            "all samples are about one picture: there is no other one to exchange it with; give more samples"
+        )
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
+    return [first[following[sample.cluster]] for sample in samples]
 
 
 def validate_evidence(
-    vlm: VLM,
-    task: Task,
-    *,
-    split: str = "test",
-    seed: int = 1,
-    samples: int = 512,
-    batch_size: int = 64,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, dict]:
+    vlm: VLM, draw: Draw, *, batch_size: int = 64, progress: Progress = silent
+) -> dict[str, Proportion]:
     """Accuracy with its 95 % Wilson interval under each condition; also by kind of question for `base`.
 
-    Every sample is its own picture, so the samples are independent.
+    Take one question a picture: then the samples are independent, as the interval asks.
     """
     right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
     kinds: list[str] = []
-    for drawn in task.batches(split, seed, samples, batch_size):
-        encoded = vlm.encode(drawn)
-        right["base"] += vlm.answer(encoded).correct.tolist()
+    for indices in draw.batches(batch_size, together=2):
+        drawn = draw.take(indices)
+        batch = vlm.encode(drawn)
+        right["base"] += vlm.answer(batch).correct.tolist()
         if drawn[0].images or drawn[0].context:  # else there is nothing to swap
             right["swapped"] += vlm.answer(vlm.encode(swap_images(drawn))).correct.tolist()
         kinds += [sample.kind for sample in drawn]
         if drawn[0].evidence or drawn[0].spans:
-            for name, hidden in (("without", encoded.evidence), ("only", encoded.source & ~encoded.evidence)):
-                with knockout(vlm.model, hidden, encoded.after_image):
-                    right[name] += vlm.answer(encoded).correct.tolist()
-        progress(len(kinds), samples)
+            for name, hidden in (("without", batch.evidence), ("only", batch.source & ~batch.evidence)):
+                with knockout(vlm.model, hidden, batch.after_image):
+                    right[name] += vlm.answer(batch).correct.tolist()
+        progress(len(kinds), draw.samples)
     found = {name: proportion(marks) for name, marks in right.items() if marks}
     for kind in sorted(set(kinds)):
-        mine = [mark for mark, each in zip(right["base"], kinds, strict=True) if each == kind]
-        found[f"base/{kind}"] = proportion(mine)
+        found[f"base/{kind}"] = proportion(
+            [mark for mark, each in zip(right["base"], kinds, strict=True) if each == kind]
+        )
     return found
 
 
-def measure_accuracy(vlm: VLM, task: Task, *, split: str, seed: int, samples: int, batch_size: int = 64) -> dict:
-    """Accuracy on a task with its 95 % Wilson interval."""
-    marks: list[bool] = []
-    for drawn in task.batches(split, seed, samples, batch_size):
-        marks += vlm.answer(vlm.encode(drawn)).correct.tolist()
-    return proportion(marks)
+def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportion:
+    """Accuracy on samples with its 95 % Wilson interval."""
+    batches = (draw.take(indices) for indices in draw.batches(batch_size))
+    return proportion([mark for drawn in batches for mark in vlm.answer(vlm.encode(drawn)).correct.tolist()])
 
 
-def proportion(marks: list[bool]) -> dict:
+def chance_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> float:
+    """Accuracy on the same questions with another sample's picture: the chance level, measured."""
+    right = []
+    for indices in draw.batches(batch_size, together=2):
+        right += vlm.answer(vlm.encode(swap_images(draw.take(indices)))).correct.tolist()
+    return sum(right) / len(right)
+
+
+def proportion(marks: Sequence[bool]) -> Proportion:
+    """A share of right answers with its Wilson interval, to four digits.
+
+    >>> proportion([True] * 8 + [False] * 2)
+    Proportion(accuracy=0.8, low=0.4902, high=0.9433, samples=10)
+    """
     right, samples = sum(marks), len(marks)
     low, high = wilson(right, samples)
-    rounded = {"accuracy": round(right / samples, 4), "low": round(low, 4), "high": round(high, 4)}
-    return {**rounded, "samples": samples}
+    return Proportion(round(right / samples, 4), round(low, 4), round(high, 4), samples)

@@ -6,7 +6,6 @@ the accuracy, on the same pictures of the `select` split.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from corelib.core.errors import BadResults, check_known
+from corelib.core.progress import Progress, silent
 from corelib.core.results import read_json, software, write_json, write_whole
 from corelib.experiments.score_heads import measure_heads
 from corelib.metrics.catalogue import PRIMARY, Metric
@@ -84,7 +84,7 @@ def score_model(vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] =
     vlm.model.eval()
     scores = {}
     for domain in domains:
-        found = measure_heads(vlm, task(domain), split="select", samples=samples, seed=seed, batch_size=64)
+        found = measure_heads(vlm, task(domain).draw("select", samples=samples, seed=seed), batch_size=64)
         scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
         scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
         scores[f"{domain}/logprob"] = found.logprob.mean()
@@ -100,7 +100,7 @@ def log_scores(
     samples: int = 96,
     seed: int = 0,
     domains: tuple[str, ...] = DOMAINS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Score every snapshot of a run (`000123.safetensors`, …) and write one compact file.
 

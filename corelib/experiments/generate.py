@@ -10,13 +10,14 @@ task at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from corelib.analysis.stats import wilson
 from corelib.core.errors import BadInput
+from corelib.core.progress import Progress, silent
+from corelib.core.values import Proportion
+from corelib.experiments.evidence import proportion
 from corelib.models.vlm import VLM
-from corelib.tasks import Task
+from corelib.tasks import Draw
 from corelib.tasks.scoring import score_answer
 
 
@@ -29,31 +30,23 @@ class Generations:
     right: tuple[bool, ...]
 
     @property
-    def stated(self) -> dict[str, float]:
-        """Accuracy with Wilson's interval: one question about each picture."""
-        low, high = wilson(sum(self.right), len(self.right))
-        return {"accuracy": sum(self.right) / len(self.right), "low": low, "high": high}
+    def accuracy(self) -> Proportion:
+        """The share that was right, with Wilson's interval: one question about each picture."""
+        return proportion(self.right)
 
 
 def generate_answers(
-    vlm: VLM,
-    task: Task,
-    *,
-    split: str = "select",
-    seed: int = 0,
-    samples: int = 64,
-    tokens: int = 32,
-    batch_size: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    vlm: VLM, draw: Draw, *, tokens: int = 32, batch_size: int | None = None, progress: Progress = silent
 ) -> Generations:
-    """Let the model write at most so many `tokens` to each sample, greedily, `batch` samples at once."""
+    """Let the model write at most so many `tokens` to each sample, greedily, `batch_size` samples at once."""
     batch_size = vlm.batch_size if batch_size is None else batch_size
-    if min(samples, tokens, batch_size) < 1:
-        raise BadInput(f"samples={samples}, tokens={tokens}, batch={batch_size}: give 1 or more of each")
-    texts, right = [], []
-    for drawn in task.batches(split, seed, samples, batch_size):
+    if tokens < 1:
+        raise BadInput(f"tokens must be 1 or more, got {tokens}")
+    texts, right, rule = [], [], draw.task.rule
+    for indices in draw.batches(batch_size):
+        drawn = draw.take(indices)
         mine = vlm.generate(vlm.encode(drawn, answers=False), tokens)
         texts += mine
-        right += [score_answer(text, sample.answer, task.rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
-        progress(len(texts), samples)
-    return Generations(task.rule, tuple(texts), tuple(right))
+        right += [score_answer(text, sample.answer, rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
+        progress(len(texts), draw.samples)
+    return Generations(rule, tuple(texts), tuple(right))

@@ -26,15 +26,42 @@ from scipy.stats import rankdata
 
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
+from corelib.core.head_scores import ordered
 from corelib.core.heads import Head, HeadSet, top_count
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
-from corelib.experiments.answer_sweep import answer_sweep, clusters, compute_dtype
+from corelib.core.values import Curve, Estimate, ModelFacts, Software, Tables, TaskFacts
+from corelib.experiments.answer_sweep import answer_sweep, compute_dtype
 from corelib.models.vlm import VLM
-from corelib.tasks import Task
+from corelib.tasks import Draw
 
 DOSES = (0.02, 0.05, 0.10, 0.20)
 COMPANY = 0.10  # the share of heads in a random set
-Table = Sequence[Sequence[float]]  # [layer][head]
+Scores = Sequence[Sequence[float]]  # [layer][head]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The plain model."""
+
+    accuracy: float
+    logprob: float
+
+
+@dataclass(frozen=True)
+class JointLoss:
+    """What is lost without the heads on top of a score, at each dose."""
+
+    accuracy: Curve
+    logprob: Curve
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's correlation of a score with the two kinds of effects."""
+
+    alone: Estimate
+    company: Estimate
 
 
 @dataclass(frozen=True)
@@ -43,34 +70,30 @@ class HeadEffects(Result):
 
     schema: ClassVar[str] = "corelib/effects/1"
 
-    model: dict  # as in head scores
-    task: dict  # domain, split, seed, samples, questions
+    model: ModelFacts
+    task: TaskFacts
     level: float  # of all intervals
     sets: int  # random sets, for the effects in company
-    base: dict  # accuracy, logprob of the plain model
-    alone: dict  # value, low, high: [layer][head], nats lost
-    company: dict  # the same
-    doses: list[float]
-    joint: dict[str, dict]  # score → accuracy, logprob: what is lost at each dose; low, high of each
-    agreement: dict[str, dict]  # score → alone, company → value, low, high: Spearman's correlation with its effects
-    software: dict
+    base: Plain
+    alone: Tables  # nats lost
+    company: Tables  # the same
+    doses: tuple[float, ...]
+    joint: dict[str, JointLoss]  # by score
+    agreement: dict[str, Agreement]  # by score
+    software: Software
     seconds: float
 
 
 def measure_head_effects(
     vlm: VLM,
-    task: Task,
-    scores: Mapping[str, Table],
+    draw: Draw,
+    scores: Mapping[str, Scores],
     *,
     sets: int = 200,
-    split: str = "validate",
-    seed: int = 0,
-    samples: int = 256,
-    questions: int = 4,
     batch_size: int = 16,
     level: float = 0.95,
     store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> HeadEffects:
     """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better)."""
     began = time.perf_counter()
@@ -84,18 +107,16 @@ def measure_head_effects(
             )
     if not tables or sets < 2:
         raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
-    company = random_company(every, sets, seed)
+    company = random_company(every, sets, draw.seed)
     counts = [top_count(dose, len(every)) for dose in DOSES]
-    tops = {name: [HeadSet(_order(every, table)[:count]) for count in counts] for name, table in tables.items()}
+    tops = {name: [HeadSet(ordered(table)[:count]) for count in counts] for name, table in tables.items()}
     removed = [HeadSet(), *(HeadSet([head]) for head in every), *company]
     removed = list(dict.fromkeys([*removed, *(one for top in tops.values() for one in top)]))
-    options = {"split": split, "seed": seed, "samples": samples, "questions": questions, "batch_size": batch_size}
-    found = answer_sweep(vlm, task, removed, store=store, progress=progress, **options)
+    found = answer_sweep(vlm, draw, removed, batch_size=batch_size, store=store, progress=progress)
     place = {one: number for number, one in enumerate(removed)}
-    lost = {name: getattr(found, name).double().numpy() for name in ("correct", "logprob")}
-    base = {"accuracy": float(lost["correct"][0].mean()), "logprob": float(lost["logprob"][0].mean())}
-    lost = {name: (values[0] - values).T for name, values in lost.items()}  # [sample, set]
-    interval = partial(bootstrap_interval, clusters=clusters(samples, questions), level=level, seed=seed)
+    answers = {name: getattr(found, name).double().numpy() for name in ("correct", "logprob")}
+    lost = {name: (values[0] - values).T for name, values in answers.items()}  # [sample, set]
+    interval = partial(bootstrap_interval, clusters=draw.clusters, level=level, seed=draw.seed)
     effects = {
         "alone": lost["logprob"][:, [place[HeadSet([head])] for head in every]],
         "company": lost["logprob"][:, [place[one] for one in company]] @ beyond_company(every, company).T,
@@ -103,21 +124,17 @@ def measure_head_effects(
     ranks = np.array([rankdata(table) for table in tables.values()])  # [score, head]
     return HeadEffects(
         model=vlm.facts,
-        task={**task.facts, **{name: options[name] for name in ("split", "seed", "samples", "questions")}},
+        task=draw.facts(questions=draw.questions),
         level=level,
         sets=sets,
-        base=base,
+        base=Plain(*(float(answers[name][0].mean()) for name in ("correct", "logprob"))),
         **{name: _tables(values, interval, vlm.num_layers) for name, values in effects.items()},
-        doses=list(DOSES),
+        doses=DOSES,
         joint={name: _joint(lost, [place[one] for one in top], interval) for name, top in tops.items()},
         agreement=_agreement(list(tables), ranks, effects, interval),
-        software={**software(), "precision": compute_dtype(vlm)},
+        software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
-
-
-def _order(every: Sequence[Head], table: Float[np.ndarray, "layer head"]) -> list[Head]:
-    return sorted(every, key=lambda head: (-table[head.layer, head.index], head))
 
 
 def random_company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]:
@@ -139,27 +156,27 @@ def beyond_company(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[n
     return member / with_it - (1 - member) / without
 
 
-def _tables(values: Float[np.ndarray, "sample head"], interval: Callable, layers: int) -> dict[str, list]:
+def _tables(values: Float[np.ndarray, "sample head"], interval: Callable, layers: int) -> Tables:
     """Mean and interval of every head, to four digits."""
-    numbers = {"value": values.mean(0), **dict(zip(("low", "high"), interval(values), strict=True))}
-    return {
-        name: [[float(f"{number:.4g}") for number in row] for row in table.reshape(layers, -1)]
-        for name, table in numbers.items()
-    }
+    return Tables(
+        *(
+            tuple(tuple(float(f"{number:.4g}") for number in row) for row in table.reshape(layers, -1))
+            for table in (values.mean(0), *interval(values))
+        )
+    )
 
 
-def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int], interval: Callable) -> dict:
-    found = {}
-    for name, values in (("accuracy", lost["correct"]), ("logprob", lost["logprob"])):
-        mine = values[:, places]
-        low, high = interval(mine)
-        found[name] = {"value": mine.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
-    return found
+def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int], interval: Callable) -> JointLoss:
+    curves = []
+    for name in ("correct", "logprob"):
+        mine = lost[name][:, places]
+        curves.append(Curve(*(tuple(values.tolist()) for values in (mine.mean(0), *interval(mine)))))
+    return JointLoss(*curves)
 
 
 def _agreement(
     names: list[str], ranks: Float[np.ndarray, "score head"], effects: Mapping[str, np.ndarray], interval: Callable
-) -> dict[str, dict]:
+) -> dict[str, Agreement]:
     """Spearman's correlation of each score with each kind of effect; the interval is over the samples of the effect."""
     centred = ranks - ranks.mean(1, keepdims=True)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)  # a score that is constant: 0
@@ -168,9 +185,9 @@ def _agreement(
         other = rankdata(effect) - (len(effect) + 1) / 2
         return centred @ other / max(np.linalg.norm(other), 1e-12)
 
-    found: dict[str, dict] = {name: {} for name in names}
+    found: dict[str, dict[str, Estimate]] = {name: {} for name in names}
     for kind, values in effects.items():
         low, high = interval(values, statistic=correlations)
         for name, *numbers in zip(names, correlations(values.mean(0)), low, high, strict=True):
-            found[name][kind] = dict(zip(("value", "low", "high"), map(float, numbers), strict=True))
-    return found
+            found[name][kind] = Estimate(*map(float, numbers))
+    return {name: Agreement(**kinds) for name, kinds in found.items()}

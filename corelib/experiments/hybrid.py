@@ -1,7 +1,7 @@
 """How much accuracy is kept when only few heads see far, and all others a window?
 
-    found = keep_few_dense(load("bridge"), task("scenes"), scores, width=16)
-    found.core[3]["loss"]               # with the top 5 % dense: accuracy lost against all dense, paired
+    found = measure_hybrid(load("bridge"), task("scenes").draw("test", samples=96), scores, width=16)
+    found.core[3].loss                  # with the top 5 % dense: accuracy lost against all dense, paired
 
 Every condition answers the same samples. Only those count whose evidence lies outside the window of every row behind
 the pictures: for the others a window is no loss. Baselines, at each dose of dense heads:
@@ -16,7 +16,7 @@ the pictures: for the others a window is no loss. Baselines, at each dose of den
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,21 @@ from typing import ClassVar
 
 from corelib.analysis import controls
 from corelib.core.errors import BadInput
-from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import Heads, HeadSet
+from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
-from corelib.experiments.ablation_curve import AblationCurves
+from corelib.core.values import (
+    Accuracy,
+    AccuracyKept,
+    Estimate,
+    ModelFacts,
+    RankingFacts,
+    Software,
+    TaskFacts,
+    WindowFacts,
+)
+from corelib.experiments.ablation_curve import AblationCurves, DoseCurve
 from corelib.experiments.answer_sweep import check_scores, compute_dtype
 from corelib.experiments.out_of_window import Condition, answer_under, sinks_and_length
 from corelib.models.vlm import VLM
@@ -35,9 +47,55 @@ from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import far_kv_heads, whole_groups
 from corelib.sparse.oracle_topk import oracle_topk
 from corelib.sparse.window import mean_keys
-from corelib.tasks import Task
+from corelib.tasks import Draw
 
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
+
+
+@dataclass(frozen=True)
+class CoreDense:
+    """The first heads of the ranking dense."""
+
+    heads: Heads
+    keys: float  # that a row sees on average, over all heads
+    accuracy: float
+    low: float
+    high: float
+    loss: Estimate
+
+
+@dataclass(frozen=True)
+class GroupsDense:
+    """Whole groups dense, of heads that share keys and values."""
+
+    heads: int
+    kept: float  # the share of key/value heads that remember everything
+    accuracy: float
+    low: float
+    high: float
+    loss: Estimate
+
+
+@dataclass(frozen=True)
+class UniformWindow:
+    """One window for all heads."""
+
+    width: int
+    accuracy: float
+    low: float
+    high: float
+    loss: Estimate
+
+
+@dataclass(frozen=True)
+class TopKeys:
+    """The keys of highest attention for every row of every head."""
+
+    keys: int
+    accuracy: float
+    low: float
+    high: float
+    loss: Estimate
 
 
 @dataclass(frozen=True)
@@ -46,113 +104,100 @@ class Hybrid(Result):
 
     schema: ClassVar[str] = "corelib/hybrid/1"
 
-    model: dict  # as in head scores
-    task: dict  # domain, split, seed, samples, questions of each picture; counted: those whose evidence is out of reach
-    ranking: dict  # of the head scores: task, metric
-    window: dict  # width, sinks; tokens: the mean length of a sequence
+    model: ModelFacts
+    task: TaskFacts  # counted: those samples whose evidence is out of reach
+    ranking: RankingFacts
+    window: WindowFacts
     level: float  # of all intervals
-    base: dict  # all dense: accuracy, low, high
-    none: dict  # no head dense: accuracy, low, high, loss
-    doses: list[float]
-    core: list[dict]  # at each dose: heads; keys a row sees on average; accuracy, low, high, loss
-    group: list[dict]  # the same, for whole groups; kept: the share of key/value heads that remember everything
-    uniform: list[dict]  # width; the same
-    oracle: list[dict]  # keys; the same
-    layer_matched: list[list[float | None]]  # [draw][dose]: accuracy; None where there is no disjoint control
-    random: list[list[float | None]]
-    software: dict
+    base: Accuracy  # all dense
+    none: AccuracyKept  # no head dense
+    doses: tuple[float, ...]
+    core: tuple[CoreDense, ...]  # at each dose
+    group: tuple[GroupsDense, ...]
+    uniform: tuple[UniformWindow, ...]
+    oracle: tuple[TopKeys, ...]
+    layer_matched: tuple[DoseCurve, ...]  # accuracy of each draw
+    random: tuple[DoseCurve, ...]
+    software: Software
     seconds: float
 
 
 def measure_hybrid(
     vlm: VLM,
-    task: Task,
+    draw: Draw,
     scores: HeadScores,
     *,
     width: int,
     doses: Sequence[float] = DENSE,
     draws: int = 10,
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 512,
-    questions: int = 1,
     batch_size: int = 16,
     level: float = 0.95,
     store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Hybrid:
     """Answer under hybrid attention: the first heads of a ranking dense, all others sinks and a window of `width`.
 
-    The sinks are everything before the first picture, at least 4 tokens. With several `questions` about each picture
+    The sinks are everything before the first picture, at least 4 tokens. With several questions about each picture
     (or row of pictures), these are read once a condition, and intervals resample pictures.
     """
     began = time.perf_counter()
-    check_scores(vlm, scores, split, seed)
-    if draws < 1 or samples < 2 or questions < 1:
-        raise BadInput(f"samples={samples}, questions={questions}, draws={draws}: give 2, 1 and 1 or more")
-    size = (vlm.num_layers, vlm.num_heads)
-    curves = AblationCurves.draw(scores.order(), *size, doses, draws=draws, seed=seed)
+    check_scores(vlm, scores, draw)
+    if draws < 1:
+        raise BadInput(f"draws={draws}: a control needs one draw or more")
+    layers, heads, kv_heads = vlm.num_layers, vlm.num_heads, vlm.num_kv_heads
+    curves = AblationCurves.draw(scores.order(), layers, heads, doses, draws=draws, seed=draw.seed)
     blindly = [
-        controls.random_sets(one, *size, draws=draws, seed=seed) if 2 * len(one) <= size[0] * size[1] else None
+        controls.random_sets(one, layers, heads, draws=draws, seed=draw.seed)
+        if 2 * len(one) <= layers * heads
+        else None
         for one in curves.core
     ]
-    sinks, length = sinks_and_length(vlm, task, split, seed, samples // questions)
+    sinks, length = sinks_and_length(vlm, draw)
     window = Window(width, sinks)
-    grouped = [whole_groups(one, vlm.num_heads // vlm.num_kv_heads) for one in curves.core]
-    keys = [mean_keys(len(one) / (size[0] * size[1]), window, length) for one in curves.core]
+    grouped = [whole_groups(one, heads // kv_heads) for one in curves.core]
+    keys = [mean_keys(len(one) / (layers * heads), window, length) for one in curves.core]
     widths = [_width(one, window.sinks, length) for one in keys]
-    most = [_width(one, 0, length) for one in keys]  # of a row's favourites, so that it sees as many
+    most = [_width(one, 0, length) for one in keys]  # of a row's best keys, so that it sees as many
     sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
     sets += [one for drawn in blindly for one in drawn or ()]
     sets = list(dict.fromkeys(one for one in sets if one is not None))
-    ways: list[Condition] = [nullcontext]
-    ways += [partial(sparsify, vlm.model, one, window) for one in sets]
-    ways += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
-    ways += [partial(oracle_topk, vlm.model, one) for one in most]
+    conditions: list[Condition] = [nullcontext]
+    conditions += [partial(sparsify, vlm.model, one, window) for one in sets]
+    conditions += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
+    conditions += [partial(oracle_topk, vlm.model, one) for one in most]
     found = answer_under(
-        vlm, task, ways, window, split=split, seed=seed, samples=samples, questions=questions, batch_size=batch_size,
-        level=level, named={"widths": widths, "most": most, "sets": [one.to_json() for one in sets]},
+        vlm, draw, conditions, window, batch_size=batch_size, level=level,
+        named={"widths": widths, "most": most, "sets": [one.to_json() for one in sets]},
         store=store, progress=progress,
     )  # fmt: skip
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
 
+    def kept(condition: int) -> dict:
+        return vars(found.against(condition))
+
     def mean(one: HeadSet | None) -> float | None:
         return None if one is None else found.accuracy(place[one])
 
-    shares = [
-        len(far_kv_heads(one, vlm.num_heads // vlm.num_kv_heads)) / (vlm.num_layers * vlm.num_kv_heads)
-        for one in curves.core
-    ]
+    shares = [len(far_kv_heads(one, heads // kv_heads)) / (layers * kv_heads) for one in curves.core]
     return Hybrid(
         model=vlm.facts,
-        task={
-            **task.facts,
-            "split": split,
-            "seed": seed,
-            "samples": samples,
-            "questions": questions,
-            "counted": found.right.shape[1],
-        },
-        ranking={"task": scores.task, "metric": scores.metric},
-        window={"width": window.width, "sinks": window.sinks, "tokens": length},
+        task=draw.facts(questions=draw.questions, counted=found.counted),
+        ranking=RankingFacts(scores.task, scores.metric),
+        window=WindowFacts(window.width, window.sinks, length),
         level=level,
         base=found.stated(0),
         none=found.against(place[HeadSet()]),
-        doses=list(doses),
-        core=[
-            {"heads": one.to_json(), "keys": seen, **found.against(place[one])}
-            for one, seen in zip(curves.core, keys, strict=True)
-        ],
-        group=[
-            {"heads": len(one), "kept": share, **found.against(place[one])}
-            for one, share in zip(grouped, shares, strict=True)
-        ],
-        uniform=[{"width": one, **found.against(first + k)} for k, one in enumerate(widths)],
-        oracle=[{"keys": one, **found.against(first + len(widths) + k)} for k, one in enumerate(most)],
-        layer_matched=[[mean(one) for one in curve] for curve in curves.matched],
-        random=[[mean(drawn[draw]) if drawn else None for drawn in blindly] for draw in range(draws)],
-        software={**software(), "precision": compute_dtype(vlm)},
+        doses=tuple(doses),
+        core=tuple(CoreDense(one, seen, **kept(place[one])) for one, seen in zip(curves.core, keys, strict=True)),
+        group=tuple(
+            GroupsDense(len(one), share, **kept(place[one])) for one, share in zip(grouped, shares, strict=True)
+        ),
+        uniform=tuple(UniformWindow(one, **kept(first + k)) for k, one in enumerate(widths)),
+        oracle=tuple(TopKeys(one, **kept(first + len(widths) + k)) for k, one in enumerate(most)),
+        layer_matched=tuple(tuple(mean(one) for one in curve) for curve in curves.matched),
+        random=tuple(tuple(mean(drawn[number]) if drawn else None for drawn in blindly) for number in range(draws)),
+        software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
 

@@ -1,8 +1,8 @@
 """Answer questions under one program after another, and count those whose evidence is out of a window's reach.
 
-    ways = [nullcontext, partial(sparsify, vlm.model, dense, window)]
-    found = answer_in_ways(vlm, task("scenes"), ways, window, samples=256)
-    found.against(1)["loss"]            # accuracy lost in the second way, paired with the first
+    conditions = [nullcontext, partial(sparsify, vlm.model, dense, window)]
+    found = answer_under(vlm, task("scenes").draw("test", samples=256), conditions, window)
+    found.against(1).loss               # accuracy lost in the second condition, paired with the first
 
 Where the window shows the evidence a windowed head can fetch it, too: such a question says nothing about dense heads.
 """
@@ -23,122 +23,129 @@ from torch import Tensor
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.core.sample_store import collect, in_batches
-from corelib.experiments.answer_sweep import clusters, compute_dtype, samples_of
+from corelib.core.progress import Progress, silent
+from corelib.core.sample_store import collect
+from corelib.core.values import Accuracy, AccuracyKept, Estimate, TaskFacts
+from corelib.experiments.answer_sweep import compute_dtype
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.from_question import whole_pass
 from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.sparse import Window, sparsify
-from corelib.tasks import Task
+from corelib.tasks import Draw
 
 Condition = Callable[[], AbstractContextManager]
 
 
 @dataclass(frozen=True)
 class PairedAccuracy:
-    """What was right in each way, of the samples that count."""
+    """What was right under each condition, of the samples that count."""
 
-    right: Float[np.ndarray, "way sample"]
+    right: Float[np.ndarray, "condition sample"]
     picture: Int[np.ndarray, " sample"]  # intervals resample pictures
     level: float
     seed: int
 
-    def accuracy(self, way: int) -> float:
-        return float(self.right[way].mean())
+    @property
+    def counted(self) -> int:
+        """How many samples count."""
+        return self.right.shape[1]
 
-    def stated(self, way: int) -> dict[str, float]:
+    def accuracy(self, condition: int) -> float:
+        return float(self.right[condition].mean())
+
+    def stated(self, condition: int) -> Accuracy:
         """Accuracy with its interval."""
-        low, high = self._interval(self.right[way])
-        return {"accuracy": self.accuracy(way), "low": low, "high": high}
+        return Accuracy(self.accuracy(condition), *self._interval(self.right[condition]))
 
-    def against(self, way: int) -> dict:
-        """The same, and what is lost against the first way."""
-        worse = self.right[0] - self.right[way]
-        low, high = self._interval(worse)
-        return {**self.stated(way), "loss": {"value": float(worse.mean()), "low": low, "high": high}}
+    def against(self, condition: int) -> AccuracyKept:
+        """The same, and what is lost against the first condition."""
+        worse = self.right[0] - self.right[condition]
+        loss = Estimate(float(worse.mean()), *self._interval(worse))
+        mine = self.stated(condition)
+        return AccuracyKept(mine.accuracy, mine.low, mine.high, loss)
 
     def _interval(self, values: np.ndarray) -> tuple[float, float]:
         low, high = bootstrap_interval(values, clusters=self.picture, level=self.level, seed=self.seed)
         return float(low), float(high)
 
 
+@dataclass(frozen=True)
+class HybridAccuracy:
+    """Accuracy with all heads dense, and with only a few."""
+
+    task: TaskFacts
+    dense: Accuracy
+    hybrid: AccuracyKept
+
+
 def answer_under(
     vlm: VLM,
-    task: Task,
-    ways: Sequence[Condition],
+    draw: Draw,
+    conditions: Sequence[Condition],
     window: Window,
     *,
-    split: str = "test",
-    seed: int = 0,
-    samples: int = 512,
-    questions: int = 1,
     batch_size: int = 16,
     level: float = 0.95,
     named: Mapping[str, object] | None = None,
     store: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> PairedAccuracy:
-    """Answer the same samples in all the `ways`; those count whose evidence is out of reach of `window`.
+    """Answer the same samples under all the `conditions`; those count whose evidence is out of reach of `window`.
 
-    With several `questions` about each picture (or row of pictures), these are read once a way. `named` says what the
-    ways are: a `store` holds answers of these and no others.
+    With several questions about each picture (or row of pictures), these are read once a condition. `named` says what
+    the conditions are: a `store` holds answers of these and no others.
     """
-    if samples < 2 or batch_size < 1 or questions < 1 or samples % questions:
-        given = f"samples={samples}, questions={questions}, batch={batch_size}"
-        raise BadInput(f"{given}: give 2 samples or more, a multiple of the questions, and the others 1 or more")
-    fingerprint = {
-        "model": vlm.sha256,
-        "precision": compute_dtype(vlm),
-        "task": repr(task),
-        "split": split,
-        "seed": seed,
-    }
-    fingerprint |= {"questions": questions, "window": [window.width, window.sinks], **(named or {})}
+    if batch_size < 1 or draw.samples < 2:
+        raise BadInput(
+            f"samples={draw.samples}, batch_size={batch_size}: give 2 samples or more, and 1 or more at once"
+        )
+    fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), **draw.fingerprint}
+    fingerprint |= {"window": [window.width, window.sinks], **(named or {})}
 
     def answer(indices: list[int]) -> dict[str, Tensor]:
-        encoded = vlm.encode(samples_of(task, split, seed, indices, questions))
-        ask = partial(whole_pass, vlm, encoded) if questions == 1 else replay_from_prefix(vlm, encoded)
+        batch = vlm.encode(draw.take(indices))
+        ask = partial(whole_pass, vlm, batch) if draw.questions == 1 else replay_from_prefix(vlm, batch)
         found = []
-        for way in ways:
-            with way():
+        for condition in conditions:
+            with condition():
                 found.append(ask().correct)
-        return {"correct": torch.stack(found, 1), "counted": out_of_reach(encoded, window)}
+        return {"correct": torch.stack(found, 1), "counted": out_of_reach(batch, window)}
 
-    found = collect(
-        answer, samples, in_batches(batch_size if questions == 1 else questions), fingerprint, store, progress
-    )
+    batches = partial(draw.batches, batch_size if draw.questions == 1 else draw.questions)
+    found = collect(answer, draw.samples, batches, fingerprint, store, progress)
     right = found["correct"][found["counted"]].double().numpy().T
-    picture = np.array(clusters(samples, questions))[found["counted"].numpy()]
+    picture = np.array(draw.clusters)[found["counted"].numpy()]
     if len(set(picture)) < 2:
         raise BadInput(
             f"a window of {window.width} keys reaches the evidence of nearly all samples: take a smaller one"
         )
-    return PairedAccuracy(right, picture, level, seed)
+    return PairedAccuracy(right, picture, level, draw.seed)
 
 
-def accuracy_kept(vlm: VLM, task: Task, dense: HeadSet, window: Window, *, samples: int = 256, **options) -> dict:
-    """Accuracy with all heads dense, and with only the `dense` ones. The `options` are those of `answer_in_ways`."""
-    found = answer_under(
-        vlm, task, [nullcontext, partial(sparsify, vlm.model, dense, window)], window, samples=samples, **options
-    )
-    told = {"split": "test", "seed": 0, "samples": samples, **options, "counted": found.right.shape[1]}
-    return {"task": {**task.facts, **told}, "dense": found.stated(0), "hybrid": found.against(1)}
+def accuracy_kept(
+    vlm: VLM, draw: Draw, dense: HeadSet, window: Window, *, batch_size: int = 16, progress: Progress = silent
+) -> HybridAccuracy:
+    """Accuracy with all heads dense, and with only the `dense` ones."""
+    conditions = [nullcontext, partial(sparsify, vlm.model, dense, window)]
+    found = answer_under(vlm, draw, conditions, window, batch_size=batch_size, progress=progress)
+    return HybridAccuracy(draw.facts(counted=found.counted), found.stated(0), found.against(1))
 
 
-def out_of_reach(encoded: Batch, window: Window) -> Bool[Tensor, " batch"]:
+def out_of_reach(batch: Batch, window: Window) -> Bool[Tensor, " batch"]:
     """Which samples have all their evidence beyond the window of every row behind the pictures, and no sink in it."""
-    places = torch.arange(encoded.tokens.shape[1], device=encoded.tokens.device)
-    begins = encoded.real.int().argmax(1)
-    first = encoded.after_image.int().argmax(1)
-    last = torch.where(encoded.evidence, places, -1).amax(1)
-    sink = (encoded.evidence & (places < begins[:, None] + window.sinks)).any(1)
+    places = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+    begins = batch.real.int().argmax(1)
+    first = batch.after_image.int().argmax(1)
+    last = torch.where(batch.evidence, places, -1).amax(1)
+    sink = (batch.evidence & (places < begins[:, None] + window.sinks)).any(1)
     return ((last >= 0) & (last <= first - window.width) & ~sink).cpu()
 
 
-def sinks_and_length(vlm: VLM, task: Task, split: str, seed: int, pictures: int) -> tuple[int, int]:
+def sinks_and_length(vlm: VLM, draw: Draw) -> tuple[int, int]:
     """Of the first few pictures (at most 16): how many tokens stand before a picture, at least 4, which make the sinks;
     and how long a sequence is on average."""
-    encoded = vlm.encode([task.sample(split, seed, index) for index in range(min(pictures, 16))])
-    before = encoded.source.int().argmax(1) - encoded.real.int().argmax(1)
-    return max(4, int(before.max())), round(encoded.real.sum(1).double().mean().item())
+    firsts = range(0, min(draw.pictures, 16) * draw.questions, draw.questions)
+    batch = vlm.encode(draw.take(firsts))
+    before = batch.source.int().argmax(1) - batch.real.int().argmax(1)
+    return max(4, int(before.max())), round(batch.real.sum(1).double().mean().item())

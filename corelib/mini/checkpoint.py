@@ -1,4 +1,4 @@
-"""The mini models on disk: a folder becomes a model, and a model a folder (see `corelib/embedded.py`)."""
+"""The mini models on disk: a folder becomes a model, and a model a folder (see `core/model_folder.py`)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def load(
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return model.eval(), MiniProcessor(tokenizer), digest
+
+
+def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor]:
+    """A model of the same architecture with random weights, and its processor."""
+    config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
+    with torch.random.fork_rng(devices=[]), model_folder.quiet_transformers():
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    return model.eval(), MiniProcessor(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
 
 
 def _without_tower_rope(path: Path) -> None:

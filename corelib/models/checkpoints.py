@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
-from corelib.core.memory import check_weights
+from corelib.core.memory import check_device, check_weights
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
@@ -63,9 +63,7 @@ def open_checkpoint(
     is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
     ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
     """
-    where = torch.device(device or (f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu"))
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput(f"device {device}: torch sees no NVIDIA GPU here; leave it away, or install a CUDA build")
+    where = check_device(device or (f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu"))
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)
     each = QUANTIZED[check_known("quantization", quantize, QUANTIZED)] if quantize else precision.itemsize
     placed = _placement(where, device_map, quantize)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -22,15 +23,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from corelib.attention.interface import attention_modules
-from corelib.bridge import checkpoint as bridge_store
+from corelib.bridge import checkpoint as bridge_checkpoint
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, UnsupportedArchitecture
+from corelib.core.memory import check_device
+from corelib.core.model_folder import Study
 from corelib.core.results import as_file_name
+from corelib.core.values import ModelFacts
 from corelib.families import tiny
 from corelib.families.base import Family
 from corelib.families.bundled import Bridge, Mini
 from corelib.families.chat import Chat
-from corelib.mini import checkpoint as mini_store
+from corelib.mini import checkpoint as mini_checkpoint
 from corelib.models import checkpoints, hub
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
@@ -38,7 +42,7 @@ from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
 LANGUAGE = "smollm2"
-BUNDLED = {"qwen3_vl": (mini_store, Mini), "smolvlm": (bridge_store, Bridge)}  # by config.json's model_type
+BUNDLED = {"qwen3_vl": (mini_checkpoint, Mini), "smolvlm": (bridge_checkpoint, Bridge)}  # by config.json's model_type
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class VLM:
     model: nn.Module
     family: Family
     sha256: str = ""
+    study: Study = field(default_factory=Study)  # what the book does with it, as its card says
 
     @property
     def tokenizer(self):
@@ -77,17 +82,17 @@ class VLM:
         return 2 if isinstance(self.family, Chat) else 32
 
     @property
-    def facts(self) -> dict:
-        """What a results file says about its model: `sha256` is of the weights, or the commit of a hub's checkpoint."""
-        facts = {
-            "name": self.name,
-            "sha256": self.sha256,
-            "layers": self.num_layers,
-            "heads": self.num_heads,
-            "kv_heads": self.num_kv_heads,
-        }
+    def facts(self) -> ModelFacts:
+        """What a result says about its model: `sha256` is of the weights, or the commit of a hub's checkpoint."""
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return facts if dtype == "float32" else {**facts, "dtype": dtype}
+        return ModelFacts(
+            self.name,
+            self.sha256,
+            self.num_layers,
+            self.num_heads,
+            self.num_kv_heads,
+            dtype=None if dtype == "float32" else dtype,
+        )
 
     def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Batch:
         """Samples → tensors with masks. `answers=False` leaves the answers out, for generation."""
@@ -150,15 +155,29 @@ class VLM:
         return [self.decode(row) for row in out[:, encoded.tokens.shape[1] :]]
 
 
-def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, **options) -> VLM:
-    """Load an embedded model by name, a published checkpoint by its name on the hub, or either by its folder.
+def load(
+    name_or_path: str | Path = "mini-s",
+    *,
+    checkpoint: str | None = None,
+    untrained: bool = False,
+    device: str | None = None,
+    **options: Any,
+) -> VLM:
+    """Load a bundled model by name, a published checkpoint by its name on the hub, or either by its folder. The model
+    is in evaluation mode, and its weights take no gradients.
 
     * `mini-s`, `bridge`, …: a model inside the package; or the folder of one that `corelib train` wrote. `checkpoint`
-      loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition. `smollm2`
-      is the language model under the bridge, before it learned to see.
+      loads an earlier stage of its training, if one is kept: `before`, `at` or `after` the phase transition;
+      `untrained` one with the same architecture and random weights. `smollm2` is the language model under the bridge,
+      before it learned to see.
     * `Qwen/Qwen3-VL-2B-Instruct`, …: a checkpoint of the hub, or the folder of one. The `options` are those of
-      `corelib.models.checkpoints.open_checkpoint`: revision, device, dtype, device_map, quantize.
+      `corelib.models.checkpoints.open_checkpoint`: revision, dtype, device_map, quantize.
     * `tiny-random:qwen3-vl`, …: a tiny model of a published family with random weights.
+
+    `device`: left out, the CPU for a bundled or tiny model; for a published one a GPU, if there is one.
+
+    Raises: UnknownName (no such model), BadInput (options that the model does not take), BadWeights (damaged or missing
+    weights), UnsupportedArchitecture.
 
     >>> load("mini-xs")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -167,25 +186,41 @@ def load(name_or_path: str | Path = "mini-s", *, checkpoint: str | None = None, 
     """
     text = str(name_or_path)
     if is_published(text):
-        if checkpoint is not None:
-            raise BadInput(f"checkpoint {checkpoint!r}: only embedded models keep earlier stages of their training")
+        for name, given in (("checkpoint", checkpoint), ("untrained", untrained)):
+            if given:
+                raise BadInput(f"{name}={given!r}: {text} takes no such option; it is of bundled models")
         if text.startswith(tiny.PREFIX):
             _no_options(text, options)
-            return VLM(text, *checkpoints.load_tiny(text))
-        model, family, identity = checkpoints.open_checkpoint(name_or_path, **options)
+            model, family, identity = checkpoints.load_tiny(text)
+            return _ready(VLM(text, model, family, identity), device)
+        model, family, identity = checkpoints.open_checkpoint(name_or_path, device=device, **options)
         return VLM(text if hub.is_hub_id(text) else Path(text).name, model, family, identity)
     _no_options(text, options)
-    if text == LANGUAGE and checkpoint is None:
-        model, processor, digest = bridge_store.load_language()
-        return VLM(LANGUAGE, model, Bridge(model.config, processor), digest)
+    if untrained and checkpoint is not None:
+        raise BadInput(f"untrained=True and checkpoint={checkpoint!r}: random weights have no stages; give one of both")
+    if text == LANGUAGE and checkpoint is None and not untrained:
+        model, processor, digest = bridge_checkpoint.load_language()
+        return _ready(VLM(LANGUAGE, model, Bridge(model.config, processor), digest), device)
     folder = model_folder.find_model(name_or_path)
     kind = model_folder.model_type(folder)
     if kind not in BUNDLED:
         raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(BUNDLED)}")
-    store, family = BUNDLED[kind]
-    model, processor, digest = store.load(folder, checkpoint)
+    room, family = BUNDLED[kind]
+    if untrained:
+        model, processor = room.load_untrained(folder)
+        return _ready(VLM(f"{folder.name} (untrained)", model, family(model.config, processor)), device)
+    model, processor, digest = room.load(folder, checkpoint)
     name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
-    return VLM(name, model, family(model.config, processor), digest)
+    return _ready(VLM(name, model, family(model.config, processor), digest, Study.of(folder)), device)
+
+
+def _ready(vlm: VLM, device: str | None) -> VLM:
+    """On its device, in evaluation mode, without gradients."""
+    vlm.model.eval().requires_grad_(False)
+    if device is not None:
+        check_device(device)
+        vlm.model.to(device)
+    return vlm
 
 
 def is_published(name: str) -> bool:
@@ -193,11 +228,10 @@ def is_published(name: str) -> bool:
     if name.startswith(tiny.PREFIX) or hub.is_hub_id(name):
         return True
     folder = Path(name).expanduser()
-    return name not in model_folder.bundled_names() and any(
-        (folder / file).is_file() for file in checkpoints.PREPROCESSOR
-    )
+    ours = model_folder.bundled_names()
+    return name not in ours and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
 
 
-def _no_options(name: str, options: dict) -> None:
+def _no_options(name: str, options: dict[str, Any]) -> None:
     if options:
         raise BadInput(f"{', '.join(options)}: {name} takes no such options; they are of published checkpoints")

@@ -5,7 +5,7 @@ green is an anchor, grey is everything else. Figures stand on opaque paper, so t
 pages. No global state of pyplot is touched.
 """
 
-from corelib.plots.acceleration import cost_chart, hybrid_chart, speed_chart, trade_chart, window_chart
+from corelib.plots.acceleration import cost_chart, hybrid_chart, speed_chart, tradeoff_chart, window_chart
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
 from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
@@ -55,6 +55,6 @@ __all__ = [
     "row_map",
     "share_chart",
     "speed_chart",
-    "trade_chart",
+    "tradeoff_chart",
     "window_chart",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,11 @@ from corelib.plots.style import (
     title,
 )
 from corelib.sparse.window import Window
+
+if TYPE_CHECKING:
+    from corelib.benchmarks.record_cost import CostAt
+    from corelib.benchmarks.speed import SpeedAt
+    from corelib.benchmarks.tradeoff import Point
 
 BASELINES = {  # its colour, its line, its name
     "core": (EVIDENCE, "-", "CoRe heads dense"),
@@ -82,11 +88,13 @@ def hybrid_chart(panels: Mapping[str, Mapping[str, object]], *, heading: str = "
             mean = np.nanmean(draws[:, known], 0)
             panel.plot(doses[known], mean, color=colour, linewidth=1.8, label=f"{what} heads dense")
         for what, (colour, style, text) in BASELINES.items():
-            value, low, high = (np.array([one[end] for one in found[what]]) for end in ("accuracy", "low", "high"))
+            value, low, high = (
+                np.array([getattr(one, end) for one in found[what]]) for end in ("accuracy", "low", "high")
+            )
             panel.fill_between(doses, low, high, color=colour, alpha=0.15, linewidth=0)
             panel.plot(doses, value, marker="o", color=colour, linestyle=style, linewidth=2, markersize=4.5, label=text)
         for level, style, text in ((found["base"], (0, (5, 3)), "all dense"), (found["none"], (0, (1, 1.5)), "none")):
-            panel.axhline(level["accuracy"], color=SOFT, linewidth=1, linestyle=style, label=text)
+            panel.axhline(level.accuracy, color=SOFT, linewidth=1, linestyle=style, label=text)
         panel.set(title=name, ylim=(0, 1.03))
         share_axis(panel, doses, "heads that stay dense", size=9)
         panel.grid(axis="y", color=LINE, linewidth=0.7)
@@ -99,20 +107,20 @@ def hybrid_chart(panels: Mapping[str, Mapping[str, object]], *, heading: str = "
 
 
 @styled
-def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading: str = "") -> Figure:
+def speed_chart(panels: Mapping[str, Sequence[SpeedAt]], *, heading: str = "") -> Figure:
     """Speed-ups by length: `panels[title]` is the `lengths` of a bench file. Dashed: what counting keys promises."""
     figure, axes = sheet(4.3 * len(panels) + 0.4, 4.1 + (0.35 if heading else 0), columns=len(panels), sharey=True)
     for panel, (name, rows) in zip(axes[0], panels.items(), strict=True):
-        tokens = [row["tokens"] for row in rows]
+        tokens = [row.tokens for row in rows]
         for what, (colour, text) in SPANS.items():
-            if any(what not in row for row in rows):
+            times = [one for row in rows if (one := getattr(row, what)) is not None]
+            if len(times) < len(rows):
                 continue
-            times = [row[what] for row in rows]
-            low = [one["dense"]["least"] / one["hybrid"]["most"] for one in times]
-            high = [one["dense"]["most"] / one["hybrid"]["least"] for one in times]
+            low = [one.dense.least / one.hybrid.most for one in times]
+            high = [one.dense.most / one.hybrid.least for one in times]
             panel.fill_between(tokens, low, high, color=colour, alpha=0.15, linewidth=0)
-            panel.plot(tokens, [one["speedup"] for one in times], "o-", color=colour, linewidth=2, label=text)
-            ideal = [one["ideal"] for one in times]
+            panel.plot(tokens, [one.speedup for one in times], "o-", color=colour, linewidth=2, label=text)
+            ideal = [one.ideal for one in times]
             panel.plot(tokens, ideal, color=colour, linestyle=(0, (4, 2)), linewidth=1.2, label=f"{text}, by counting")
         panel.axhline(1, color=SOFT, linewidth=1)
         panel.set(title=name)
@@ -127,23 +135,23 @@ def speed_chart(panels: Mapping[str, Sequence[Mapping[str, object]]], *, heading
 
 
 @styled
-def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, heading: str = "") -> Figure:
+def tradeoff_chart(panels: Mapping[str, tuple[float, Sequence[Point]]], *, heading: str = "") -> Figure:
     """Accuracy by speed: `panels[title]` is the accuracy with all heads dense, and the `points` of a trade file. A line
     a window, which joins shares of heads that stay dense: the more of them, the larger the dot."""
     figure, axes = sheet(4.6 * len(panels) + 0.4, 4.7 + (0.35 if heading else 0), columns=len(panels), sharey=True)
     for panel, (name, (base, points)) in zip(axes[0], panels.items(), strict=True):
-        widths, doses = (sorted({point[what] for point in points}) for what in ("width", "dose"))
+        widths, doses = (sorted({getattr(point, what) for point in points}) for what in ("width", "dose"))
         size = {dose: 3.0 + 7.0 * place / max(1, len(doses) - 1) for place, dose in enumerate(doses)}
         panel.axhline(base, color=SOFT, linewidth=1, linestyle=(0, (5, 3)), label="all dense")
         panel.axvline(1, color=SOFT, linewidth=1)
         for place, width in enumerate(widths):
-            mine = sorted((point for point in points if point["width"] == width), key=lambda point: point["dose"])
-            speed, value = [one["prefill"]["speedup"] for one in mine], np.array([one["accuracy"] for one in mine])
-            ends = [value - [one["low"] for one in mine], [one["high"] for one in mine] - value]
+            mine = sorted((point for point in points if point.width == width), key=lambda point: point.dose)
+            speed, value = [one.prefill.speedup for one in mine], np.array([one.accuracy for one in mine])
+            ends = [value - [one.low for one in mine], [one.high for one in mine] - value]
             colour = DEPTH((place + 1) / len(widths))
             panel.errorbar(speed, value, ends, fmt="-", color=colour, linewidth=1.5, elinewidth=1)
             for x, y, one in zip(speed, value, mine, strict=True):
-                panel.plot(x, y, "o", color=colour, markersize=size[one["dose"]], markeredgecolor=PAPER)
+                panel.plot(x, y, "o", color=colour, markersize=size[one.dose], markeredgecolor=PAPER)
             panel.plot([], [], "-", color=colour, linewidth=3, label=f"window of {width:,}")
         for dose in doses:
             panel.plot([], [], "o", color=MUTED, markersize=size[dose], label=f"{dose:.0%} of the heads dense")
@@ -159,17 +167,19 @@ def trade_chart(panels: Mapping[str, tuple[float, Sequence[Mapping]]], *, headin
 
 
 @styled
-def cost_chart(rows: Sequence[Mapping[str, object]], *, heading: str = "") -> Figure:
+def cost_chart(rows: Sequence[CostAt], *, heading: str = "") -> Figure:
     """What reading RAM costs by length: the `lengths` of a cost file, seconds on the left, bytes on the right. A cross:
     what eager maps would need, where they do not fit."""
     figure, axes = sheet(9.2, 4.1 + (0.35 if heading else 0), columns=2)
-    tokens = [row["tokens"] for row in rows]
+    tokens = [row.tokens for row in rows]
     for panel, what, unit in zip(axes[0], ("seconds", "bytes"), (1, 2**30), strict=True):
         for way, (colour, text) in COSTS.items():
-            known = [(row["tokens"], row[way][what] / unit) for row in rows if row[way].get(what) is not None]
+            found = [(row.tokens, getattr(getattr(row, way), what, None)) for row in rows]
+            known = [(count, value / unit) for count, value in found if value is not None]
             panel.plot(*zip(*known, strict=True), "o-", color=colour, linewidth=2, label=text)
         if what == "bytes":
-            needs = {row["tokens"]: row["eager"]["would need"] / unit for row in rows if "would need" in row["eager"]}
+            found = [(row.tokens, getattr(row.eager, "would_need", None)) for row in rows]
+            needs = {count: value / unit for count, value in found if value is not None}
             panel.plot([*needs], [*needs.values()], "x", color=COSTS["eager"][0], markersize=9, label="would need")
         panel.set(title={"seconds": "seconds", "bytes": "memory, GiB"}[what])
         _lengths(panel, tokens)

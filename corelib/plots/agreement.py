@@ -10,7 +10,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.core.heads import Head, HeadScores
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import Head
 from corelib.plots.naming import name_points
 from corelib.plots.style import (
     DEPTH,

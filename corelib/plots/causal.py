@@ -43,7 +43,7 @@ def null_chart(
 ) -> Figure:
     """One line a model or domain: what is lost without the tested heads, beside what is lost without others.
 
-    `rows[name]` holds `null` (a loss a draw), and `core`, `next`, `lowest`, each with `value`, `low` and `high`; `full`
+    `rows[name]` holds `null` (a loss a draw), and `core`, `next`, `lowest`, each an `Estimate`; `full`
     is the loss that would leave chance alone.
     """
     figure, axes = sheet(9.0, 0.62 * len(rows) + 1.5 + (0.35 if heading else 0))
@@ -58,9 +58,9 @@ def null_chart(
         panel.plot(edge, [y - 0.02, y + 0.3], color=INK, linewidth=1.6, label=named("their 95th percentile"))
         for which, (colour, size, text) in SETS.items():
             found = row[which]
-            panel.plot([found["low"], found["high"]], [y - 0.2] * 2, color=colour, linewidth=4.5, alpha=0.3)
+            panel.plot([found.low, found.high], [y - 0.2] * 2, color=colour, linewidth=4.5, alpha=0.3)
             style = {"s": size, "color": colour, "edgecolor": "white", "linewidth": 0.8, "zorder": 4}
-            panel.scatter(found["value"], y - 0.2, label=named(text), **style)
+            panel.scatter(found.value, y - 0.2, label=named(text), **style)
         panel.plot([row["full"]] * 2, [y - 0.38, y + 0.38], color=ANCHOR, linewidth=2, label=named("down to chance"))
     panel.axvline(0, color=LINE, linewidth=1, zorder=0)
     panel.set_yticks(range(len(rows)), list(rows))
@@ -167,8 +167,8 @@ def path_chart(
     for panel, (name, (first, lost)) in zip(axes[0], panels.items(), strict=True):
         for path, found in lost.items():
             colour = PATH_COLOURS.get(path, SOFT)
-            panel.fill_between(first, found["low"], found["high"], color=colour, alpha=0.18, linewidth=0)
-            panel.plot(first, found["logprob"], "o-", color=colour, markersize=4, linewidth=1.9, label=path)
+            panel.fill_between(first, found.low, found.high, color=colour, alpha=0.18, linewidth=0)
+            panel.plot(first, found.logprob, "o-", color=colour, markersize=4, linewidth=1.9, label=path)
         panel.set(title=name, xlabel="layer" if window == 1 else f"first of {window} layers")
         panel.axhline(0, color=LINE, linewidth=1, zorder=0)
         panel.grid(axis="y", color=LINE, linewidth=0.7)

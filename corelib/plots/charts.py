@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from corelib.core.heads import HeadScores
+from corelib.core.head_scores import HeadScores
+from corelib.core.values import Accuracy
 from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, SOFT, as_table, ink_on, sheet, styled, title
 
 CONTROL_LINES = ("-", (0, (4, 2)), (0, (1, 1.5)))
@@ -33,7 +34,7 @@ def ranked_curve(
     order, top = scores.order(), scores.top(fraction)
     values, low, high = (
         np.array([table[head.layer, head.index] for head in order])
-        for table in map(as_table, (scores.scores, scores.interval["low"], scores.interval["high"]))
+        for table in map(as_table, (scores, scores.interval.low, scores.interval.high))
     )
     place = np.arange(1, len(order) + 1)
     figure, axes = sheet(9.0, 3.9)
@@ -64,9 +65,9 @@ def ranked_curve(
 
 @styled
 def accuracy_chart(
-    table: Mapping[str, Mapping[str, Mapping[str, float]]], *, label: str = "accuracy", heading: str = ""
+    table: Mapping[str, Mapping[str, Accuracy]], *, label: str = "accuracy", heading: str = ""
 ) -> Figure:
-    """`table[group][condition]` is `{"accuracy", "low", "high"}`: one panel a group, one line a condition."""
+    """`table[group][condition]` is an `Accuracy`: one panel a group, one line a condition."""
     groups = list(table)
     names = list(dict.fromkeys(name for group in table.values() for name in group))
     figure, axes = sheet(9.0, 0.42 * len(names) + 1.25 + (0.35 if heading else 0), 1, len(groups), sharey=True)
@@ -76,12 +77,12 @@ def accuracy_chart(
                 continue
             found = table[group][name]
             colour = ATTENTION if y == 0 else MUTED
-            ends = [found["low"], found["high"]]
+            ends = [found.low, found.high]
             panel.plot(ends, [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="round")
-            panel.scatter([found["accuracy"]], [y], s=52, color=colour, zorder=3, edgecolor="white", linewidth=0.8)
-            near = found["accuracy"] > 0.72
+            panel.scatter([found.accuracy], [y], s=52, color=colour, zorder=3, edgecolor="white", linewidth=0.8)
+            near = found.accuracy > 0.72
             panel.annotate(
-                f"{found['accuracy']:.2f}", (found["low"] if near else found["high"], y), (-7 if near else 7, 0),
+                f"{found.accuracy:.2f}", (found.low if near else found.high, y), (-7 if near else 7, 0),
                 textcoords="offset points", ha="right" if near else "left", va="center", fontsize=10.5, color=SOFT,
             )  # fmt: skip
         panel.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5), title=group, xlabel=label)

@@ -36,10 +36,10 @@ def depth_chart(
     for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
         for number, (what, found) in enumerate(curves.items()):
             colour = {**TASK_COLOURS, **KIND_COLOURS}.get(what, SPARE[number % len(SPARE)])
-            layers = np.asarray(found["layers"], dtype=float)
+            layers = np.asarray(found.layers, dtype=float)
             place = layers / layers[-1]
-            panel.fill_between(place, found["low"], found["high"], color=colour, alpha=0.15, linewidth=0)
-            panel.plot(place, found["accuracy"], "o-", color=colour, markersize=4, linewidth=1.8, label=what)
+            panel.fill_between(place, found.low, found.high, color=colour, alpha=0.15, linewidth=0)
+            panel.plot(place, found.accuracy, "o-", color=colour, markersize=4, linewidth=1.8, label=what)
         panel.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), title=name, xlabel=across)
         panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["none", "¼", "½", "¾", "all"])
         panel.grid(axis="y", color=LINE, linewidth=0.7)

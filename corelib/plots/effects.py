@@ -9,6 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from corelib.core.values import Estimate
 from corelib.plots.naming import name_points
 from corelib.plots.style import (
     ATTENTION,
@@ -27,22 +28,22 @@ from corelib.plots.style import (
 
 @styled
 def prediction_chart(
-    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
+    panels: Mapping[str, Mapping[str, Estimate | float]],
     *,
     marked: Sequence[str] = (),
     heading: str = "",
 ) -> Figure:
-    """How well each score predicts, one panel a measure: `panels[measure][score]` holds `value`, and perhaps `low` and
-    `high`. Scores stand in the order of the first panel, the best on top; `marked` ones are orange."""
+    """How well each score predicts, one panel a measure: `panels[measure][score]` is an `Estimate`, or a
+    number. Scores stand in the order of the first panel, the best on top; `marked` ones are orange."""
     first = next(iter(panels.values()))
-    names = sorted(first, key=lambda name: -first[name]["value"])
+    names = sorted(first, key=lambda name: -float(first[name]))
     figure, axes = sheet(9.0, 0.3 * len(names) + 1.4 + (0.35 if heading else 0), columns=len(panels), sharey=True)
     for panel, (measure, found) in zip(axes[0], panels.items(), strict=True):
         for y, name in enumerate(names):
             part, colour = found[name], EVIDENCE if name in marked else ATTENTION
-            if "low" in part:
-                panel.plot([part["low"], part["high"]], [y, y], color=colour, linewidth=4, alpha=0.3)
-            panel.scatter(part["value"], y, s=40, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
+            if isinstance(part, Estimate):
+                panel.plot([part.low, part.high], [y, y], color=colour, linewidth=4, alpha=0.3)
+            panel.scatter(float(part), y, s=40, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
         panel.axvline(0, color=SOFT, linewidth=0.9)
         panel.set(title=measure, ylim=(len(names) - 0.4, -0.6))
         panel.grid(color=LINE, linewidth=0.7)

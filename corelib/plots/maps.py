@@ -10,7 +10,8 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from corelib.core.heads import HeadScores, HeadSet
+from corelib.core.head_scores import HeadScores
+from corelib.core.heads import HeadSet
 from corelib.plots.style import BALANCE, EVIDENCE, HEAT, INK, as_table, colour_bar, ink_on, sheet, styled, title
 
 

@@ -127,7 +127,7 @@ def title(figure: Figure, text: str) -> None:
 
 def as_table(scores: object) -> np.ndarray:
     """[layer, head] from head scores, nested lists, an array or a tensor."""
-    return np.asarray(getattr(scores, "scores", scores), dtype=float)
+    return np.asarray(scores, dtype=float)
 
 
 def ink_on(shade: Sequence[float]) -> str:

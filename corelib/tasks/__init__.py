@@ -13,6 +13,7 @@ from corelib.tasks.assets import SPLITS
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.collage import Collage
 from corelib.tasks.documents import Documents
+from corelib.tasks.draw import Draw
 from corelib.tasks.folder import Folder
 from corelib.tasks.hub import Hub
 from corelib.tasks.sample import Sample
@@ -52,6 +53,7 @@ __all__ = [
     "WORLD_KNOWLEDGE",
     "Box",
     "Collage",
+    "Draw",
     "Folder",
     "Hub",
     "Picture",

@@ -9,8 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -18,6 +17,7 @@ from PIL import Image
 from corelib.core.errors import BadInput, check_known
 from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split, generator
+from corelib.tasks.draw import Draw
 from corelib.tasks.sample import Sample
 
 # Words of a question that say how to look; all others say what for.
@@ -65,7 +65,7 @@ class Task(ABC):
     @abstractmethod
     def picture(self, rng: np.random.Generator, split: str) -> Picture: ...
 
-    def draw(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+    def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
         """The picture of (domain, split, seed, index), and the random stream behind it."""
         rng = generator(self.name, split, seed, index)
         return self.picture(rng, split), rng
@@ -85,7 +85,7 @@ class Task(ABC):
         >>> [sample.kind for sample in task("scenes").questions_for("test", 0, 0, 3)]
         ['attribute', 'relation', 'attribute']
         """
-        picture, rng = self.draw(split, seed, index)
+        picture, rng = self.draw_picture(split, seed, index)
         left = [question for question in picture.questions if self.kinds.get(question.kind, 0) > 0]
         if not 1 <= count <= len(left):
             raise BadInput(f"{self.name}: {count} questions about a picture of which {len(left)} can be asked")
@@ -123,16 +123,14 @@ class Task(ABC):
         for index in range(start, start + count):
             yield self.sample(split, seed, index)
 
-    def batches(self, split: str, seed: int, count: int, size: int) -> Iterator[list[Sample]]:
-        """The same samples, at most `size` at a time.
+    def draw(self, split: str = "test", *, samples: int, seed: int = 0, questions: int = 1) -> Draw:
+        """So many samples of a split, `questions` about each picture: what experiments take.
 
         >>> from corelib.tasks import task
-        >>> [len(batch) for batch in task("needle").batches("test", 0, count=5, size=2)]
-        [2, 2, 1]
+        >>> [sample.kind for sample in task("scenes").draw("test", samples=3, questions=3)]
+        ['attribute', 'relation', 'attribute']
         """
-        drawn = self.samples(split, seed, count)
-        while batch := list(islice(drawn, size)):
-            yield batch
+        return Draw(self, split, seed, samples, questions)
 
     def with_difficulty(self, **difficulty) -> Task:
         """The same task with other difficulty: `Scenes().harder(objects=16)`."""
@@ -142,7 +140,7 @@ class Task(ABC):
         return replace(self, **difficulty)
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """What a results file says about the task: its domain, and its difficulty where that is not the default.
 
         >>> from corelib.tasks import task

@@ -72,7 +72,7 @@ class ItemTask(Task):
             for number, split in enumerate(DEALT)
         }
 
-    def draw(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+    def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
         groups = self.dealt.get(check_split(split), [])
         if not 0 <= index < len(groups):
             counts = ", ".join(f"{len(mine)} in {name}" for name, mine in self.dealt.items())

@@ -1,4 +1,4 @@
-"""The model card of an embedded model: every number in it is measured here, none is typed.
+"""The model card of an bundled model: every number in it is measured here, none is typed.
 
 `measure_card` tests a finished model on pictures nobody trained or tuned on; `write_card` puts the result beside the
 weights, with the README.md that `card_page.py` makes of it.
@@ -6,12 +6,13 @@ weights, with the README.md that `card_page.py` makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from corelib.bridge.text_eval import TEXTS, text_loss
+from corelib.core.progress import Progress, silent
 from corelib.core.results import read_json, software, write_json
 from corelib.experiments.evidence import measure_accuracy, validate_evidence
 from corelib.models.vlm import LANGUAGE, VLM, load
@@ -30,25 +31,30 @@ def measure_card(
     run: str | Path,
     *,
     samples: int = 1024,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict:
     """Accuracy, chance and evidence validity of the model in `folder`, and the facts of the training run in `run`."""
     recipe = Recipe.load(Path(folder) / "recipe.toml")
     vlm = load(folder)
     options = {"split": "test", "seed": TEST_SEED, "samples": samples}
-    tests = {}
+    tests: dict[str, dict[str, dict]] = {}
     pretrained = recipe.model_kind == "bridge"  # and so large that half precision saves much time
     with torch.autocast("cpu", torch.bfloat16, enabled=pretrained):
         for number, name in enumerate(TASKS):
-            tests[name] = validate_evidence(vlm, task(name), **options)
+            found = validate_evidence(vlm, task(name).draw(**options))
+            tests[name] = {condition: asdict(one) for condition, one in found.items()}
             progress(number + 1, len(TASKS) + 1)
-        tests["single digit"] = {"base": measure_accuracy(vlm, SINGLE_OBJECT, **options)}
+        tests["single digit"] = {"base": asdict(measure_accuracy(vlm, SINGLE_OBJECT.draw(**options)))}
         progress(len(TASKS) + 1, len(TASKS) + 1)
     state = read_json(Path(run) / "state.json", "corelib/training-state/1")
     return {
         "schema": SCHEMA,
         "model": {
-            **vlm.facts,
+            "name": vlm.name,
+            "sha256": vlm.sha256,
+            "layers": vlm.num_layers,
+            "heads": vlm.num_heads,
+            "kv_heads": vlm.num_kv_heads,
             "class": type(vlm.model).__name__,
             "parameters": sum(p.numel() for p in vlm.model.parameters()),
         },
@@ -61,6 +67,7 @@ def measure_card(
         },
         "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if pretrained else None, "results": tests},
         **({"language": measure_language(vlm, options)} if pretrained else {}),
+        **({"study": dict(recipe.study)} if recipe.study else {}),
         "bars": {name: {"bar": bar, "met": tests[name]["base"]["accuracy"] >= bar} for name, bar in BARS.items()},
         "software": software(),
     }
@@ -72,7 +79,7 @@ def measure_language(vlm: VLM, options: dict) -> dict:
     before = load(LANGUAGE)
     loss = {name: round(text_loss(one.model, one.tokenizer), 4) for name, one in (("before", before), ("after", vlm))}
     found = {
-        f"{name} {when}": measure_accuracy(one, task(name), **options)
+        f"{name} {when}": asdict(measure_accuracy(one, task(name).draw(**options)))
         for when, one in (("before", before), ("after", vlm))
         for name in ("needle", "recital")
     }

@@ -2,8 +2,8 @@
 
 The tower learned its facts in directions of their own (`tower_supervision.py`). The language model knows none of them,
 and did not find them in the trials that were made: it answered without looking at the picture. Large models meet the
-same gap, and close it by first training a connector on captions. Here it is closed by a translation: a linear map, multiplied
-into the connector once, that turns the direction of each fact into that of a word.
+same gap, and close it by first training a connector on captions. Here it is closed by a translation: a linear map,
+multiplied into the connector once, that turns the direction of each fact into that of a word.
 
     on red, digit 0: 7, field room      →  red, 7, room: the words themselves, as they stand in a question
     left red, digit 1: 7, …             →  half the word, and a direction of its own: it is said of something else,

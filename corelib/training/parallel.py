@@ -35,7 +35,7 @@ def contribute(
     for name, rung in rungs.items():
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
         first = step * MOST_PICTURES
-        drawn = [work.draw("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
+        drawn = [work.draw_picture("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
         if not drawn:
             continue
         if stage.learns == "tower":

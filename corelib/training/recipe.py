@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from corelib.core.errors import BadInput, check_known
 from corelib.core.model_folder import room
 from corelib.mini.architecture import SIZES
 
-RECIPES = Path(__file__).parent / "recipes"  # of the embedded models
+RECIPES = Path(__file__).parent / "recipes"  # of the bundled models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Recipe:
     size: str = "mini-s"
     seed: int = 0
     curriculum: str = ""  # of `stages.py`; empty: the one that its room begins with
-    begins_with: str = ""  # an embedded mini model whose weights the run goes on from; empty: untrained
+    begins_with: str = ""  # an bundled mini model whose weights the run goes on from; empty: untrained
     processes: int = 2  # that share a batch, each on one thread
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
@@ -35,6 +37,7 @@ class Recipe:
     checkpoint_every: int = 100
     evaluate_every: int = 250
     evaluate_samples: int = 96
+    study: Mapping[str, Any] = field(default_factory=dict)  # what the book does with the model; goes into its card
 
     def __post_init__(self) -> None:
         check_known("size", self.size, (*SIZES, "bridge"))
@@ -43,7 +46,7 @@ class Recipe:
                 raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
         if self.fast and self.model_kind == "bridge":
             raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
-        if self.begins_with and (self.model_kind == "bridge" or room(self.begins_with) == "bridge"):
+        if self.begins_with and (self.model_kind == "bridge" or room(self.begins_with) != "mini"):
             raise BadInput(f"recipe: begins_with {self.begins_with!r}: only a mini model goes on from a mini model")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
@@ -51,7 +54,7 @@ class Recipe:
     @property
     def model_kind(self) -> str:
         """What is trained: a `mini` model, or the `bridge`."""
-        return room(self.size)
+        return "bridge" if self.size == "bridge" else "mini"
 
     @property
     def curriculum_name(self) -> str:
@@ -71,9 +74,9 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """The recipe of an embedded model by its name, or any recipe by its path."""
-        embedded = RECIPES / f"{path}.toml"
-        path = embedded if embedded.exists() else path
+        """The recipe of an bundled model by its name, or any recipe by its path."""
+        bundled = RECIPES / f"{path}.toml"
+        path = bundled if bundled.exists() else path
         try:
             values = tomllib.loads(Path(path).read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:

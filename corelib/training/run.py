@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
+from corelib.core.progress import Progress, silent
 from corelib.core.results import check_writable
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.models.vlm import VLM
@@ -34,7 +34,7 @@ def train(
     *,
     until: int | None = None,
     device: str = "cpu",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Path:
     """Train, or go on with, the run in `folder`.
 
@@ -73,13 +73,13 @@ def read_log(folder: str | Path) -> list[dict]:
 
 
 def ship(folder: str | Path, name: str) -> Path:
-    """Copy a finished run into the package, as the embedded model `name`, with its recipe. Of a run that began from
+    """Copy a finished run into the package, as the bundled model `name`, with its recipe. Of a run that began from
     nothing also its head scores, and, of the smallest models, the checkpoints before, at and after the phase
     transition (by accuracy in `scenes`)."""
-    folder, target = Path(folder), model_folder.bundled_folder(name)
+    folder, recipe = Path(folder), Recipe.load(name)
+    target = model_folder.PACKAGE / recipe.model_kind / "weights" / name
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
     shutil.copy(RECIPES / f"{name}.toml", target / "recipe.toml")
-    recipe = Recipe.load(name)
     if recipe.begins_with:
         return target
     for end in (".safetensors", ".json"):

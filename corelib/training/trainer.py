@@ -1,4 +1,4 @@
-"""The training loop of the embedded models: curriculum, exact resume, snapshots.
+"""The training loop of the bundled models: curriculum, exact resume, snapshots.
 
 A run lives in a folder. `state.safetensors` + `state.json` hold everything the next step depends on, and every
 batch depends only on (recipe, step), so a run that was killed goes on as if nothing had happened.
@@ -93,7 +93,7 @@ class Trainer:
         vlm = VLM(self.recipe.size, self.model.eval(), self.pupil.family)
         options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
         with self.pupil.eval_precision():
-            return {name: measure_accuracy(vlm, task(name), **options)["accuracy"] for name in TASKS}
+            return {name: measure_accuracy(vlm, task(name).draw(**options)).accuracy for name in TASKS}
 
     def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
         """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
@@ -155,7 +155,7 @@ class Trainer:
 
     def restore(self) -> None:
         state = read_json(self.folder / "state.json", schema="corelib/training-state/1")
-        free = {"processes", "steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
+        free = {"study", "processes", "steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
         for key, value in self.recipe.as_dict().items():
             if key not in free and state["recipe"].get(key, value) != value:
                 raise BadResults(

@@ -1,0 +1,90 @@
+"""Results as tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from corelib.cli.console import out
+
+if TYPE_CHECKING:
+    from corelib.benchmarks.speed import Speed
+    from corelib.core.head_scores import HeadScores
+    from corelib.experiments.ablation import Ablation
+
+
+def show_scores(scores: HeadScores, count: int = 8) -> None:
+    """The best heads of a ranking, with their intervals, and what the ranking is worth."""
+    task, metric = scores.task, scores.metric
+    name = f"{metric.quantity}, {metric.reduce} over {metric.rows} rows"
+    title = f"{scores.model.name} on {task.domain}/{task.split}: {name}; {task.samples} samples"
+    table = Table("rank", "head", "score", "95 % interval", title=title, title_justify="left")
+    for rank, head in enumerate(scores.order()[:count], 1):
+        one = scores.estimate(head)
+        table.add_row(str(rank), str(head), f"{one.value:.3f}", f"{one.low:.3f} – {one.high:.3f}")
+    out.print(table)
+    facts = [] if task.accuracy is None else [f"accuracy {task.accuracy:.3f}"]
+    if scores.chance is not None:
+        facts.append(f"chance {scores.chance:.3f}")
+    if scores.reliability is not None:
+        facts.append(f"split-half reliability {scores.reliability.whole:.3f}")
+    out.print("; ".join(facts), highlight=False)
+
+
+def show_ablation(found: Ablation) -> None:
+    """What is lost without the heads on top of a ranking, and how often others cost as much."""
+    where = f"{found.model.name} on {found.task.domain}/{found.task.split}, {found.task.samples} samples"
+    table = Table(
+        "removed", "heads", "accuracy", "lost, 95 % interval", title=f"{where}: {found.mode}", title_justify="left"
+    )
+    table.add_row("nothing", "0", f"{found.base.accuracy:.3f}", "")
+    for name, part in found.conditions.items():
+        loss = part.loss.accuracy
+        interval = f"{loss.value:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}]"
+        table.add_row(name, str(len(part.heads)), f"{part.accuracy:.3f}", interval)
+    out.print(table)
+    for name, null in found.null.items():
+        out.print(
+            f"{name.replace('_', '-')}: {len(null.accuracy)} sets, mean accuracy "
+            f"{sum(null.accuracy) / len(null.accuracy):.3f}; at least as much harm as the top: "
+            f"{found.percentile[name].accuracy:.1%}",
+            highlight=False,
+        )
+    if found.dose:
+        for name, dose in vars(found.dose.d50).items():
+            value = "not reached" if dose is None or dose.value is None else f"{dose.value:.1%}"
+            out.print(f"D50, {name.replace('_', '-')}: {value}", highlight=False)
+
+
+def show_speed(found: Speed) -> None:
+    """Dense against hybrid attention, by length."""
+    facts = found.model
+    title = (
+        f"{facts.name}, {facts.weights} weights, {facts.measured_layers} of {facts.num_layers} layers, {facts.dtype}: "
+        f"{len(found.dense)} heads dense, the others {found.window.width} keys and {found.window.sinks} sinks"
+    )
+    table = Table("tokens", "what", "dense", "hybrid", "ratio", "by counting", title=title, title_justify="left")
+    several = len({row.backend for row in found.lengths}) > 1
+    for row in found.lengths:
+        tokens = f"{row.tokens}, {row.backend}" if several else str(row.tokens)
+        for name in ("attention", "prefill", "first", "decode"):
+            one = getattr(row, name)
+            if one is not None:
+                promised = "" if one.ideal is None else f"{one.ideal:.2f}×"
+                times = (f"{each.seconds:.3f} s" for each in (one.dense, one.hybrid))
+                table.add_row(tokens, name, *times, f"{one.speedup:.2f}×", promised)
+        for name in ("memory", "cache"):
+            sizes = getattr(row, name)
+            if sizes.dense and sizes.hybrid:  # the system may not tell
+                told = (f"{each / 2**20:.1f} MiB" for each in (sizes.dense, sizes.hybrid))
+                table.add_row(tokens, name, *told, f"{sizes.dense / sizes.hybrid:.2f}×", "")
+    out.print(table)
+    if found.accuracy:
+        kept = found.accuracy
+        loss = kept.hybrid.loss
+        out.print(
+            f"accuracy: dense {kept.dense.accuracy:.3f}, hybrid {kept.hybrid.accuracy:.3f}; lost {loss.value:.3f} "
+            f"[{loss.low:.3f}, {loss.high:.3f}], {kept.task.counted} questions out of the window's reach",
+            highlight=False,
+        )

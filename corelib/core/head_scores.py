@@ -1,0 +1,110 @@
+"""Scores of all heads of one model on one task: what experiments hand to each other, as a value and as a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field
+
+from corelib.core.errors import BadResults
+from corelib.core.heads import Head, HeadSet, as_head, top_count
+from corelib.core.results import Result, software
+from corelib.core.values import Estimate, MetricFacts, ModelFacts, Reliability, Software, Table, TaskFacts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The ends of an interval of every head's score, at one confidence level."""
+
+    level: float
+    low: Table
+    high: Table
+
+
+@dataclass(frozen=True)
+class HeadScores(Result):
+    """Scores of all heads, with where they come from. They are an array [layer, head], and know their heads:
+
+    np.asarray(scores)            # [layer, head]
+    scores["L4H0"]                # of one head
+    scores.top(0.05)              # the best 5 % of all heads
+    scores.estimate("L4H0")       # with its interval
+    """
+
+    schema: ClassVar[str] = "corelib/head-scores/2"
+
+    model: ModelFacts
+    task: TaskFacts
+    metric: MetricFacts
+    values: Annotated[Table, Field(alias="scores")]
+    interval: Interval
+    chance: float | None = None  # of a head that looks at every visible key alike
+    reliability: Reliability | None = None
+    software: Software = field(default_factory=software)
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", self._table("scores", self.values))
+        low, high = (self._table(name, getattr(self.interval, name)) for name in ("low", "high"))
+        object.__setattr__(self, "interval", Interval(self.interval.level, low, high))
+        if (np.array(low) > np.array(high)).any():
+            raise BadResults("head scores: an interval's low end lies above its high end")
+
+    def _table(self, name: str, table: object) -> Table:
+        layers, heads = self.model.num_layers, self.model.num_heads
+        try:
+            rows = tuple(tuple(float(value) for value in row) for row in table)  # type: ignore[attr-defined]
+        except (TypeError, ValueError) as error:
+            raise BadResults(f"head scores: {name} is not a table of numbers [layer][head]") from error
+        if len(rows) != layers or any(len(row) != heads for row in rows):
+            raise BadResults(f"head scores: {name} is not [{layers}][{heads}], the size that model gives")
+        if not all(math.isfinite(value) for row in rows for value in row):
+            raise BadResults(f"head scores: {name} holds a value that is not finite")
+        return rows
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> Float[np.ndarray, "layer head"]:
+        return np.array(self.values, dtype=dtype)
+
+    def __getitem__(self, head: Head | str | tuple[int, int]) -> float:
+        """The score of one head."""
+        one = self._check(head)
+        return self.values[one.layer][one.index]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers, heads."""
+        return self.model.num_layers, self.model.num_heads
+
+    def estimate(self, head: Head | str | tuple[int, int]) -> Estimate:
+        """The score of one head, with its interval."""
+        one = self._check(head)
+        return Estimate(
+            *(table[one.layer][one.index] for table in (self.values, self.interval.low, self.interval.high))
+        )
+
+    def _check(self, head: Head | str | tuple[int, int]) -> Head:
+        return next(iter(HeadSet([as_head(head)]).check(*self.shape)))
+
+    def order(self) -> list[Head]:
+        """All heads, best first; ties go to the lower (layer, head)."""
+        return ordered(self.values)
+
+    def top(self, fraction: float = 0.05) -> HeadSet:
+        """The best `ceil(fraction · layers · heads)` heads."""
+        order = self.order()
+        return HeadSet(order[: top_count(fraction, len(order))])
+
+
+def ordered(table: Sequence[Sequence[float]] | Float[np.ndarray, "layer head"]) -> list[Head]:
+    """All heads of a table [layer][head], highest score first; ties go to the lower (layer, head).
+
+    >>> [str(head) for head in ordered([[0.1, 0.3], [0.3, 0.0]])]
+    ['L0H1', 'L1H0', 'L0H0', 'L1H1']
+    """
+    every = HeadSet.all(len(table), len(table[0]))
+    return sorted(every, key=lambda head: (-table[head.layer][head.index], head))

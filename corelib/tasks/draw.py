@@ -1,0 +1,132 @@
+"""Which samples an experiment runs on: so many of one split of a task, drawn with one seed.
+
+draw = task("scenes").draw("test", samples=64, seed=0, questions=4)
+vlm.encode(draw)                     # it is a sequence of samples
+draw.clusters                        # which picture each sample is about: what intervals resample
+draw.facts(accuracy=0.9)             # what a result says of its samples
+draw.fingerprint                     # what a store of results is refused by, if it differs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from corelib.core.errors import BadInput
+from corelib.core.values import TaskFacts
+from corelib.tasks.assets import check_split
+from corelib.tasks.sample import Sample
+
+if TYPE_CHECKING:
+    from corelib.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Draw(Sequence[Sample]):
+    """So many samples of a task, the same on every machine. Several `questions` about each picture share its number:
+    samples 0 … questions − 1 are about picture 0.
+
+    Raises: BadInput if the numbers are not whole and positive, if `samples` is no multiple of `questions`, or if the
+    split of the task does not have as many pictures.
+
+    >>> from corelib.tasks import task
+    >>> draw = task("scenes").draw("test", samples=6, questions=2)
+    >>> len(draw), draw.pictures, draw.clusters, draw[4].index
+    (6, 3, (0, 0, 1, 1, 2, 2), 2)
+    """
+
+    task: Task
+    split: str = "test"
+    seed: int = 0
+    samples: int = 256
+    questions: int = 1  # about each picture
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        for name, least in (("samples", 1), ("questions", 1), ("seed", 0)):
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, int) or given < least:
+                raise BadInput(f"{name} must be a whole number, {least} or more, got {given!r}")
+        if self.samples % self.questions:
+            raise BadInput(
+                f"{self.samples} samples with {self.questions} questions about each picture: give a multiple of "
+                f"{self.questions}"
+            )
+        there = self.task.available(self.split, self.pictures)
+        if there < self.pictures:
+            raise BadInput(
+                f"{self.task.name} has {there} pictures in {self.split}, and {self.samples} samples with "
+                f"{self.questions} questions about each picture need {self.pictures}: ask for fewer samples"
+            )
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures (page sets, clips) the samples are about."""
+        return self.samples // self.questions
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """The picture of every sample: questions about one picture stand or fall together."""
+        return tuple(index // self.questions for index in range(self.samples))
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the samples depend on; how many they are is left out, so that a longer run may go on with a store."""
+        return {"task": repr(self.task), "split": self.split, "seed": self.seed, "questions": self.questions}
+
+    def facts(self, **more: Any) -> TaskFacts:
+        """What a result says of its samples; `more` are other fields of `TaskFacts`."""
+        questions = {} if self.questions == 1 else {"questions": self.questions}
+        return TaskFacts(
+            **self.task.facts, split=self.split, seed=self.seed, samples=self.samples, **{**questions, **more}
+        )
+
+    def __len__(self) -> int:
+        return self.samples
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        chosen = range(self.samples)[index]
+        return self.take([chosen])[0] if isinstance(chosen, int) else self.take(chosen)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for picture in range(self.pictures):
+            yield from self.task.questions_for(self.split, self.seed, picture, self.questions)
+
+    def take(self, indices: Iterable[int]) -> list[Sample]:
+        """The samples of these numbers; a picture is drawn once."""
+        indices = list(indices)
+        pictures = dict.fromkeys(index // self.questions for index in indices)
+        about = {one: self.task.questions_for(self.split, self.seed, one, self.questions) for one in pictures}
+        return [about[index // self.questions][index % self.questions] for index in indices]
+
+    def batches(self, size: int, indices: Iterable[int] | None = None, together: int = 1) -> list[list[int]]:
+        """Sample numbers (all, or these) in batches of whole pictures, about `size` samples each.
+
+        Pictures are spread evenly over the batches; `together` pictures may always be one batch, whatever its size.
+
+        >>> from corelib.tasks import task
+        >>> task("needle").draw("test", samples=8, questions=2).batches(4)
+        [[0, 1, 2, 3], [4, 5, 6, 7]]
+        """
+        if size < 1:
+            raise BadInput(f"batch_size must be 1 or more, got {size}")
+        pictures: dict[int, list[int]] = {}
+        for index in range(self.samples) if indices is None else indices:
+            pictures.setdefault(index // self.questions, []).append(index)
+        if not pictures:
+            return []
+        most = max(together, size // self.questions)
+        count = -(-len(pictures) // most)
+        groups = list(pictures.values())
+        short, longer = divmod(len(groups), count)
+        found, at = [], 0
+        for number in range(count):
+            stop = at + short + (number < longer)
+            found.append([index for group in groups[at:stop] for index in group])
+            at = stop
+        return found
