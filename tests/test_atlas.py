@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ def built(vlm, tmp_path_factory):
 def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
     assert {*built.metrics} == {metric.key for metric in (*METRICS.values(), *map(Metric, DESCRIPTORS))}
     assert {*built.kinds} <= {"attribute", "relation"} and sum(k["samples"] for k in built.kinds.values()) <= 24
-    scores = score_heads(vlm, task("scenes"), samples=24)
+    scores = score_heads(vlm, task("scenes").draw("select", samples=24))
     np.testing.assert_allclose(built.scores().scores, scores.scores, rtol=1e-3)
     assert built.scores().reliability == scores.reliability and built.scores().chance == scores.chance
     assert built.scores("answer/mean/lift").metric["quantity"] == "lift"
@@ -44,8 +43,8 @@ def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
 
 
 def test_depth_curves_run_from_blind_to_seeing(vlm):
-    found = knockout_from(vlm, task("documents"), samples=32, layers=(0, 3, vlm.num_layers))["field"]
-    judged = validate_evidence(vlm, task("documents"), samples=32, split="select", seed=0)
+    found = knockout_from(vlm, task("documents").draw("select", samples=32), layers=(0, 3, vlm.num_layers))["field"]
+    judged = validate_evidence(vlm, task("documents").draw("select", samples=32, seed=0))
     assert found["samples"] == 32 and found["layers"] == [0, 3, vlm.num_layers]
     assert found["accuracy"][0] == judged["without"]["accuracy"]
     assert found["accuracy"][-1] == judged["base"]["accuracy"]
@@ -86,16 +85,15 @@ def test_the_atlas_has_every_embedded_model_in_every_domain():
             assert atlas.cell(name, domain).model["sha256"] == digest, f"{name}/{domain}: other weights; build it again"
 
 
-def test_a_random_cell_can_be_had_again():
+def test_a_random_cell_can_be_had_again(dice):
     """Another cell, and another metric, every time; a quarter of the samples."""
-    dice = random.Random()
     name = dice.choice([model for model in model_folder.bundled_names() if model_folder.room(model) == "mini"])
     domain = dice.choice(atlas.domains(name))
     cell = atlas.cell(name, domain)
     assert cell.task["split"] == "select" and cell.task["samples"] == 256
     key = dice.choice(sorted(cell.metrics))
     rows, reduce, quantity = key.split("/")
-    found = score_heads(load(name), task(domain), samples=64, metric=Metric(quantity, rows, reduce))
+    found = score_heads(load(name), task(domain).draw("select", samples=64), metric=Metric(quantity, rows, reduce))
     committed = cell.scores(key)
     low, high = (np.array(committed.interval[end]) for end in ("low", "high"))
     reach = 3 * (high - low) + 0.02 * np.abs(committed.scores).max() + 1e-6  # 64 of 256 samples: twice the spread

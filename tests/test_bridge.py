@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -51,6 +52,12 @@ def processor(source):
 @pytest.fixture(scope="module")
 def untrained(source):
     return build_bridge(source, seed=0).eval()
+
+
+@pytest.fixture
+def model(untrained):
+    """A copy of it, to be changed."""
+    return deepcopy(untrained)
 
 
 # --- the language model's cache ---------------------------------------------------------------------------------------
@@ -254,8 +261,7 @@ def test_a_region_is_exactly_the_tokens_that_its_pixels_reach(untrained, process
 # --- what was trained -------------------------------------------------------------------------------------------------
 
 
-def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp_path, monkeypatch):
-    model = build_bridge(source, seed=0).eval()
+def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(untrained, model, tmp_path, monkeypatch):
     ids = torch.tensor([[1, 500, 600, 700, 800]])
     with torch.no_grad():
         plain = model(input_ids=ids).logits
@@ -276,19 +282,17 @@ def test_untrained_adapters_change_nothing_and_merged_ones_no_answer(source, tmp
     assert vlm.sha256 == digest and vlm.num_layers == 30 and vlm.num_heads == 9 and vlm.num_kv_heads == 3
     assert (folder / model_folder.WEIGHTS).stat().st_size < 15e6
     with pytest.raises(BadWeights, match="not of this bridge"):
-        adapter.set_trained(build_bridge(source, seed=0), {"w": torch.ones(1)})
+        adapter.set_trained(deepcopy(untrained), {"w": torch.ones(1)})
 
 
-def test_adapters_sit_on_the_language_models_attention_only(source):
-    model = build_bridge(source, seed=0)
+def test_adapters_sit_on_the_language_models_attention_only(model):
     adapter.put_on(model, seed=0)
     names = set(adapter.adapters(model))
     assert len(names) == 30 * 4 * 2 and all(".text_model." in name and ".self_attn." in name for name in names)
 
 
-def test_a_language_model_is_kept_near_to_what_it_was(source, monkeypatch):
+def test_a_language_model_is_kept_near_to_what_it_was(model, monkeypatch):
     """Without adapters it says what it said; drift is nothing while they add nothing, and by hand afterwards."""
-    model = build_bridge(source, seed=0).eval()
     text = torch.tensor([[500, 600, 700, 800]])
     with torch.no_grad():
         plain = model(input_ids=text).logits

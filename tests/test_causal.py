@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -108,16 +107,18 @@ def test_committed_results_are_of_these_weights():
     assert seen
 
 
-def test_a_random_condition_is_had_again_from_the_weights():
+def test_a_random_condition_is_had_again_from_the_weights(dice):
     """Accuracy of one condition of one committed ablation, to the sample."""
     kinds = [(name, result) for name in model_folder.bundled_names() for result in library.results("ablations", name)]
     small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
-    name, result = random.SystemRandom().choice(small)
+    name, result = dice.choice(small)
     found = library.ablation(name, result)
-    condition = found.conditions[random.SystemRandom().choice(["core", "next", "lowest"])]
+    condition = found.conditions[dice.choice(["core", "next", "lowest"])]
     facts = found.task
     options = {key: facts[key] for key in ("split", "seed", "samples", "questions")}
-    got = answer_sweep(load(name), task(facts["domain"]), [HeadSet(condition["heads"])], **options)
+    got = answer_sweep(
+        load(name), task(facts["domain"]).draw("test", samples=512), [HeadSet(condition["heads"])], **options
+    )
     assert got.correct.double().mean().item() == pytest.approx(condition["accuracy"], abs=2 / facts["samples"]), (
         name,
         result,

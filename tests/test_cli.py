@@ -6,20 +6,26 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
+from corelib.analysis.concentration import gini
+from corelib.core.heads import HeadScores
 from corelib.tasks import task
 
 
-def run(*arguments, **options):
+def start(*arguments, **options):
+    """A command in a process of its own. One good and one bad command go this way; the others by the fixture `run`."""
     command = [sys.executable, "-m", "corelib.cli", "--threads", "1", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def test_profile_writes_the_same_file_twice(tmp_path):
+def test_profile_writes_the_same_file_twice(run, tmp_path):
+    """Once in a process of its own, once in this one."""
     files = []
-    for name in ("one.json", "two.json"):
-        done = run("score", "--samples", 4, "--out", tmp_path / name)
+    for name, command in (("one.json", start), ("two.json", run)):
+        done = command("score", "--samples", 4, "--out", tmp_path / name)
         assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done.stderr
         files.append(json.loads((tmp_path / name).read_text()))
     assert files[0]["schema"] == "corelib/head-scores/2" and files[0]["task"]["samples"] == 4
@@ -29,7 +35,7 @@ def test_profile_writes_the_same_file_twice(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "two.json"]
 
 
-def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
+def test_profile_takes_many_and_goes_on_where_it_was(run, tmp_path):
     """Two domains, one metric; killed in the second, it does not redo the first batch of it."""
     arguments = ["score", "--domain", "scenes", "--domain", "needle", "--metric", "box_hit", "--samples", 4]
     done = run(*arguments, "--batch-size", 2, "--out", tmp_path / "scores")
@@ -52,7 +58,9 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     vlm, partial = load("mini-s"), tmp_path / "again" / ".mini-s-needle.json.partial"
     partial.parent.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        measure_heads(vlm, task("needle"), samples=4, batch_size=2, store=partial, progress=die, **wanted)
+        measure_heads(
+            vlm, task("needle").draw("select", samples=4), batch_size=2, store=partial, progress=die, **wanted
+        )
     first = next(partial.iterdir())
     before = first.stat().st_mtime_ns
     kept = partial.parent / "kept"
@@ -64,7 +72,7 @@ def test_profile_takes_many_and_goes_on_where_it_was(tmp_path):
     assert {**again, "seconds": 0} == {**whole, "seconds": 0}
 
 
-def test_rank_says_what_the_files_say(tmp_path):
+def test_rank_says_what_the_files_say(run, tmp_path):
     for domain in ("scenes", "documents"):
         assert run("score", "--domain", domain, "--samples", 24, "--out", tmp_path / f"{domain}.json").returncode == 0
     files = [tmp_path / "scenes.json", tmp_path / "documents.json"]
@@ -73,21 +81,15 @@ def test_rank_says_what_the_files_say(tmp_path):
     payload = json.loads(run("compare", *files, "--top", "10%", "--json").stdout)
     first, pair = payload["files"][0], payload["pairs"][0]
     assert len(first["order"]) == 48 and first["top"] == sorted(first["order"][:5]) and first["reliability"]
-    assert 0 < first["sparsity"]["gini"] < 1 and -1 <= pair["spearman"] <= 1
+    one, two = map(HeadScores.load, files)
+    assert first["sparsity"]["gini"] == pytest.approx(gini(one))
+    assert pair["spearman"] == pytest.approx(spearmanr(np.ravel(one.scores), np.ravel(two.scores)).statistic)
     assert {*pair["top"]["shared"]} <= {*first["top"]}
 
 
 def _scores(path, **changes):
-    from corelib.core.head_scores import HeadScores
-
     table = [[0.1, 0.2], [0.3, 0.4]]
-    HeadScores(
-        model={"name": "m", "sha256": "a", "layers": 2, "heads": 2, "kv_heads": 1},
-        task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
-        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
-        scores=table,
-        interval={"level": 0.95, "low": table, "high": table},
-    ).save(path)
+    some_scores(table).save(path)
     payload = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(payload))
     return path
@@ -105,14 +107,14 @@ def _scores(path, **changes):
         ({}, "0.05", "such as 5%"),
     ],
 )
-def test_rank_refuses(tmp_path, changes, top, says):
+def test_rank_refuses(run, tmp_path, changes, top, says):
     one, two = _scores(tmp_path / "one.json"), _scores(tmp_path / "two.json", **changes)
     done = run("compare", one, two, "--top", top, "--json")
     assert done.returncode == 2 and says in done.stderr and done.stdout == "", (done.stdout, done.stderr)
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 
 
-def test_ablate_removes_and_compares(tmp_path):
+def test_ablate_removes_and_compares(run, tmp_path):
     from corelib import atlas
 
     ranking = atlas.cell("mini-s", "scenes").scores().save(tmp_path / "scores.json")
@@ -137,7 +139,7 @@ def test_ablate_removes_and_compares(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.json"]
 
 
-def test_ask_answers_and_saves_where_it_looked(tmp_path):
+def test_ask_answers_and_saves_where_it_looked(run, tmp_path):
     sample = task("scenes").sample("test", 0, 0)
     sample.images[0].save(tmp_path / "scene.png")
     arguments = ["ask", "--image", tmp_path / "scene.png", "--question", sample.question]
@@ -146,7 +148,7 @@ def test_ask_answers_and_saves_where_it_looked(tmp_path):
     assert done.stdout.strip().isdigit() and (tmp_path / "look.png").stat().st_size > 1000
 
 
-def test_help_teaches():
+def test_help_teaches(run):
     text = run("--help").stdout
     commands = ("ask", "score", "compare", "train", "atlas")
     assert "attention heads that fetch" in text and all(name in text for name in commands)
@@ -174,14 +176,21 @@ def test_help_teaches():
         (["train", "none.toml", "--out", "run"], "cannot read the recipe"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, arguments, says):
+def test_bad_input_is_one_line(run, tmp_path, arguments, says):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr, done.stderr
     assert done.stderr.startswith("corelib: ") and len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
-def test_tampered_weights_stop_the_command(tmp_path):
+def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
+    """The same by the interpreter: no traceback, and nothing at all on stdout."""
+    done = start("score", "--model", "mini-z", "--out", "s.json", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith("corelib: unknown model 'mini-z'") and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_tampered_weights_stop_the_command(run, tmp_path):
     import shutil
 
     from corelib.core import model_folder

@@ -25,12 +25,12 @@ def tables():
 
 @pytest.fixture(scope="module")
 def found(vlm, tables):
-    return measure_head_effects(vlm, task("scenes"), tables, sets=20, **FEW)
+    return measure_head_effects(vlm, task("scenes").draw("validate", samples=256, questions=4), tables, sets=20, **FEW)
 
 
 def test_effects_are_paired_losses(vlm, found, tables):
     heads = [HeadSet("L0H1"), HeadSet("L4H0"), HeadSet("L5H7")]
-    plain = answer_sweep(vlm, task("scenes"), [HeadSet(), *heads], split="validate", **FEW)
+    plain = answer_sweep(vlm, task("scenes").draw("validate", samples=512), [HeadSet(), *heads], **FEW)
     for number, one in enumerate(heads, start=1):
         head = next(iter(one))
         lost = (plain.logprob[0] - plain.logprob[number]).double().mean().item()
@@ -39,7 +39,7 @@ def test_effects_are_paired_losses(vlm, found, tables):
         assert low <= found.alone["value"][head.layer][head.index] <= high
     assert found.base["accuracy"] == plain.correct[0].double().mean().item()
     top = atlas.cell("mini-s", "scenes").scores().top(DOSES[1])
-    joint = answer_sweep(vlm, task("scenes"), [HeadSet(), top], split="validate", **FEW)
+    joint = answer_sweep(vlm, task("scenes").draw("validate", samples=512), [HeadSet(), top], **FEW)
     loss = (joint.logprob[0] - joint.logprob[1]).double().mean().item()
     assert found.joint["RAM"]["logprob"]["value"][1] == pytest.approx(loss, abs=1e-4)
 
@@ -81,4 +81,6 @@ def test_files_and_bad_input(vlm, found, tables, tmp_path):
         ({"RAM": tables["RAM"]}, {"sets": 2}, "do not hold every head"),
     ):
         with pytest.raises(BadInput, match=says):
-            measure_head_effects(vlm, task("scenes"), scores, **{**FEW, **options})
+            measure_head_effects(
+                vlm, task("scenes").draw("validate", samples=256, questions=4), scores, **{**FEW, **options}
+            )

@@ -22,7 +22,7 @@ from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArc
 from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
-from corelib.models.grid_check import bypassed_tower, perturb_region
+from corelib.models.grid_check import ROUNDING, Perturbation, bypassed_tower, perturb_region
 from corelib.models.vlm import VLM
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question
@@ -218,16 +218,28 @@ def test_what_cannot_be_asked_is_refused(vlms):
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
+def strays(vlm: VLM, sample: Sample, found: Perturbation) -> int:
+    """How many tokens changed of which neither they nor a neighbour in their view were claimed. A picture that is
+    resized is blurred by less than a token, so there should be none, in any view."""
+    near = found.claimed.clone()
+    for view in vlm.encode([sample]).views[0]:
+        claimed = found.claimed[view.positions].float().view(-1, 1, view.grid.rows, view.grid.columns)
+        near[view.positions] |= torch.nn.functional.max_pool2d(claimed, 3, 1, 1).flatten() > 0
+    return int(((found.change > ROUNDING) & ~near).sum())
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_exactly_the_claimed_tokens_change(name, vlms, data):
-    """Of a picture that is not resized; in the view of the whole picture, which is resized, little beside them."""
+    """Of a picture that is not resized; in the view of the whole picture, which is resized, their neighbours, too."""
     vlm, (width, height) = vlms(name), EXACT[name]
     x0, y0 = data.draw(st.integers(0, width - 8)), data.draw(st.integers(0, height - 8))
     box = Box(x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
-    found = perturb_region(vlm, Sample.of([noise(width, height)], "What is it?"), box)
-    assert found.exact and found.elsewhere < 0.5
+    sample = Sample.of([noise(width, height)], "What is it?")
+    found = perturb_region(vlm, sample, box)
+    assert found.exact and strays(vlm, sample, found) == 0
+    assert found.elsewhere < ROUNDING or not name.startswith("qwen")  # these have no second view
 
 
 @pytest.mark.parametrize("video", [False, True], ids=["pictures", "clip"])
@@ -238,7 +250,7 @@ def test_of_several_pictures_only_the_painted_one_changes(name, video, vlms):
     found = perturb_region(vlm, sample, Box(16, 16, 100, 100, image=2))
     others = [view.positions for view in vlm.encode([sample]).views[0] if 2 not in view.images]
     assert not found.change[torch.cat(others)].any()
-    assert found.elsewhere < 0.5 and found.change[found.claimed].any()
+    assert strays(vlm, sample, found) == 0 and found.change[found.claimed].any()
     assert found.exact or not name.startswith("qwen")  # others show one of several pictures, or a frame, in one tile
 
 
@@ -254,18 +266,20 @@ def test_padding_is_no_place(size, vlms):
 def test_of_a_mosaic_that_is_shrunk_no_changed_token_is_unclaimed(size, vlms):
     vlm, sample = vlms("llava-onevision"), Sample.of([noise(*size)], "What is it?")
     found = perturb_region(vlm, sample, Box(40, 30, 90, 110))
-    assert found.elsewhere < 0.5
+    assert strays(vlm, sample, found) == 0
     if size == (416, 416):  # the other one is resized, too
         assert not found.change[found.finest][~found.claimed[found.finest]].any()
     assert (found.change[found.claimed] > 1e-6).float().mean() > 0.8
 
 
 def test_a_claim_that_is_wrong_is_seen(vlms, monkeypatch):
-    """The check can fail: with the rows of tiles in the wrong order, claimed tokens do not change."""
+    """The checks can fail: with the rows of tiles in the wrong order, claimed tokens do not change, and others do."""
     vlm, (width, height) = vlms("smolvlm"), EXACT["smolvlm"]
     order = importlib.import_module("corelib.families.smolvlm").raster
     monkeypatch.setattr("corelib.families.smolvlm.raster", lambda *shape: order(*shape).flip(0))
-    assert not perturb_region(vlm, Sample.of([noise(width, height)], "What is it?"), Box(40, 30, 90, 110)).exact
+    sample = Sample.of([noise(width, height)], "What is it?")
+    found = perturb_region(vlm, sample, Box(40, 30, 90, 110))
+    assert not found.exact and strays(vlm, sample, found) > 0
 
 
 def test_a_tower_that_cannot_be_passed_by(vlms):

@@ -21,7 +21,7 @@ from corelib.tasks import task
 def found(vlm):
     scores = atlas.cell("mini-s", "scenes").scores()
     options = {"width": 8, "doses": (0.05, 0.20, 0.60), "draws": 2, "samples": 24, "batch_size": 12}
-    return measure_hybrid(vlm, task("scenes"), scores, **options)
+    return measure_hybrid(vlm, task("scenes").draw("test", samples=512), scores, **options)
 
 
 def test_it_is_what_the_parts_say(vlm, found, tmp_path):
@@ -55,7 +55,7 @@ def test_baselines_have_the_same_budget(found):
 def test_several_questions_about_each_picture(vlm):
     work, scores = task("documents", pages=3), atlas.cell("mini-s", "documents").scores()
     options = {"width": 8, "doses": (0.20,), "draws": 1, "samples": 12, "questions": 4}
-    found = measure_hybrid(vlm, work, scores, **options)
+    found = measure_hybrid(vlm, work.draw("test", samples=512), scores, **options)
     encoded = vlm.encode([sample for index in range(3) for sample in work.questions_for("test", 0, index, 4)])
     window = Window(8, found.window["sinks"])
     counted = out_of_reach(encoded, window)
@@ -64,13 +64,13 @@ def test_several_questions_about_each_picture(vlm):
         with sparsify(vlm.model, heads, window):
             assert said["accuracy"] == pytest.approx(vlm.answer(encoded).correct[counted].double().mean().item())
     with pytest.raises(BadInput, match="multiple of the questions"):
-        measure_hybrid(vlm, work, scores, **{**options, "samples": 13})
+        measure_hybrid(vlm, work.draw("test", samples=512), scores, **{**options, "samples": 13})
 
 
 def test_speed_against_accuracy(vlm, tmp_path):
     work, scores = task("scenes"), atlas.cell("mini-s", "scenes").scores()
     options = {"doses": (0.0, 0.20), "samples": 16, "repeats": 1}
-    found = measure_tradeoff(vlm, work, scores, widths=(4, 8), **options)
+    found = measure_tradeoff(vlm, work.draw("test", samples=512), scores, widths=(4, 8), **options)
     assert Tradeoff.load(found.save(tmp_path / "trade.json")) == found
     encoded = vlm.encode(work.samples("test", 0, 16))
     counted = out_of_reach(encoded, Window(8, found.sinks))  # of the widest window, for all
@@ -85,7 +85,7 @@ def test_speed_against_accuracy(vlm, tmp_path):
         assert point["heads"] == heads.to_json() and point["prefill"]["speedup"] > 0
     for wrong in ({"widths": ()}, {"widths": (4,), "doses": ()}, {"widths": (4,), "repeats": 0}):
         with pytest.raises(BadInput, match="give a width, a dose"):
-            measure_tradeoff(vlm, work, scores, **{**options, **wrong})
+            measure_tradeoff(vlm, work.draw("test", samples=512), scores, **{**options, **wrong})
 
 
 def test_which_samples_count(vlm):
@@ -119,13 +119,13 @@ def test_the_oracle_sees_its_favourites():
 def test_bad_input_is_refused(vlm):
     scores, work = atlas.cell("mini-s", "scenes").scores(), task("scenes")
     with pytest.raises(BadInput, match="ranked on these samples"):
-        measure_hybrid(vlm, work, scores, width=8, split="select")
+        measure_hybrid(vlm, work.draw("select", samples=512), scores, width=8)
     with pytest.raises(BadInput, match="the scores are of mini-m"):
-        measure_hybrid(vlm, work, atlas.cell("mini-m", "scenes").scores(), width=8)
+        measure_hybrid(vlm, work.draw("test", samples=512), atlas.cell("mini-m", "scenes").scores(), width=8)
     for options in ({"samples": 1}, {"draws": 0}, {"batch_size": 0}, {"width": 0}):
         with pytest.raises(BadInput):
-            measure_hybrid(vlm, work, scores, **{"width": 8, **options})
+            measure_hybrid(vlm, work.draw("test", samples=512), scores, **{"width": 8, **options})
     with pytest.raises(BadInput, match="reaches the evidence"):
-        measure_hybrid(vlm, work, scores, width=60, doses=(0.05,), draws=1, samples=4)
+        measure_hybrid(vlm, work.draw("test", samples=4), scores, width=60, doses=(0.05,), draws=1)
     with pytest.raises(BadInput, match="0 keys"), oracle_topk(vlm.model, 0):
         pass

@@ -14,7 +14,7 @@ from corelib.tasks import task
 
 @pytest.fixture(scope="module")
 def found(vlm):
-    return knock_out_paths(vlm, task("scenes"), samples=24, batch_size=24)
+    return knock_out_paths(vlm, task("scenes").draw("test", samples=24), batch_size=24)
 
 
 def test_what_a_cut_hides_nobody_looks_at(vlm):
@@ -44,7 +44,7 @@ def test_the_answer_needs_the_evidence_and_not_the_rest(found):
 
 
 def test_a_window_of_all_layers_is_the_cut_everywhere(vlm):
-    whole = knock_out_paths(vlm, task("scenes"), window=6, samples=8, batch_size=8)
+    whole = knock_out_paths(vlm, task("scenes").draw("test", samples=8), window=6, batch_size=8)
     for path in PATHS:
         assert whole.lost[path]["logprob"] == [whole.everywhere[path]["logprob"]]
     encoded = vlm.encode(task("scenes").samples("test", 0, 8))
@@ -61,11 +61,11 @@ def test_files_resuming_and_bad_input(vlm, found, tmp_path):
     with pytest.raises(BadResults, match="has schema"):
         PathKnockouts.load(tmp_path / "bad.json")
     work = task("scenes")
-    knock_out_paths(vlm, work, samples=4, batch_size=4, store=tmp_path / "run")
-    again = knock_out_paths(vlm, work, samples=8, batch_size=8, store=tmp_path / "run")
+    knock_out_paths(vlm, work.draw("test", samples=4), batch_size=4, store=tmp_path / "run")
+    again = knock_out_paths(vlm, work.draw("test", samples=8), batch_size=8, store=tmp_path / "run")
     assert again.lost.keys() == found.lost.keys() and again.task["samples"] == 8
     for window in (0, 7):
         with pytest.raises(BadInput, match="give 1 to 6"):
-            knock_out_paths(vlm, work, window=window)
+            knock_out_paths(vlm, work.draw("test", samples=256), window=window)
     with pytest.raises(BadInput, match="2 or more"):
-        knock_out_paths(vlm, work, samples=1)
+        knock_out_paths(vlm, work.draw("test", samples=1))

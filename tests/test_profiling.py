@@ -36,7 +36,8 @@ def test_profiling_agrees_with_eager_attention(vlm, domain):
 def test_batches_and_seeds(vlm):
     work = task("scenes")
     one, two, other = (
-        measure_heads(vlm, work, samples=6, seed=seed, batch_size=batch) for seed, batch in ((0, 2), (0, 6), (1, 6))
+        measure_heads(vlm, work.draw("select", samples=6, seed=seed), batch_size=batch)
+        for seed, batch in ((0, 2), (0, 6), (1, 6))
     )
     key = "answer/mean/raw"
     torch.testing.assert_close(one.scores[key], two.scores[key], atol=1e-5, rtol=0)
@@ -45,32 +46,32 @@ def test_batches_and_seeds(vlm):
 
 def test_a_killed_run_resumes_without_redoing(vlm, tmp_path, monkeypatch):
     work, path = task("video"), tmp_path / "store"
-    whole = measure_heads(vlm, work, samples=6, batch_size=2)
+    whole = measure_heads(vlm, work.draw("select", samples=6), batch_size=2)
 
     def die(done, total):
         if done >= 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_heads(vlm, work, samples=6, batch_size=2, store=path, progress=die)
+        measure_heads(vlm, work.draw("select", samples=6), batch_size=2, store=path, progress=die)
     calls = []
     original = type(vlm).answer
     monkeypatch.setattr(type(vlm), "answer", lambda self, encoded: calls.append(1) or original(self, encoded))
-    resumed = measure_heads(vlm, work, samples=6, batch_size=2, store=path)
+    resumed = measure_heads(vlm, work.draw("select", samples=6), batch_size=2, store=path)
     assert len(calls) == 1  # two of the three batches were on disk
     for key, values in whole.scores.items():
         torch.testing.assert_close(resumed.scores[key], values, atol=0, rtol=0)
     with pytest.raises(BadResults, match="other settings"):
-        measure_heads(vlm, task("scenes"), samples=6, batch_size=2, store=path)
+        measure_heads(vlm, task("scenes").draw("select", samples=6), batch_size=2, store=path)
 
 
 def test_the_scores_file_says_where_it_comes_from(vlm, tmp_path):
     asked = metric("lift", rows="question")
-    scores = score_heads(vlm, task("documents"), samples=5, seed=3, split="validate", metric=asked)
+    scores = score_heads(vlm, task("documents").draw("validate", samples=5, seed=3), metric=asked)
     assert scores.model == vlm.facts and scores.model["sha256"]
     assert scores.task["domain"] == "documents" and scores.task["samples"] == 5 and scores.task["split"] == "validate"
     assert scores.metric == {"quantity": "lift", "rows": "question", "reduce": "mean"}
-    assert scores.chance is None and score_heads(vlm, task("scenes"), samples=2).chance > 0
+    assert scores.chance is None and score_heads(vlm, task("scenes").draw("select", samples=2)).chance > 0
     assert type(scores).load(scores.save(tmp_path / "s.json")) == scores
 
 
@@ -82,14 +83,14 @@ def test_swapped_questions_lose_their_evidence():
 
 
 def test_validity_reports_every_condition(vlm):
-    found = validate_evidence(vlm, task("video"), samples=8)
+    found = validate_evidence(vlm, task("video").draw("test", samples=8, seed=1))
     assert {"base", "swapped", "without", "only"} <= set(found)
     assert all(0 <= part["low"] <= part["accuracy"] <= part["high"] <= 1 for part in found.values())
 
 
 def test_bad_options(vlm):
     with pytest.raises(BadInput, match="samples and batch"):
-        score_heads(vlm, task("scenes"), samples=0)
+        score_heads(vlm, task("scenes").draw("select", samples=0))
     for options, says in (
         ({"quantity": "lfit"}, "did you mean 'lift'"),
         ({"rows": "first"}, "query rows"),
@@ -101,9 +102,9 @@ def test_bad_options(vlm):
         metric("localization", rows="question")
     for quantity, says in (("contrastive", "no rivals|no picture"), ("localization", "no picture")):
         with pytest.raises(BadInput, match=says):
-            score_heads(vlm, task("needle"), samples=2, metric=metric(quantity))
+            score_heads(vlm, task("needle").draw("select", samples=2), metric=metric(quantity))
     with pytest.raises(BadInput, match="needle cannot give contrast"):
-        score_heads(vlm, task("needle"), samples=2, metric=metric("contrast"))
+        score_heads(vlm, task("needle").draw("select", samples=2), metric=metric("contrast"))
 
 
 def test_a_question_without_a_question_mark_cannot_ask_for_nothing(vlm):
@@ -116,7 +117,7 @@ def test_a_question_without_a_question_mark_cannot_ask_for_nothing(vlm):
 
 def test_a_task_without_evidence_cannot_be_profiled(vlm):
     with pytest.raises(BadInput, match="arithmetic has no evidence"):
-        score_heads(vlm, task("arithmetic"), samples=2)
+        score_heads(vlm, task("arithmetic").draw("select", samples=2))
 
 
 def test_evidence_in_a_text_is_its_span(vlm):
@@ -129,7 +130,7 @@ def test_evidence_in_a_text_is_its_span(vlm):
         assert words(ids[encoded.evidence[row]]) == sample.context[first:past].split()
         assert words(ids[encoded.source[row]]) == sample.context.split()
         assert encoded.after_image[row].sum() == encoded.lengths[row].sum()
-    scores = score_heads(vlm, work, samples=16)
+    scores = score_heads(vlm, work.draw("select", samples=16))
     assert scores.task["domain"] == "needle" and max(max(row) for row in scores.scores) > 3 * scores.chance
     visible = encoded.real[0].sum().item() - 1  # up to the answer row
     assert scores.chance == pytest.approx(3 / visible)

@@ -212,7 +212,7 @@ def test_a_model_is_profiled_on_a_data_set(name, monkeypatch):
     monkeypatch.setattr(Hub, "rows", lambda self: [ROWS[name]])
     work = task(f"hub:{name}")
     split = next(split for split, groups in work.dealt.items() if groups)
-    scores = score_heads(load("tiny-random:smolvlm"), work, split=split, samples=1)
+    scores = score_heads(load("tiny-random:smolvlm"), work.draw(split, samples=1))
     assert scores.task["domain"] == f"hub:{name}" and np.isfinite(scores.scores).all()
 
 

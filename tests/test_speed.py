@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from test_cli import run
 from tiny import HEADS, shrunk, tiny_model
 
 from corelib.benchmarks import speed, timing
@@ -100,7 +99,7 @@ def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
     assert next(ticks) == 4
 
 
-def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_it_begins(run, tmp_path, monkeypatch):
     model, options = tiny_model("smolvlm"), {"facts": {}}
     for lengths, repeats in (([], 1), ([3], 1), ([30], 0)):
         with pytest.raises(BadInput, match="give lengths beyond the 4 sinks"):
@@ -134,7 +133,7 @@ def test_bad_input_is_refused_before_it_begins(tmp_path, monkeypatch):
     assert done.returncode == 2 and done.stderr == "corelib: width is 0: give a whole number of tokens, 1 or more\n"
 
 
-def test_the_command_on_trained_weights(tmp_path):
+def test_the_command_on_trained_weights(run, tmp_path):
     assert run("score", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
     scores = ["--model", "mini-s", "--scores", tmp_path / "scores.json", "--dtype", "float32"]
     done = run(
@@ -154,6 +153,6 @@ def test_the_command_on_trained_weights(tmp_path):
 def test_a_window_that_reaches_everything_tests_nothing():
     vlm, work = load("mini-s"), task("scenes")
     with pytest.raises(BadInput, match="a window of 99 keys reaches the evidence"):
-        accuracy_kept(vlm, work, HeadSet(), Window(99), samples=4)
-    kept = accuracy_kept(vlm, work, HeadSet.all(vlm.num_layers, vlm.num_heads), Window(8), samples=16)
+        accuracy_kept(vlm, work.draw("test", samples=4), HeadSet(), Window(99))
+    kept = accuracy_kept(vlm, work.draw("test", samples=16), HeadSet.all(vlm.num_layers, vlm.num_heads), Window(8))
     assert kept["hybrid"] == {**kept["dense"], "loss": {"value": 0, "low": 0, "high": 0}}

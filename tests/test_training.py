@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
 from corelib.models.vlm import load
 from corelib.tasks import TASKS, task
+from corelib.training import run
 from corelib.training.batches import ANSWER, CAPTION, TrainingBatch, pack
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
@@ -40,6 +42,22 @@ TINY = Recipe(
     evaluate_every=50,
     evaluate_samples=2,
 )
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A run logs the scores of its heads on so few samples that it costs nothing."""
+    monkeypatch.setattr(run, "log_scores", partial(log_scores, samples=2))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The folder of a whole run, without a stop. Tests read it, and leave it as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "straight"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "log_scores", partial(log_scores, samples=2))
+        assert train(TINY, folder) == folder / "model"
+    return folder
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -257,29 +275,37 @@ def test_the_tower_learns_alone(tmp_path):
     assert moved and all(".visual." in name for name in moved)
 
 
-def test_resume_is_exact(tmp_path):
-    straight = train(TINY, tmp_path / "straight")
-    train(TINY, tmp_path / "halves", until=3)  # stops after a checkpoint at 2 and one at 3
-    halves = train(TINY, tmp_path / "halves")
-    one, two = (load_file(folder / "model.safetensors") for folder in (straight, halves))
+def learned(folder):
+    """The log of a run, but for its seconds, and for the accuracies at a stop."""
+    told = [dict(entry) for entry in read_log(folder)]
+    for entry in told:
+        entry.pop("seconds")
+        entry.pop("validate", None)
+    return told
+
+
+def test_resume_is_exact(straight, few, tmp_path):
+    train(TINY, tmp_path, until=3)  # stops after a checkpoint at 2 and one at 3
+    train(TINY, tmp_path)
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (straight, tmp_path))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=0, rtol=0, msg=name)
-    logs = [[{k: v for k, v in e.items() if k != "seconds"} for e in read_log(straight.parent)] for _ in range(1)]
-    assert [entry["step"] for entry in read_log(tmp_path / "halves")] == [0, 1, 2, 3] == [e["step"] for e in logs[0]]
-    assert {0} <= {int(path.stem) for path in (straight.parent / "snapshots").iterdir()} <= {*SNAPSHOTS, TINY.steps}
+    assert [entry["step"] for entry in learned(straight)] == [0, 1, 2, 3]
+    assert learned(tmp_path) == learned(straight)
+    snapshots = {int(path.stem) for path in (straight / "snapshots").iterdir()}
+    assert snapshots == {*(step for step in SNAPSHOTS if step <= TINY.steps), TINY.steps}
 
 
-def test_steps_after_the_last_checkpoint_are_done_again(tmp_path):
+def test_steps_after_the_last_checkpoint_are_done_again(straight, tmp_path):
     trainer = Trainer(TINY, tmp_path)
     trainer.run(until=2)
     trainer.advance()  # killed here: step 2 is done but not saved
     again = Trainer(TINY, tmp_path)
     assert again.step == 2
     again.run()
-    straight = Trainer(TINY, tmp_path / "straight")
-    straight.run()
-    for (name, a), (_, b) in zip(again.model.named_parameters(), straight.model.named_parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=0, rtol=0, msg=name)
+    kept = load_file(straight / f"state-{TINY.steps:06d}.safetensors")
+    for name, parameter in again.trained.items():
+        torch.testing.assert_close(parameter.detach(), kept[f"model.{name}"], atol=0, rtol=0, msg=name)
 
 
 def test_another_recipe_may_not_go_on_with_a_run(tmp_path):
@@ -289,18 +315,18 @@ def test_another_recipe_may_not_go_on_with_a_run(tmp_path):
     assert Trainer(replace(TINY, steps=9), tmp_path).step == 2  # a longer run is the same run
 
 
-def test_head_scores_are_logged_at_every_snapshot(tmp_path):
-    train(TINY, tmp_path)
-    table = load_file(tmp_path / "formation.safetensors")
+def test_head_scores_are_logged_at_every_snapshot(straight, tmp_path):
+    folder = shutil.copytree(straight, tmp_path / "run")
+    table = load_file(folder / "formation.safetensors")
     steps = table["steps"].tolist()
     assert steps == sorted({*(step for step in SNAPSHOTS if step <= TINY.steps), TINY.steps})
     assert table["scenes/answer/mean/raw"].shape == (len(steps), 6, 8)
-    facts = json.loads((tmp_path / "formation.json").read_text())
+    facts = json.loads((folder / "formation.json").read_text())
     assert facts["task"]["split"] == "select" and facts["steps"] == steps
     assert facts["model"]["sha256"]
-    before = (tmp_path / "formation.safetensors").read_bytes()
-    log_scores(tmp_path / "snapshots", load(tmp_path / "model"), tmp_path / "formation.safetensors")
-    assert (tmp_path / "formation.safetensors").read_bytes() == before
+    before = (folder / "formation.safetensors").read_bytes()
+    log_scores(folder / "snapshots", load(folder / "model"), folder / "formation.safetensors")
+    assert (folder / "formation.safetensors").read_bytes() == before
 
 
 def test_snapshots_are_told_apart_in_half_precision(tmp_path):
@@ -317,17 +343,18 @@ def test_snapshots_are_told_apart_in_half_precision(tmp_path):
     assert early < -2 and late > -0.5
 
 
-def test_a_shipped_run_keeps_the_turn_of_its_training(tmp_path, monkeypatch):
-    recipe = replace(TINY, steps=12)
-    train(recipe, tmp_path / "run")
-    table = load_file(tmp_path / "run" / "formation.safetensors")
-    table["scenes/accuracy"] = torch.tensor([0.1, 0.5, 0.9]).half()  # of steps 0, 10, 12
-    save_file(table, tmp_path / "run" / "formation.safetensors")
+def test_a_shipped_run_keeps_the_turn_of_its_training(straight, few, tmp_path, monkeypatch):
+    folder, steps = shutil.copytree(straight, tmp_path / "run"), TINY.steps + 1
+    train(replace(TINY, steps=steps), folder)  # a longer run is the same run
+    table = load_file(folder / "formation.safetensors")
+    assert table["steps"].tolist() == [0, TINY.steps, steps]
+    table["scenes/accuracy"] = torch.tensor([0.1, 0.5, 0.9]).half()
+    save_file(table, folder / "formation.safetensors")
     monkeypatch.setattr(model_folder, "PACKAGE", tmp_path / "package")
-    folder = ship(tmp_path / "run", "mini-s")
-    steps = {name: stage["step"] for name, stage in model_folder.stages(folder).items()}
-    assert steps == {"before": 0, "at": 10, "after": 12}
-    assert load(folder, checkpoint="before").sha256 != load(folder).sha256
+    shipped = ship(folder, "mini-s")
+    found = {name: stage["step"] for name, stage in model_folder.stages(shipped).items()}
+    assert found == {"before": 0, "at": TINY.steps, "after": steps}
+    assert load(shipped, checkpoint="before").sha256 != load(shipped).sha256
 
 
 @pytest.mark.parametrize("name", ["bridge", "mini-m"])

@@ -19,7 +19,7 @@ pytest.importorskip("hatchling", reason="hatchling comes with the extra test")
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 80 * 2**20  # bytes: what the embedded models may weigh together
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # one worker builds it, for all of them
 
 
 def run(*command: object, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:

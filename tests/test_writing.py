@@ -14,7 +14,7 @@ from corelib.tasks.hub import SOURCES, Hub
 @pytest.mark.parametrize("domain", ["scenes", "documents", "video"])
 def test_what_is_written_is_what_is_most_likely(vlm, domain):
     work = task(domain)
-    found = generate_answers(vlm, work, samples=24, batch_size=10)
+    found = generate_answers(vlm, work.draw("select", samples=24), batch_size=10)
     answers = vlm.answer(vlm.encode(work.samples("select", 0, 24)))
     assert found.right == tuple(answers.correct.tolist()) and any(found.right)
     assert found.rule == "exact" and len(found.texts) == 24
@@ -26,10 +26,10 @@ def test_a_data_set_is_judged_by_its_own_rule(name, monkeypatch):
     work, tiny = task(f"hub:{name}"), load("tiny-random:qwen3-vl")
     split = next(split for split, groups in work.dealt.items() if groups)
     monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: [one.answer for one in encoded.samples])
-    found = generate_answers(tiny, work, split=split, samples=1)
+    found = generate_answers(tiny, work.draw(split, samples=1))
     assert found.rule == SOURCES[name].rule and found.right == (True,)
     monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: ["nothing"])
-    assert generate_answers(tiny, work, split=split, samples=1).right == (False,)
+    assert generate_answers(tiny, work.draw(split, samples=1)).right == (False,)
 
 
 def test_it_is_stated_with_its_interval():
@@ -39,4 +39,4 @@ def test_it_is_stated_with_its_interval():
 
 def test_bad_requests(vlm):
     with pytest.raises(BadInput, match="tokens=0"):
-        generate_answers(vlm, task("scenes"), tokens=0)
+        generate_answers(vlm, task("scenes").draw("select", samples=64), tokens=0)
