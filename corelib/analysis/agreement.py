@@ -26,6 +26,7 @@ from scipy.stats import hypergeom, pearsonr, rankdata, spearmanr
 from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Head, HeadSet, top_count
+from corelib.core.html import card, rows
 from corelib.core.values import Reliability
 
 
@@ -86,7 +87,7 @@ def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
     return float(pearsonr(a.ravel(), b.ravel()).statistic)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement:
     """All of it for two rankings of the same heads."""
 
@@ -95,6 +96,24 @@ class Agreement:
     top: Overlap
     top_within_layers: Overlap
     rank_biased_overlap: float
+
+    def __repr__(self) -> str:
+        return f"Agreement(spearman {self.spearman:.2f}, top heads: {self.top}, p = {self.top.chance:.2g})"
+
+    def _repr_html_(self) -> str:
+        within = self.top_within_layers
+        return card(
+            "agreement of two rankings",
+            rows(
+                [
+                    ("rank correlation", f"{self.spearman:.2f}", f"within layers {self.spearman_within_layers:.2f}"),
+                    ("top heads", f"{self.top}", f"p = {self.top.chance:.2g}"),
+                    ("… within layers", f"{within.expected:.1f} by chance", f"p = {within.chance:.2g}"),
+                    ("rank-biased overlap", f"{self.rank_biased_overlap:.2f}", ""),
+                    ("shared", self.top.shared, ""),
+                ]
+            ),
+        )
 
 
 def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:

@@ -71,7 +71,7 @@ class Summary:
     mean_depth: Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cell(Result):
     """One model in one domain: the scores of all heads."""
 

@@ -61,7 +61,7 @@ class CostAt:
     eager: Spent | TooLarge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecordCost(Result):
     """Seconds and bytes of the three ways, by length of the sequence."""
 

@@ -55,7 +55,7 @@ class Books:
     peak: int | None  # None where the system does not tell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scale(Result):
     """Seconds and bytes of the parts, as they were measured; what follows from them is computed when asked for."""
 

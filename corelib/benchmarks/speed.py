@@ -61,7 +61,7 @@ class SpeedAt:
     first: Compared | None = None  # with the vision tower, where there are pictures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Speed(Result):
     """Durations by length of the sequence."""
 

@@ -50,7 +50,7 @@ class Point:
     cache: Sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tradeoff(Result):
     """Accuracy and speed of each choice."""
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from corelib.core.errors import BadResults
 from corelib.core.heads import Head, HeadSet, as_head, top_count
+from corelib.core.html import card, head_grid, rows
 from corelib.core.results import Result, software
 from corelib.core.values import Estimate, MetricFacts, ModelFacts, Reliability, Software, Table, TaskFacts
 
@@ -26,7 +27,7 @@ class Interval:
     high: Table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadScores(Result):
     """Scores of all heads, with where they come from. They are an array [layer, head], and know their heads:
 
@@ -85,6 +86,23 @@ class HeadScores(Result):
         one = self._check(head)
         return Estimate(
             *(table[one.layer][one.index] for table in (self.values, self.interval.low, self.interval.high))
+        )
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{head} {self[head]:.2f}" for head in self.order()[:3])
+        return f"HeadScores({self.model.shown} on {self.task.shown}, {self.metric.key}: {best}, …)"
+
+    def _repr_html_(self) -> str:
+        top = self.top()
+        best = [(head, self.estimate(head)) for head in self.order()[: max(len(top), 5)][:10]]
+        facts = [("chance", "–" if self.chance is None else f"{self.chance:.3f}")]
+        if self.reliability is not None:
+            facts.append(("split-half reliability", f"{self.reliability.whole:.3f}"))
+        if self.task.accuracy is not None:
+            facts.append(("accuracy of the model", f"{self.task.accuracy:.3f}"))
+        title = f"{self.metric.key} of all heads: {self.model.shown} on {self.task.shown}"
+        return card(
+            title, head_grid(self.values, top), rows(best, ("head", f"score [{self.interval.level:.0%}]")), rows(facts)
         )
 
     def _check(self, head: Head | str | tuple[int, int]) -> Head:

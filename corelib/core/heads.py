@@ -48,7 +48,10 @@ class Head:
         return cls(int(found[1]), int(found[2]))
 
 
-@dataclass(frozen=True)
+SHOWN = 16  # heads that a set names one by one
+
+
+@dataclass(frozen=True, repr=False)
 class HeadSet:
     """A set of heads, in (layer, head) order; built from heads, `"L4H0"` strings or (layer, head) pairs.
 
@@ -106,6 +109,20 @@ class HeadSet:
 
     def __str__(self) -> str:
         return " ".join(self.to_json())
+
+    def __repr__(self) -> str:
+        names = self.to_json()
+        if len(names) <= SHOWN:
+            return f"HeadSet({str(self)!r})"
+        return f"HeadSet({len(names)} heads: {names[0]} {names[1]} … {names[-1]})"
+
+    def _repr_html_(self) -> str:
+        from corelib.core.html import card, rows
+
+        layers = [
+            (f"layer {layer}", "  ".join(f"H{head}" for head in heads)) for layer, heads in self.by_layer().items()
+        ]
+        return card(f"{len(self)} heads", rows(layers))
 
 
 def as_head(value: Head | str | tuple[int, int]) -> Head:

@@ -98,7 +98,7 @@ def read_json(path: str | Path, schema: str | None = None) -> dict:
     return payload
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A result whose fields are its file's keys, beside the schema; fields are values of their own, or plain numbers.
 
@@ -108,6 +108,11 @@ class Result:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     schema: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """One line: what it is of. The numbers are its fields."""
+        facts = [getattr(self, name).shown for name in ("model", "task") if hasattr(getattr(self, name, None), "shown")]
+        return f"{type(self).__name__}({' on '.join(facts)})"
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all."""

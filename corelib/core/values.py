@@ -108,6 +108,10 @@ class ModelFacts:
     num_kv_heads: Annotated[int, Field(alias="kv_heads")]
     dtype: str | None = None  # of the weights; None: float32
 
+    @property
+    def shown(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class BenchFacts:
@@ -123,6 +127,10 @@ class BenchFacts:
     seed: int | None = None
     source: str | None = None
     sha256: str | None = None  # of trained weights
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name}, {self.weights} weights"
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,11 @@ class TaskFacts:
     source: str | None = None  # of a public data set
     most: int | None = None  # rows of it that are read
     revision: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """In one line: `scenes/test, n = 512`."""
+        return f"{self.domain}/{self.split}, n = {self.samples}"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from corelib.analysis.stats import bootstrap_interval, p_value
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Heads, HeadSet
+from corelib.core.html import card, rows
 from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
@@ -102,7 +103,7 @@ class Percentile:
     logprob: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ablation(Result):
     """What is lost without the heads on top of a ranking, and without others."""
 
@@ -122,6 +123,35 @@ class Ablation(Result):
     sufficiency: Sufficiency | None
     software: Software
     seconds: float
+
+    def __repr__(self) -> str:
+        core = self.conditions.core
+        return (
+            f"Ablation({self.model.shown} on {self.task.shown}, {self.mode}: {len(core.heads)} heads cost "
+            f"{core.loss.accuracy} of accuracy {self.base})"
+        )
+
+    def _repr_html_(self) -> str:
+        table = [("nothing", 0, self.base, "")]
+        table += [
+            (name, len(part.heads), f"{part.accuracy:.2f} [{part.low:.2f}, {part.high:.2f}]", part.loss.accuracy)
+            for name, part in self.conditions.items()
+        ]
+        nulls = [
+            (
+                name.replace("_", "-"),
+                len(null.sets),
+                f"{float(np.mean(null.accuracy)):.2f}",
+                self.percentile[name].accuracy,
+            )
+            for name, null in self.null.items()
+        ]
+        return card(
+            f"{self.mode} ablation: {self.model.shown} on {self.task.shown}",
+            rows(table, ("removed", "heads", "accuracy", f"lost [{self.level:.0%}]")),
+            rows(nulls, ("null", "sets", "mean accuracy", "p: loses as much as the top")),
+            rows([("chance", f"{self.chance:.3f}")]),
+        )
 
 
 def ablate_top(

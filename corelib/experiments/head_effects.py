@@ -64,7 +64,7 @@ class Agreement:
     company: Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadEffects(Result):
     """The causal effect of every head of one model in one domain, and how well scores predict it."""
 

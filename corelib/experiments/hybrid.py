@@ -98,7 +98,7 @@ class TopKeys:
     loss: Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hybrid(Result):
     """Accuracy by the share of heads that stay dense."""
 

@@ -68,7 +68,7 @@ class PathCurve:
     accuracy: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PathKnockouts(Result):
     """What each knockout costs, by the first layer of its window."""
 

@@ -31,7 +31,7 @@ ALL_QUANTITIES = (*QUANTITIES, *DERIVED)
 NEEDS = {"copy_paste": "box_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measurement:
     """Per-sample numbers of one model on one task, in the order of the samples' indices.
 
@@ -45,6 +45,9 @@ class Measurement:
     logprob: Float[Tensor, " sample"]
     kind: Int[Tensor, " sample"] | None = None
     seconds: float = field(default=0.0, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Measurement({len(self.correct)} samples, accuracy {self.accuracy:.2f}, {len(self.scores)} scores)"
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as tensors by name, [sample, …]: what a store keeps."""
