@@ -127,11 +127,12 @@ coverage: $(VENV)/.installed  ## which lines of corelib the unit tests run (a me
 	@echo "== unit tests and doctests, with coverage"
 	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --cov=corelib --cov-report=term:skip-covered $(UNIT)
 
-lint: $(VENV)/.installed  ## ruff
-	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+lint: $(VENV)/.installed  ## ruff: mistakes and format
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "ruff: clean"
 
-format: $(VENV)/.installed  ## let ruff sort imports and fix what it can
+format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format the code
 	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
 
 # --- the rest ---------------------------------------------------------------------------------------------------
 

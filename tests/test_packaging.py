@@ -21,6 +21,7 @@ from packaging.specifiers import SpecifierSet  # noqa: E402
 from packaging.utils import canonicalize_name  # noqa: E402
 
 from corelib.bridge import language  # noqa: E402
+from corelib.tasks import assets  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -166,7 +167,9 @@ def commands(text: str) -> set[str]:
     return set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join("\n".join(parts) for parts in code)))
 
 
-@pytest.mark.parametrize("name", ["README.md", "book/setup.md", ".ci/run", ".github/workflows/book.yml"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "book/setup.md", ".ci/run", ".github/workflows/book.yml"]
+)
 def test_every_command_that_is_named_exists(name):
     text = read(name)
     named = commands(text) if name.endswith(".md") else set(re.findall(r"\bmake ([a-z][a-z-]*)", text))
@@ -192,6 +195,11 @@ def test_every_target_is_phony_and_listed_targets_are_explained():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("book", "test", "test-floor", "notebooks", "serve", "train", "slug", "lint", "clean"):
         assert re.search(rf"^  make {target} +\S", shown, flags=re.MULTILINE), f"`make` does not explain {target}"
+
+
+def test_the_hooks_run_the_ruff_that_make_runs():
+    hooks = {repo["repo"]: repo["rev"] for repo in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]}
+    assert hooks["https://github.com/astral-sh/ruff-pre-commit"] == f"v{pins('constraints.txt')['ruff']}"
 
 
 # --- notebooks -----------------------------------------------------------------------------------------------------
@@ -260,6 +268,7 @@ def test_licences_are_whole_and_agree():
     assert read("LICENSE").startswith("MIT License")
     assert "CC BY 4.0" in read("LICENSE-TEXT")
     assert "Apache License" in read("book/_static/mathjax/LICENSE")
+    assert set(PROJECT["license-files"]) == {"LICENSE", "LICENSE-TEXT", "NOTICE"}
     assert PROJECT["license"] == "MIT"
     citation = yaml.safe_load(read("CITATION.cff"))
     assert citation["license"] == "MIT"
@@ -268,6 +277,12 @@ def test_licences_are_whole_and_agree():
     assert citation["authors"] == [{"name": holder}]
     assert holder in read("LICENSE")
     assert yaml.safe_load(read("_config.yml"))["author"] == holder
+
+
+def test_the_notice_names_every_photograph():
+    notice = read("NOTICE")
+    for split, names in assets.PHOTOGRAPHS.items():
+        assert [name for name in names if not re.search(rf"^    {name}\b", notice, flags=re.MULTILINE)] == [], split
 
 
 def wrong_slugs(root: Path) -> list[str]:

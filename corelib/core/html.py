@@ -37,7 +37,8 @@ def rows(table: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
         f'<tr style="background:none">{"".join(f"<td style={CELL!r}>{escape(str(one))}</td>" for one in row)}</tr>'
         for row in table
     )
-    return f'<table style="border-collapse:collapse;margin:4px 0;font:inherit">{f"<tr>{head}</tr>" if header else ""}{body}</table>'
+    first = f"<tr>{head}</tr>" if header else ""
+    return f'<table style="border-collapse:collapse;margin:4px 0;font:inherit">{first}{body}</table>'
 
 
 def head_grid(table: Sequence[Sequence[float]], marked: Collection[Head] = ()) -> str:

@@ -59,7 +59,7 @@ def working_bytes(model: PreTrainedModel, length: int) -> int:
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
     work = 4 * config.num_attention_heads * dim + 3 * config.intermediate_size + 6 * config.hidden_size
-    return length * (cache + work) * model.dtype.itemsize
+    return int(length * (cache + work) * model.dtype.itemsize)
 
 
 def free_memory(device: torch.device) -> int | None:

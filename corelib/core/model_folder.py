@@ -77,6 +77,7 @@ class Study:
     """What the book does with a model, as its card says."""
 
     long_only: bool = False  # it was trained to read thousands of visual tokens, and is there for nothing else
+    stages: bool = False  # earlier stages of its training are kept beside it
     difficulty: dict[str, dict[str, Any]] = field(default_factory=dict)  # by domain: how heads are tested there
     kind: dict[str, str] = field(default_factory=dict)  # by domain: the one kind of question that heads are ranked on
 
@@ -97,14 +98,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stages(folder: Path) -> dict[str, dict]:
+def stages(folder: Path) -> dict[str, dict[str, Any]]:
     """The earlier stages of training that are kept beside a model: name → step and sha256."""
-    return _checksums(folder).get("checkpoints", {})
+    found: dict[str, dict[str, Any]] = _checksums(folder).get("checkpoints", {})
+    return found
 
 
-def _checksums(folder: Path) -> dict:
+def _checksums(folder: Path) -> dict[str, Any]:
     try:
-        promised = json.loads((folder / CHECKSUM).read_text())
+        promised: dict[str, Any] = json.loads((folder / CHECKSUM).read_text())
         promised["sha256"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         raise BadWeights(f"{folder}: {CHECKSUM} is missing or unreadable: install it again") from None

@@ -6,12 +6,11 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -71,7 +70,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, payload: dict) -> Path:
+def write_json(path: str | Path, payload: Mapping[str, Any]) -> Path:
     """Write one result atomically, a row of numbers on one line. Tensors and arrays become lists; NaN and infinity are
     refused."""
     try:
@@ -83,7 +82,7 @@ def write_json(path: str | Path, payload: dict) -> Path:
     return Path(path)
 
 
-def read_json(path: str | Path, schema: str | None = None) -> dict:
+def read_json(path: str | Path, schema: str | None = None) -> dict[str, Any]:
     """Read one result; with `schema`, only if it says that it is one (`payload["schema"]`)."""
     try:
         payload = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -96,6 +95,10 @@ def read_json(path: str | Path, schema: str | None = None) -> dict:
     if schema is not None and payload.get("schema") != schema:
         raise BadResults(f"{path} has schema {payload.get('schema')!r}, not {schema!r}")
     return payload
+
+
+R = TypeVar("R")
+ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # made when first used
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,9 +133,10 @@ class Result:
             raise BadResults(f"{path}: {_first(error)}") from None
 
 
-@cache
-def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
+def _adapter(kind: type[R]) -> TypeAdapter[R]:
+    if kind not in ADAPTERS:
+        ADAPTERS[kind] = TypeAdapter(kind)
+    return ADAPTERS[kind]
 
 
 def _first(error: ValidationError) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from corelib.core.errors import BadInput, BadResults, CannotWrite
+from corelib.core.progress import Progress, silent
 from corelib.core.results import write_whole
 
 WAIT_SECONDS = 1800  # seconds to wait for the next batch of another process
@@ -30,7 +32,7 @@ class SampleStore:
         store.load()["raw"]                      # ordered by sample index
     """
 
-    def __init__(self, path: str | Path, fingerprint: dict) -> None:
+    def __init__(self, path: str | Path, fingerprint: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self._shards: dict[Path, list[int]] = {}
@@ -95,55 +97,71 @@ class SampleStore:
         return {name: torch.cat([part.pop(name) for part in parts])[order] for name in list(parts[0])}
 
 
+Measure = Callable[[list[int]], dict[str, Tensor]]  # sample numbers → tensors with a first axis of samples
+Batches = Callable[[list[int]], Iterable[list[int]]]  # all sample numbers → batches of them
+
+
 def collect(
-    measure: Callable[[list[int]], dict[str, Tensor]],
+    measure: Measure,
     samples: int,
-    batches: Callable[[list[int]], Iterable[list[int]]],
-    fingerprint: dict,
+    batches: Batches,
+    fingerprint: Mapping[str, Any],
     path: str | Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    process: tuple[int, int] = (0, 1),
-) -> dict[str, Tensor] | None:
+    progress: Progress = silent,
+) -> dict[str, Tensor]:
     """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
 
     With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
-    `share` = (number, count): one of several processes with the same `path`, which take the batches in turn. The first
-    one waits for the others and gives everything; each other one does its part and gives None.
     """
-    number, count = process
+    found = collect_share(measure, samples, batches, fingerprint, path, progress, (0, 1))
+    assert found is not None  # it is the first process
+    return found
+
+
+def collect_share(
+    measure: Measure,
+    samples: int,
+    batches: Batches,
+    fingerprint: Mapping[str, Any],
+    path: str | Path | None,
+    progress: Progress,
+    process: tuple[int, int],
+) -> dict[str, Tensor] | None:
+    """The same for one of several processes, `process` = (rank, world size), which take the batches in turn and store
+    them at the same `path`. The first one waits for the others and gives everything; each other one does its part and
+    gives None."""
+    rank, count = process
     if count > 1 and path is None:
         raise BadInput(f"{count} processes need a store that they share: give a path")
-    kept = None if path is None else SampleStore(path, fingerprint)
-    stored = set() if kept is None else kept.done
+    store = None if path is None else SampleStore(path, fingerprint)
+    stored = frozenset() if store is None else store.done
     # Dealt from all samples, stored or not: a process that starts later must not deal otherwise.
-    dealt = [[index for index in one if index not in stored] for one in batches(list(range(samples)))][number::count]
+    dealt = [[index for index in one if index not in stored] for one in batches(list(range(samples)))][rank::count]
     done, parts = len(stored.intersection(range(samples))), []
     progress(done, samples)
     for indices in filter(None, dealt):
         found = measure(indices)
-        if kept is None:
+        if store is None:
             parts.append({**found, "index": torch.tensor(indices)})
         else:
-            kept.add(indices, found)
+            store.add(indices, found)
         done += len(indices)
         progress(done, samples)
-    if number:
+    if rank:
         return None  # and touch the store no more: the first process may clear it away
-    if count > 1:
-        _complete(kept, samples, progress)
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if kept is None else kept.load()
+    if store is None:
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    else:
+        _complete(store, samples, progress)
+        whole = store.load()
     return {name: value[:samples] for name, value in whole.items()}
 
 
-def _complete(kept: SampleStore, samples: int, progress: Callable) -> None:
+def _complete(kept: SampleStore, samples: int, progress: Progress) -> None:
     """Wait until the other processes have filled the store."""
     since, before = time.monotonic(), -1
-    while True:
-        kept.refresh()
-        done = len(kept.done & set(range(samples)))
+    while (done := len(kept.done & set(range(samples)))) < samples:
         progress(done, samples)
-        if done == samples:
-            return
         if done > before:
             since, before = time.monotonic(), done
         elif time.monotonic() - since > WAIT_SECONDS:
@@ -152,6 +170,7 @@ def _complete(kept: SampleStore, samples: int, progress: Callable) -> None:
                 f"kept in {kept.path}; start the same command again"
             )
         time.sleep(0.2)
+        kept.refresh()
 
 
 def in_batches(batch_size: int) -> Callable[[list[int]], Iterable[list[int]]]:

@@ -26,7 +26,7 @@ from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.progress import Progress, silent
-from corelib.core.sample_store import collect
+from corelib.core.sample_store import collect_share
 from corelib.core.values import MetricFacts
 from corelib.experiments.answer_sweep import compute_dtype
 from corelib.experiments.reading import BASIC_QUANTITIES, Measurement, check_quantities, read_heads
@@ -83,7 +83,7 @@ def measure_heads(
     def batches(indices: list[int]) -> list[list[int]]:
         return draw.batches(batch_size, indices)
 
-    everything = collect(read, draw.samples, batches, fingerprint, store, progress, process)
+    everything = collect_share(read, draw.samples, batches, fingerprint, store, progress, process)
     return None if everything is None else Measurement.of(everything, time.perf_counter() - began)
 
 

@@ -74,8 +74,8 @@ def read_log(folder: str | Path) -> list[dict]:
 
 def ship(folder: str | Path, name: str) -> Path:
     """Copy a finished run into the package, as the bundled model `name`, with its recipe. Of a run that began from
-    nothing also its head scores, and, of the smallest models, the checkpoints before, at and after the phase
-    transition (by accuracy in `scenes`)."""
+    nothing also its head scores, and, where the recipe says so, the checkpoints before, at and after the phase
+    transition (by accuracy in `scenes`): those of all models would take too much room."""
     folder, recipe = Path(folder), Recipe.load(name)
     target = model_folder.PACKAGE / recipe.model_kind / "weights" / name
     shutil.copytree(folder / "model", target, dirs_exist_ok=True)
@@ -84,7 +84,7 @@ def ship(folder: str | Path, name: str) -> Path:
         return target
     for end in (".safetensors", ".json"):
         shutil.copy((folder / "formation").with_suffix(end), target)
-    if recipe.size != "mini-s":  # checkpoints of larger ones would take too much room
+    if not recipe.study.get("stages", False):
         return target
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
