@@ -215,7 +215,7 @@ def test_the_notebook_runs_unchanged(name, tmp_path):
     """Chapter 10, every cell, on a tiny model."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(ROOT / "notebooks" / "10_real_checkpoints.ipynb", 4)
-    environment = {**os.environ, "CORELIB_MODEL": f"tiny-random:{name}", "CORELIB_SAMPLES": "16"}
+    environment = {**os.environ, "CORELIB_MODEL": f"tiny-random:{name}", "CORELIB_SAMPLES": "8"}
     environment["CORELIB_RESULTS"] = str(tmp_path / "results")
     client = nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
