@@ -78,10 +78,9 @@ def share_prefix(kept: ResidualCache, encoded: Batch) -> ResidualCache:
 
 
 def _alike(encoded: Batch, one: Part, two: Part) -> bool:
-    """Are two prefixes of the same words and pictures?"""
+    """Are two prefixes the same words? (Their pictures are: they are of one cluster.)"""
     (a, *ends), (b, *others) = one, two
-    same = torch.equal(encoded.tokens[a, slice(*ends)], encoded.tokens[b, slice(*others)])
-    return same and encoded.samples[a].images == encoded.samples[b].images
+    return torch.equal(encoded.tokens[a, slice(*ends)], encoded.tokens[b, slice(*others)])
 
 
 def _layout(parts: list[list[Part]]) -> tuple[Int[Tensor, "sequence position"], ...]:
