@@ -72,7 +72,7 @@ def test_a_shared_prefix_changes_no_number(vlm, domain):
     encoded = vlm.encode(drawn)
     kept = residual_cache(vlm, encoded)
     folded = share_prefix(kept, encoded)
-    assert len(folded.resid_mid[0]) == 3 and folded.sequence.tolist() == [0, 1, 2, 1, 0, 1]
+    assert len(folded.resid_pre) == 3 and folded.sequence.tolist() == [0, 1, 2, 1, 0, 1]
     one, two = replay_from_layer(kept, SETS), replay_from_layer(folded, SETS)
     torch.testing.assert_close(two.logprob, one.logprob, atol=1e-5, rtol=1e-5)
     assert torch.equal(two.correct, one.correct)
