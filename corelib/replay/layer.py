@@ -53,6 +53,7 @@ def add_attention(
 def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
     """What an attention is given, with every tensor in it changed, also in tuples and lists.
 
+    >>> import torch
     >>> map_tensors((torch.tensor(1), "causal"), lambda one: one + 1)
     (tensor(2), 'causal')
     """
