@@ -47,6 +47,15 @@ def test_chance_counts_the_keys_a_row_may_see():
     torch.testing.assert_close(chance(EVIDENCE, visible), torch.tensor([[2 / 3, 2 / 4]]))
 
 
+def writes(w_o: torch.Tensor):
+    """What heads write through a matrix as torch stores it, [width, head · dim]."""
+
+    def write(z: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bhrd,whd->bhrw", z, w_o.unflatten(1, z.shape[1::2]))
+
+    return write
+
+
 def test_value_weighted_by_hand():
     """Two query heads on one value head; W_O passes head 0 on and doubles head 1, which cancels in the norm ratio."""
     attention = torch.tensor([[[[0.5, 0.5]], [[0.25, 0.75]]]])
@@ -54,7 +63,7 @@ def test_value_weighted_by_hand():
     w_o = torch.cat([torch.eye(2), 2 * torch.eye(2)], dim=1)  # [hidden, head·dim]
     evidence = torch.tensor([[True, False]])
     expected = torch.tensor([[[1.5 / 2.5], [0.75 / (0.75**2 + 3.0**2) ** 0.5]]])
-    torch.testing.assert_close(value_weighted(attention, values, w_o, evidence), expected)
+    torch.testing.assert_close(value_weighted(attention, values, writes(w_o), evidence), expected)
 
 
 def test_value_weighted_sees_what_attention_does_not():
@@ -62,10 +71,10 @@ def test_value_weighted_sees_what_attention_does_not():
     attention = torch.tensor([[[[0.9, 0.1]]]])
     evidence = torch.tensor([[True, False]])
     values = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]])
-    assert value_weighted(attention, values, torch.eye(2), evidence).item() == 0
+    assert value_weighted(attention, values, writes(torch.eye(2)), evidence).item() == 0
     values = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
     dropping = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
-    assert value_weighted(attention, values, dropping, evidence).item() == 0
+    assert value_weighted(attention, values, writes(dropping), evidence).item() == 0
 
 
 def test_value_weighted_groups_heads_as_the_model_does():
@@ -73,7 +82,7 @@ def test_value_weighted_groups_heads_as_the_model_does():
     attention = torch.rand(2, 6, 3, 5, generator=make)
     values, w_o = torch.rand(2, 2, 5, 4, generator=make), torch.rand(7, 24, generator=make)
     evidence = torch.tensor([[True, True, False, False, False]] * 2)
-    scores = value_weighted(attention, values, w_o, evidence)
+    scores = value_weighted(attention, values, writes(w_o), evidence)
     head, kv_head = 4, 1
     written = (attention[1, head, 2, :, None] * values[1, kv_head]) @ w_o[:, head * 4 : (head + 1) * 4].T
     expected = written[:2].sum(0).norm() / written.sum(0).norm()

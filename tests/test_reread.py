@@ -43,7 +43,7 @@ def test_the_bridge_too(domain):
 
 def test_what_cannot_be_taken_apart_runs_as_a_whole(vlm, monkeypatch):
     encoded = vlm.encode(task("scenes").samples("select", 0, 2))
-    monkeypatch.setattr("corelib.replay.residual_cache.PARTS", {"experts"})
+    monkeypatch.setattr("corelib.replay.recorder.PARTS", {"experts"})
     _same(replay_from_question(vlm, encoded)(), whole_pass(vlm, encoded))
 
 

@@ -59,6 +59,10 @@ class UnsupportedArchitecture(CorelibError, ValueError):
     """A model whose attention cannot be reached through the attention interface of transformers."""
 
 
+class NotFinite(CorelibError, ArithmeticError):
+    """A computation that overflowed: what came out is infinite or not a number."""
+
+
 class BadResults(CorelibError, ValueError):
     """A results file that is missing, cut short, or of another schema or setting."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, QUANTITIES, Lay
 from corelib.metrics.localization import selected, spatial_entropy
 from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.models.batch import Batch
+from corelib.models.head_writes import head_writes
 from corelib.models.vlm import VLM
 from corelib.tasks import Sample
 
@@ -107,7 +109,8 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
         if "localization" in asked:
             spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
-        seen = LayerReading(attention, regions, index, encoded.real, call.value, call.module.o_proj.weight)
+        write = partial(_write, call)
+        seen = LayerReading(attention, regions, index, encoded.real, call.value, write)
         return torch.stack([QUANTITIES[name](seen).float() for name in direct], -1)
 
     with record(vlm.model, union, reduce=reduce) as recorded:
@@ -134,6 +137,11 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
         chosen = selected(visual.numpy(force=True), np.stack(spreads, 1))
         scores["last/mean/localization"] = torch.from_numpy(chosen).float()
     return Measurement(scores, by_chance, answers.correct, answers.logprob)
+
+
+def _write(call: AttentionCall, mixed: Float[Tensor, "batch head row dim"]) -> Float[Tensor, "batch head row width"]:
+    """What each head of a layer writes, in the precision of the model."""
+    return head_writes(call.module.o_proj, mixed.to(call.value.dtype))
 
 
 def _spread(row: Float[Tensor, "batch head key"], encoded: Batch) -> Float[np.ndarray, "batch head"]:

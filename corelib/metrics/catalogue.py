@@ -27,7 +27,7 @@ class LayerReading:
     positions: Int[Tensor, "batch row"]  # where the rows stand
     real: Bool[Tensor, "batch key"]  # keys that are not padding
     values: Float[Tensor, "batch kv_head key dim"] | None = None
-    w_o: Float[Tensor, "hidden head_dim"] | None = None
+    write: Callable[[Float[Tensor, "batch head row dim"]], Float[Tensor, "batch head row width"]] | None = None
 
 
 def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
@@ -36,7 +36,7 @@ def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
 
 QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     **{name: _of_ram(name) for name in VARIANTS},
-    "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
+    "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.write, seen.regions.evidence),
     "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
     "top_k_evidence": lambda seen: baselines.top_k_evidence(seen.attention, seen.regions.evidence),
     "contrastive": lambda seen: baselines.contrastive(seen.attention, seen.regions.evidence, seen.regions.distractors),

@@ -78,21 +78,35 @@ def null_calibrated(raw: Rows, null_raw: Rows) -> Rows:
 def value_weighted(
     attention: Float[Tensor, "batch head row key"],
     values: Float[Tensor, "batch kv_head key dim"],
-    w_o: Float[Tensor, "hidden head_dim"],
+    write: Callable[[Float[Tensor, "batch head row dim"]], Float[Tensor, "batch head row width"]],
     evidence: Bool[Tensor, "batch key"],
 ) -> Float[Tensor, "batch head row"]:
     """`‖Σ_{k∈E} A v_k W_O[h]‖ / ‖Σ_k A v_k W_O[h]‖`: what the evidence writes, not what it is looked at.
 
-    `w_o` is the weight of `o_proj` as torch stores it. Not bounded by 1: contributions can cancel.
+    Not bounded by 1: contributions can cancel.
+
+    Args:
+        attention: Of each query head.
+        values: Query heads that share values stand together, as in transformers.
+        write: What each head writes into the residual stream, given its output: a linear map for each head. It is
+            called with float32 and asked of the model's own module (`corelib.models.head_writes`), for a weight alone
+            knows nothing of an adapter or a quantiser.
+        evidence: The keys E.
+
+    Returns:
+        float32, 0 where a head writes nothing.
+
+    >>> attention, values = torch.tensor([[[[0.25, 0.75]]]]), torch.tensor([[[[4.0, 0.0], [0.0, 1.0]]]])
+    >>> value_weighted(attention, values, lambda z: z, torch.tensor([[True, False]]))
+    tensor([[[0.8000]]])
     """
     batch, heads, rows, _ = attention.shape
     kv_heads, dim = values.shape[1], values.shape[-1]
-    by_head = w_o.float().reshape(-1, heads, dim)
 
     def written(weights: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row"]:
-        folded = weights.reshape(batch, kv_heads, -1, weights.shape[-1])  # heads that share values, together
+        folded = weights.float().reshape(batch, kv_heads, -1, weights.shape[-1])  # heads that share values, together
         mixed = (folded @ values.float()).reshape(batch, heads, rows, dim)
-        return torch.einsum("bhrd,ohd->bhro", mixed, by_head).norm(dim=-1)
+        return write(mixed).float().norm(dim=-1)
 
     return _share(written(attention * evidence[:, None, None]), written(attention))
 

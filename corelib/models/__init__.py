@@ -2,6 +2,9 @@
 
 vlm             `load`, `VLM`
 batch           `Batch`: encoded samples, and what is known about every token
+answers         `AnswerScores`: was the right answer the most likely one?
+devices         where a module computes
+head_writes     what heads write into the residual stream, asked of the module
 checkpoints     published checkpoints: from a folder or the hub to a model and its family
 hub             downloads, checked before they begin
 attention_map   where a model looks at the moment it begins to answer

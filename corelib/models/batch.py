@@ -24,9 +24,15 @@ POSITION_KINDS = ("padding", "text", "visual", "question", "last", "answer")  # 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of samples, ready for the model. Every mask is over the padded sequence.
+    """A batch of samples, ready for the model (`VLM.encode` makes it). `inputs` go to it; the rest says what its tokens
+    are.
 
-    `inputs` go to the model; the rest says what its tokens are.
+    Sequences are padded on the left. Every mask is boolean, over the padded sequence, on the device of the inputs.
+
+    >>> from corelib import load, task
+    >>> batch = load("mini-s").encode(task("scenes").samples("test", 0, 2))
+    >>> batch.tokens.shape == batch.visual.shape == batch.rows("answer").shape
+    True
     """
 
     samples: tuple[Sample, ...]
@@ -38,6 +44,7 @@ class Batch:
 
     @property
     def tokens(self) -> Int[Tensor, "batch token"]:
+        """The token ids, int64."""
         return self.inputs["input_ids"]
 
     @property
@@ -56,7 +63,11 @@ class Batch:
 
     @cached_property
     def evidence(self) -> Bool[Tensor, "batch token"]:
-        """The tokens to be read: visual ones that cover the region, or in a text the ones of the span."""
+        """The tokens to be read: visual ones that cover the region, or in a text the ones of the span.
+
+        Raises:
+            BadInput, BadRegion: As `cover`.
+        """
         return self.cover([sample.evidence for sample in self.samples]) | self.spans
 
     @cached_property
@@ -66,11 +77,20 @@ class Batch:
 
     @cached_property
     def anchors(self) -> Bool[Tensor, "batch token"]:
+        """The tokens that help to find the evidence.
+
+        Raises:
+            BadInput, BadRegion: As `cover`.
+        """
         return self.cover([sample.anchors for sample in self.samples])
 
     @cached_property
     def distractors(self) -> Bool[Tensor, "batch region token"]:
-        """One mask a distractor region; rows of False where a sample has fewer. Evidence tokens are left out."""
+        """One mask a distractor region; rows of False where a sample has fewer. Evidence tokens are left out.
+
+        Raises:
+            BadInput, BadRegion: As `cover`.
+        """
         most = max((len(sample.distractors) for sample in self.samples), default=0)
         regions = [
             self.cover([sample.distractors[k : k + 1] for sample in self.samples]) & ~self.evidence for k in range(most)
@@ -78,7 +98,15 @@ class Batch:
         return torch.stack(regions, 1) if regions else self.visual.new_zeros(len(self.samples), 0, self.visual.shape[1])
 
     def cover(self, boxes: Sequence[Sequence[Box]]) -> Bool[Tensor, "batch token"]:
-        """The tokens that `boxes[i]` touch on the pictures of sample `i`."""
+        """The tokens that `boxes[i]` touch on the pictures of sample `i`.
+
+        Args:
+            boxes: Those of each sample, in pixels of its pictures; there may be none.
+
+        Raises:
+            BadInput: A box is on a picture that the sample does not have.
+            BadRegion: A box touches no token.
+        """
         mask = torch.zeros_like(self.visual)
         for row, (mine, views) in enumerate(zip(boxes, self.views, strict=True)):
             for box in mine:
@@ -95,7 +123,13 @@ class Batch:
         return mask
 
     def rows(self, name: str) -> Bool[Tensor, "batch token"]:
-        """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`."""
+        """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`.
+
+        Without an answer, `answer` is the same as `last`.
+
+        Raises:
+            UnknownName: There are no such rows.
+        """
         check_known("query rows", name, ROWS)
         length = self.tokens.shape[1]
         place = torch.arange(length, device=self.tokens.device)
@@ -115,8 +149,11 @@ class Batch:
 
     @property
     def position_kinds(self) -> Int[Tensor, "batch token"]:
-        """What every position is, as its place in `KINDS`; `last` is the last of the prompt, `answer` the rows after it
-        that predict the rest of the answer, `text` all that is nothing else."""
+        """What every position is, as its place in `POSITION_KINDS`, int64.
+
+        `last` is the last of the prompt, `answer` the rows after it that predict the rest of the answer, `text` all
+        that is nothing else.
+        """
         kinds = self.real.long()
         masks = {"visual": self.visual, **{name: self.rows(name) for name in ("question", "answer", "last")}}
         for name, mask in masks.items():

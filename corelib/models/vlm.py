@@ -38,6 +38,7 @@ from corelib.mini import checkpoint as mini_checkpoint
 from corelib.models import checkpoints, hub
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
+from corelib.models.devices import execution_device
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
@@ -100,7 +101,7 @@ class VLM:
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
         written = self.family.build_inputs(samples, answers)
-        device = next(self.model.parameters()).device
+        device = execution_device(self.model.get_input_embeddings())
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
         inputs |= {key: value.to(self.model.dtype) for key, value in inputs.items() if key.startswith("pixel_values")}
         words = (part.to(device) for part in (written.lengths, written.context, written.spans))

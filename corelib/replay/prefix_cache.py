@@ -3,7 +3,7 @@
 A sequence of thousands of tokens is nearly all pictures. They are looked at by the vision tower once, read by the
 decoder once under each program, and all questions stand behind them in one batch:
 
-    answer = together(vlm, vlm.encode(work.about("test", 0, 0, count=16)))
+    answer = replay_from_prefix(vlm, vlm.encode(work.questions_for("test", 0, 0, count=16)))
     plain = answer()
     with sparsify(vlm.model, dense, window):
         scores = answer()
@@ -14,56 +14,85 @@ for rounding.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 
 
-def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], AnswerScores]:
-    """A function that answers the batch, all of it about one picture, under the programs that are active when it is
-    called."""
-    if len({sample.cluster for sample in encoded.samples}) > 1:
+def replay_from_prefix(vlm: VLM, batch: Batch) -> Callable[[], AnswerScores]:
+    """A function that answers a batch, all of it about one picture, under the programs that are active when it is
+    called.
+
+    The tokens before the question, [1, prefix], run once a call and fill the key/value cache; the questions and
+    answers, [sample, tail], run behind them. The tails' positions are those that a whole pass gives them
+    (`whole_positions`), and are handed to the model: nothing that an earlier pass left in it is read, and nothing is
+    left.
+
+    Args:
+        vlm: The model.
+        batch: Samples of one cluster (`Sample.cluster`), encoded with their answers.
+
+    Returns:
+        A function without arguments. Its `AnswerScores` are [sample], on the CPU, the log-probabilities in float32.
+
+    Raises:
+        BadInput: The samples are about several pictures (their content is compared), do not begin with the same
+            tokens, or have no answers.
+        NotFinite: When called, if the logits of an answer are not finite.
+
+    Source: prefix sharing as in RadixAttention, Zheng et al. (2024), arXiv:2312.07104.
+
+    >>> from corelib import load, task
+    >>> vlm = load("mini-s")
+    >>> replay_from_prefix(vlm, vlm.encode(task("scenes").questions_for("test", 0, 0, 3)))().correct.shape
+    torch.Size([3])
+    """
+    if len({sample.cluster for sample in batch.samples}) > 1:
         raise BadInput("samples about several pictures: answer those of each picture on their own")
-    length, sizes = encoded.tokens.shape[1], encoded.lengths.sum(1).tolist()
+    if int(batch.lengths[:, 2].min()) < 1:
+        raise BadInput("a sample has no answer to score: encode samples with their answers")
+    length, sizes = batch.tokens.shape[1], batch.lengths.sum(1).tolist()
     begins = [length - size for size in sizes]  # of the questions
-    first = vlm.encode(encoded.samples[:1])
+    first = vlm.encode(batch.samples[:1])
     past = first.tokens.shape[1] - sizes[0]
     whole = {
         name: value[:, :past] if value.shape == first.tokens.shape else value for name, value in first.inputs.items()
     }
     common = whole["input_ids"]
-    given = [row[real] for row, real in zip(encoded.tokens, encoded.real, strict=True)]
+    given = [row[real] for row, real in zip(batch.tokens, batch.real, strict=True)]
     if any(not torch.equal(row[:-size], common[0]) for row, size in zip(given, sizes, strict=True)):
         raise BadInput("these samples do not begin alike: one picture has one prefix")
+    places = whole_positions(vlm.model, batch.inputs)  # [axis, sample, position]
+    ahead = places[:, :1, begins[0] - past : begins[0]]
 
     def behind(values: Tensor) -> Tensor:
         """What stands at the questions and answers, from the left."""
         return pad_sequence([row[begin:] for row, begin in zip(values, begins, strict=True)], batch_first=True)
 
-    tails, rows = behind(encoded.tokens), behind(encoded.rows("answer"))
-    real = torch.cat([torch.ones(len(tails), past, dtype=torch.long), behind(encoded.real).long().cpu()], 1)
+    tails, rows = behind(batch.tokens), behind(batch.rows("answer"))
+    after = behind(places.permute(1, 2, 0)).permute(2, 0, 1)
+    real = torch.cat([torch.ones(len(tails), past, dtype=torch.long), behind(batch.real).long().cpu()], 1)
     real, memory = real.to(tails.device), {}
 
     @torch.no_grad()
     def answer() -> AnswerScores:
         cache = DynamicCache()
         with cached_image_features(vlm.model, memory):
-            vlm.model(**whole, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            vlm.model(**whole, position_ids=_given(ahead), past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(len(tails))
-        ahead = getattr(vlm.model.model, "rope_deltas", None)  # Qwen: pictures take fewer positions than tokens
-        place = torch.arange(past, real.shape[1], device=tails.device).expand(tails.shape)
-        place = place if ahead is None else place + ahead
         logits = vlm.model(
-            input_ids=tails, attention_mask=real, position_ids=place, past_key_values=cache, use_cache=True
+            input_ids=tails, attention_mask=real, position_ids=_given(after), past_key_values=cache, use_cache=True
         ).logits
         found = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
         return AnswerScores(found.correct.cpu(), found.logprob.cpu())
@@ -71,10 +100,53 @@ def replay_from_prefix(vlm: VLM, encoded: Batch) -> Callable[[], AnswerScores]:
     return answer
 
 
+def whole_positions(model: nn.Module, inputs: dict[str, Tensor]) -> Int[Tensor, "axis batch position"]:
+    """The positions that a pass over whole sequences gives its tokens: 0, 1, 2, … from the first token that is no
+    padding.
+
+    In a model with a position function of its own (Qwen's `get_rope_index`, three axes: time, row, column) they are
+    what this function says of the pictures and clips. They are never inferred from a part of a sequence: what follows
+    a clip does not stand one after the largest position in it.
+
+    Args:
+        model: A model of transformers.
+        inputs: What it is given, with `input_ids` and `attention_mask` [batch, position].
+
+    Returns:
+        Positions, int64, on the device of `input_ids`, with one axis or three; what padding gets is not defined.
+
+    Source: multimodal rotary embedding, Wang et al. (2024), "Qwen2-VL", arXiv:2409.12191.
+
+    >>> whole_positions(nn.Identity(), {"attention_mask": torch.tensor([[0, 1, 1, 1]])})
+    tensor([[[0, 0, 1, 2]]])
+    """
+    own = next((part for part in model.modules() if hasattr(part, "get_rope_index")), None)
+    if own is not None and inputs.keys() & {"image_grid_thw", "video_grid_thw"}:
+        asked = inspect.signature(own.get_rope_index).parameters
+        return own.get_rope_index(**{name: value for name, value in inputs.items() if name in asked})[0]
+    return (inputs["attention_mask"].long().cumsum(1) - 1).clamp(min=0)[None]
+
+
+def _given(places: Int[Tensor, "axis batch position"]) -> Tensor:
+    """Positions as a model asks for them: with their axes first, or without if there is one."""
+    return places[0] if len(places) == 1 else places
+
+
 @contextmanager
-def cached_image_features(model: nn.Module, memory: dict) -> Iterator[None]:
-    """The vision tower looks at the pictures of a pass if `memory` is empty, and remembers what it saw in it."""
-    inner = model.model
+def cached_image_features(model: nn.Module, memory: dict[str, object]) -> Iterator[None]:
+    """The vision tower looks at the pictures of a pass if `memory` is empty, and remembers what it saw in it.
+
+    Args:
+        model: A multimodal model of transformers, also one that peft has wrapped.
+        memory: Of one set of pictures: use a new one for others. It holds what `get_image_features` returned.
+
+    Raises:
+        UnsupportedArchitecture: The model has no `get_image_features`.
+    """
+    found = [part for part in model.modules() if hasattr(type(part), "get_image_features")]
+    if not found:
+        raise UnsupportedArchitecture(f"{type(model).__name__} has no get_image_features: is it a multimodal model?")
+    inner = found[-1]  # those around it only pass the call on
     look = inner.get_image_features
 
     def remembering(*given, **options):

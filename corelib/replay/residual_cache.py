@@ -1,152 +1,95 @@
-"""One plain forward pass, kept layer by layer: what `replay_from_layer`, `shared_prefix` and `reread` go on from.
+"""One plain forward pass, kept layer by layer: what `replay_from_layer`, `replay_from_question` and `share_prefix` go
+on from.
 
-    kept = residual_cache(vlm, encoded)
-    kept.resid_mid[3]                           # the residual stream in layer 3, [sequence, position, width]
+    kept = residual_cache(vlm, batch)
+    kept.layers[3].resid_mid                    # the residual stream in layer 3, [sequence, position, width]
 
-A decoder layer is taken apart into its attention and its feed-forward part, both added to the stream; a decoder that
-does more is refused. What a model adds between layers (Qwen's deep stack of visual features) is kept, too.
+A decoder layer is taken apart into its attention and its feed-forward part, both added to the stream:
+
+    resid_mid = resid_pre + o_proj(z),  z = attention(input_layernorm(resid_pre))
+    resid_post = resid_mid + mlp(post_attention_layernorm(resid_mid))
+
+That is proved for each layer, in the last positions of each sequence (`recorder.py`); a decoder that does more is
+refused. What a model adds between layers (Qwen's deep stack of visual features) is kept, too. The words `resid_pre`,
+`resid_mid` and `z` are those of TransformerLens, https://transformerlensorg.github.io/TransformerLens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
 from corelib.attention.record import row_index
-from corelib.core.errors import UnsupportedArchitecture
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
+from corelib.models.devices import execution_device
 from corelib.models.vlm import VLM
-
-PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
+from corelib.replay.layer import LayerState, add_mlp
+from corelib.replay.recorder import record_pass
 
 
 @dataclass(frozen=True)
 class ResidualCache:
-    """One plain forward pass over a batch, kept layer by layer. The stream of a layer is the residual stream after its
-    attention was added, before its feed-forward part."""
+    """One plain forward pass over a batch, kept layer by layer (`residual_cache` makes it).
+
+    A sequence holds one sample, or, after `share_prefix`, one picture with all samples about it.
+    """
 
     vlm: VLM
-    layers: list[nn.Module]  # the decoder's
+    blocks: list[nn.Module]  # the decoder's layers
     norm: nn.Module  # after the last of them
-    resid_pre: Float[Tensor, "batch position width"]  # what came into the first of them
-    resid_mid: list[Float[Tensor, "batch position width"]]
-    between: list[Float[Tensor, "batch position width"] | None]  # between a layer and the next one
-    keys: list[Float[Tensor, "batch position kv_head dim"]]
-    values: list[Float[Tensor, "batch position kv_head dim"]]
-    z: list[Float[Tensor, "batch position head dim"]]  # of the heads, before o_proj
-    arguments: list[dict]  # what else the attention is given
-    sequence: Int[Tensor, " sample"]  # of the batch, that a sample is in
+    resid_pre: Float[Tensor, "sequence position width"]  # what came into the first of them
+    layers: list[LayerState]
+    sequence: Int[Tensor, " sample"]  # that a sample is in
     rows: Int[Tensor, "sample row"]  # its positions that predict the answer
     real: Bool[Tensor, "sample row"]  # which of them are
     targets: Int[Tensor, "sample row"]  # what they should predict
 
 
-@torch.no_grad()
-def residual_cache(vlm: VLM, encoded: Batch) -> ResidualCache:
-    """Run the model once, and keep what can be gone on from."""
-    layers, norm = _decoder(vlm.model)
-    stream, added, arguments, keys, values, outputs = ([] for _ in range(6))
-    entered = entering = None  # what comes into the first layer, and into the one at work
-    leaving = left = None  # what goes out of that one, and out of the first
+def residual_cache(vlm: VLM, batch: Batch) -> ResidualCache:
+    """Run the model once, without gradients, and keep what can be gone on from.
 
-    def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
-        keys.append(call.key.transpose(1, 2))
-        values.append(call.value.transpose(1, 2))
-        outputs.append(inner(call))
-        return outputs[-1]
+    Args:
+        vlm: The model. It may be spread over devices, quantised, or carry adapters.
+        batch: Samples encoded with their answers.
 
-    def enters(module, given, options):
-        nonlocal entered, entering
-        entering = given[0] if given else options["hidden_states"]
-        if leaving is None:
-            entered = entering
-        else:
-            added.append(None if torch.equal(entering, leaving) else entering - leaving)
+    Returns:
+        The pass. It takes about `layers · positions · (width + (heads + 2 · kv_heads) · dim)` numbers a sequence.
 
-    def attends(module, given, options, out):
-        mine = {key: value for key, value in options.items() if key != "hidden_states"}
-        arguments.append({**mine, "position_embeddings": map_tensors(mine["position_embeddings"], axes_last)})
-        stream.append(entering + out[0])
+    Raises:
+        UnsupportedArchitecture: A layer does more than add attention and a feed-forward part: run whole passes.
+        NotFinite: The pass overflowed.
 
-    def leaves(module, given, out):
-        nonlocal leaving, left
-        leaving = out[0] if isinstance(out, tuple) else out
-        left = leaving if left is None else left
-
-    handles = [layer.register_forward_pre_hook(enters, with_kwargs=True) for layer in layers]
-    handles += [layer.self_attn.register_forward_hook(attends, with_kwargs=True) for layer in layers]
-    handles += [layer.register_forward_hook(leaves) for layer in layers]
-    handles.append(norm.register_forward_pre_hook(enters, with_kwargs=True))
-    try:
-        with running(vlm.model, program):
-            vlm.model(**encoded.inputs, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not torch.allclose(add_mlp(layers[0], stream[0]), left, atol=1e-5, rtol=1e-4):
-        raise UnsupportedArchitecture(
-            f"{type(layers[0]).__name__} does more than add attention and a feed-forward part"
-        )
-    rows, real = row_index(encoded.rows("answer"))
-    targets = encoded.tokens.gather(1, (rows + 1).clamp(max=encoded.tokens.shape[1] - 1))
+    >>> from corelib import load, task
+    >>> vlm = load("mini-s")
+    >>> kept = residual_cache(vlm, vlm.encode(task("scenes").samples("test", 0, 2)))
+    >>> len(kept.layers), kept.layers[0].resid_mid.shape == kept.resid_pre.shape
+    (6, True)
+    """
+    blocks, norm, resid_pre, layers = record_pass(vlm.model, batch.inputs)
+    rows, real = row_index(batch.rows("answer"))
+    targets = batch.tokens.gather(1, (rows + 1).clamp(max=batch.tokens.shape[1] - 1))
     sequence = torch.arange(len(rows), device=rows.device)
-    kept = (entered, stream, added, keys, values, outputs, arguments)
-    return ResidualCache(vlm, layers, norm, *kept, sequence, rows, real, targets)
+    return ResidualCache(vlm, blocks, norm, resid_pre, layers, sequence, rows, real, targets)
 
 
-def add_mlp(layer: nn.Module, stream: Tensor) -> Tensor:
-    return stream + layer.mlp(layer.post_attention_layernorm(stream))
+def scores_from_resid(kept: ResidualCache, resid_mid: Float[Tensor, "set sample row width"]) -> AnswerScores:
+    """The end of a pass, from the last layer's feed-forward part on, at the rows that predict the answer.
 
+    Returns:
+        `AnswerScores`, [set, sample], on the CPU; log-probabilities in float32.
 
-def add_attention(layer: nn.Module, stream: Tensor, arguments: dict) -> Tensor:
-    """A layer's attention, added to the stream; `arguments` as a trace keeps them."""
-    options = {**arguments, "position_embeddings": map_tensors(arguments["position_embeddings"], axes_first)}
-    return stream + layer.self_attn(hidden_states=layer.input_layernorm(stream), **options)[0]
-
-
-def scores_from_resid(kept: ResidualCache, stream: Float[Tensor, "set sample row width"]) -> AnswerScores:
-    """The end of a pass, from the last layer's feed-forward part on, at the rows that predict the answer."""
-    stream = add_mlp(kept.layers[-1], stream)
-    if kept.between[-1] is not None:
-        stream = stream + kept.between[-1][kept.sequence[:, None], kept.rows]
-    logits = kept.vlm.model.get_output_embeddings()(kept.norm(stream)).float()
-    targets, real = (value.repeat(len(stream), 1) for value in (kept.targets, kept.real))
+    Raises:
+        NotFinite: The logits of an answer are not finite.
+    """
+    stream, between = add_mlp(kept.blocks[-1], resid_mid), kept.layers[-1].between
+    if between is not None:
+        stream = stream + between[kept.sequence[:, None].to(between.device), kept.rows.to(between.device)]
+    head = kept.vlm.model.get_output_embeddings()
+    logits = head(kept.norm(stream.to(execution_device(kept.norm))).to(execution_device(head))).float()
+    targets, real = (value.repeat(len(stream), 1).to(logits.device) for value in (kept.targets, kept.real))
     found = score_answers(logits.flatten(0, 1), targets, real)
     return AnswerScores(found.correct.view(len(stream), -1).cpu(), found.logprob.view(len(stream), -1).cpu())
-
-
-def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
-    """What an attention is given, with every tensor in it changed."""
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(one, change) for one in value)
-    return change(value) if isinstance(value, Tensor) else value
-
-
-def axes_last(value: Tensor) -> Tensor:
-    """Rotations, [sequence, position, …]. Some versions of Qwen2.5-VL keep those of time, row and column apart, and
-    these three axes first."""
-    return value.permute(1, 2, 0, 3) if value.ndim == 4 else value
-
-
-def axes_first(value: Tensor) -> Tensor:
-    """The way back, to what the attention asks for."""
-    return value.permute(2, 0, 1, 3) if value.ndim == 4 else value
-
-
-def _decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
-    """The decoder's layers, and the norm after them."""
-    names = {id(module): name for name, module in model.named_modules()}
-    paths = [names[id(module)].rsplit(".", 1)[0] for module in attention_modules(model)]
-    layers = [model.get_submodule(path) for path in paths]
-    whole = model.get_submodule(paths[0].rsplit(".", 2)[0])
-    if any(not PARTS <= dict(layer.named_children()).keys() for layer in layers) or not hasattr(whole, "norm"):
-        raise UnsupportedArchitecture(
-            f"{type(layers[0]).__name__} is not built of {', '.join(sorted(PARTS))}: run whole passes under `ablate`"
-        )
-    return layers, whole.norm

@@ -21,30 +21,52 @@ from torch import Tensor
 
 from corelib.core.errors import BadInput
 from corelib.models.batch import Batch
-from corelib.replay.residual_cache import ResidualCache, map_tensors
+from corelib.replay.layer import LayerState, map_tensors
+from corelib.replay.residual_cache import ResidualCache
 
 Part = tuple[int, int, int]  # (sample, first, past): some of its positions
 
 
-def share_prefix(kept: ResidualCache, encoded: Batch) -> ResidualCache:
-    """The trace of the same samples with one sequence a picture (`Sample.cluster`), instead of one a sample."""
-    if len(encoded.samples) != len(kept.rows):
-        raise BadInput(f"the trace is of {len(kept.rows)} samples, not of these {len(encoded.samples)}")
-    clusters = [sample.cluster for sample in encoded.samples]
+def share_prefix(kept: ResidualCache, batch: Batch) -> ResidualCache:
+    """A kept pass of the same samples with one sequence a picture (`Sample.cluster`), instead of one a sample.
+
+    Args:
+        kept: What `residual_cache(vlm, batch)` returned.
+        batch: The samples, in the same order; those about one picture need not stand together.
+
+    Returns:
+        The pass with its sequences folded, each tensor on the device that it was on; `kept` itself if there is nothing
+        to share. `sequence` and `rows` say where each sample now is.
+
+    Raises:
+        BadInput: The batch is another one, samples of one cluster do not begin with the same tokens, or the model was
+            given an attention mask that is not boolean.
+
+    >>> from corelib import load, task
+    >>> from corelib.replay.residual_cache import residual_cache
+    >>> vlm = load("mini-s")
+    >>> batch = vlm.encode(task("scenes").questions_for("test", 0, 0, 3))
+    >>> folded = share_prefix(residual_cache(vlm, batch), batch)
+    >>> len(folded.resid_pre), folded.sequence.tolist()
+    (1, [0, 0, 0])
+    """
+    if len(batch.samples) != len(kept.rows):
+        raise BadInput(f"the trace is of {len(kept.rows)} samples, not of these {len(batch.samples)}")
+    clusters = [sample.cluster for sample in batch.samples]
     names = list(dict.fromkeys(clusters))
     if len(names) == len(clusters):
         return kept
-    length, samples = encoded.tokens.shape[1], len(clusters)
-    begins = length - encoded.lengths.sum(1).cpu()  # where the question begins,
+    length, samples = batch.tokens.shape[1], len(clusters)
+    begins = length - batch.lengths.sum(1).cpu()  # where the question begins,
     moved = torch.zeros_like(begins)  # and where it begins in its sequence
-    padding = length - encoded.real.sum(1).cpu()
+    padding = length - batch.real.sum(1).cpu()
     parts: list[list[Part]] = []  # of each sequence
     for name in names:
         mine = [number for number, cluster in enumerate(clusters) if cluster == name]
         donor = min(mine, key=lambda number: int(padding[number]))  # of the prefix: its places reach furthest
         parts.append([(donor, int(padding[donor]), int(begins[donor]))])
         for number in mine:
-            if not _alike(encoded, parts[-1][0], (number, int(padding[number]), int(begins[number]))):
+            if not _alike(batch, parts[-1][0], (number, int(padding[number]), int(begins[number]))):
                 raise BadInput(f"samples of {name} do not begin alike: one picture has one prefix")
             moved[number] = sum(past - first for _, first, past in parts[-1])
             parts[-1].append((number, int(begins[number]), length))
@@ -59,29 +81,35 @@ def share_prefix(kept: ResidualCache, encoded: Batch) -> ResidualCache:
         own = value.ndim > 1 and value.shape[0] in (1, samples) and value.shape[1] == length
         return gather(value) if own else value
 
-    arguments = [{key: map_tensors(value, fold) for key, value in one.items()} for one in kept.arguments]
     masks: dict[int, Tensor] = {}  # layers of one kind share a mask
-    for one, old in zip(arguments, kept.arguments, strict=True):
-        mask = old["attention_mask"]
+
+    def folded(layer: LayerState) -> LayerState:
+        mask = layer.arguments["attention_mask"]
         if id(mask) not in masks:
             masks[id(mask)] = _mask(mask, source, place, block, padding)
-        one["attention_mask"] = masks[id(mask)]
+        arguments = {key: map_tensors(value, fold) for key, value in layer.arguments.items()}
+        return LayerState(
+            resid_mid=gather(layer.resid_mid),
+            z=gather(layer.z),
+            keys=gather(layer.keys),
+            values=gather(layer.values),
+            arguments={**arguments, "attention_mask": masks[id(mask)]},
+            between=None if layer.between is None else gather(layer.between),
+        )
+
     return replace(
         kept,
         resid_pre=gather(kept.resid_pre),
-        between=[None if value is None else gather(value) for value in kept.between],
-        **{name: [gather(value) for value in getattr(kept, name)] for name in ("resid_mid", "keys", "values", "z")},
-        arguments=arguments,
+        layers=[folded(layer) for layer in kept.layers],
         sequence=torch.tensor([names.index(name) for name in clusters], device=kept.sequence.device),
         rows=kept.rows - (begins - moved)[:, None].to(kept.rows.device),
     )
 
 
-def _alike(encoded: Batch, one: Part, two: Part) -> bool:
-    """Are two prefixes of the same words and pictures?"""
+def _alike(batch: Batch, one: Part, two: Part) -> bool:
+    """Are two prefixes the same words? (Their pictures are: they are of one cluster.)"""
     (a, *ends), (b, *others) = one, two
-    same = torch.equal(encoded.tokens[a, slice(*ends)], encoded.tokens[b, slice(*others)])
-    return same and encoded.samples[a].images == encoded.samples[b].images
+    return torch.equal(batch.tokens[a, slice(*ends)], batch.tokens[b, slice(*others)])
 
 
 def _layout(parts: list[list[Part]]) -> tuple[Int[Tensor, "sequence position"], ...]:
