@@ -35,7 +35,7 @@ from transformers.masking_utils import sdpa_mask
 from corelib.attention.call import AttentionCall, Inner, Program, attention_rows, explicit_mask
 from corelib.attention.decoder import attention_modules
 from corelib.attention.positions import take_place
-from corelib.attention.stack import Entry, active_programs, entered
+from corelib.attention.stack import Entry, active_programs, asks_for_attentions, entered, refuse_attentions
 from corelib.core.errors import BadInput, UnsupportedArchitecture
 
 __all__ = [
@@ -89,11 +89,8 @@ def core_attention(
         if kwargs.get(name) is not None:
             raise UnsupportedArchitecture(f"{type(module).__name__} alters its softmax by {name!r}: not supported")
     programs = active_programs(module)
-    if programs and (kwargs.get("output_attentions") or getattr(module.config, "output_attentions", False)):
-        raise BadInput(
-            "output_attentions=True inside a program gives nothing, for attention is never built: leave it out, and "
-            "read rows with record, or leave the block and set the eager implementation"
-        )
+    if programs:
+        refuse_attentions(kwargs.get("output_attentions") or asks_for_attentions(module))
     queries, keys = query.shape[2], key.shape[2]
     offset, first_key = take_place(module, queries, keys, masked=attention_mask is not None)
     if (end := offset + queries) < keys and (attention_mask is not None or queries > 1):

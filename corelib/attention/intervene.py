@@ -125,7 +125,7 @@ def ablate(
             return out
         where = _of_batch(chosen[call.layer], call)[:, None, :, None]  # [batch or 1, 1, head, 1]
         if marked is not None:
-            where = where & marked.of_rows(call)[:, :, None, None]
+            where = where & marked.of_rows(call).to(out.device)[:, :, None, None]
         other = out.new_zeros(()) if replacement is None else _now(replacement[call.layer], call).to(out)
         return torch.where(where, other, out)
 
@@ -183,6 +183,7 @@ def knockout(
         now, away = blind.of_rows(call), unseen.of_keys(call)
         if (chosen is not None and call.layer not in chosen) or not now.any():
             return inner(call)
+        now, away = now.to(call.query.device), away.to(call.query.device)
         taken = now[:, None, :, None] & away[:, None, None, :]  # [batch, 1, query, key]
         if chosen is not None:
             taken = taken & _of_batch(chosen[call.layer], call)[:, :, None, None]  # [batch, head, query, key]

@@ -90,7 +90,8 @@ class AttentionRecord:
         self._batch = batch
         where = (call.position, queries, call.query.device)
         if where not in self._spans:
-            self._spans[where] = row_index(self.rows.of_rows(call))
+            index, valid = row_index(self.rows.of_rows(call))
+            self._spans[where] = index.to(where[2]), valid.to(where[2])
         return self._spans[where]
 
     @property

@@ -69,18 +69,18 @@ class Selection:
                 raise BadInput(f"{name} has numbers that do not increase: {ALLOWED}")
 
     def of_rows(self, call: AttentionCall) -> Bool[Tensor, "batch query"]:
-        """Which query rows of a call are marked, on the call's device.
+        """Which query rows of a call are marked, on the device of the given mask.
 
         Raises:
             BadInput: it is of another batch size, or does not cover the prompt.
         """
         self._meet(call)
-        return self.window(call.query.shape[0], call.position, call.query.shape[2]).to(call.query.device)
+        return self.window(call.query.shape[0], call.position, call.query.shape[2])
 
     def of_keys(self, call: AttentionCall) -> Bool[Tensor, "batch key"]:
-        """Which keys of a call are marked, on the call's device. Raises what `of_rows` raises."""
+        """Which keys of a call are marked, on the device of the given mask. Raises what `of_rows` raises."""
         self._meet(call)
-        return self.window(call.query.shape[0], call.first_key, call.key.shape[2]).to(call.query.device)
+        return self.window(call.query.shape[0], call.first_key, call.key.shape[2])
 
     def window(self, batch: int, start: int, length: int) -> Bool[Tensor, "batch length"]:
         """`length` positions from `start` on; positions that a mask does not reach are not marked."""

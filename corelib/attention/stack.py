@@ -69,6 +69,7 @@ def entered(model: nn.Module, entry: Entry) -> Iterator[None]:
     modules = attention_modules(model)
     if entry.program is not None:
         _refuse_checkpointing(model)
+        refuse_attentions(asks_for_attentions(model))
     _push(modules, entry)
     try:
         yield
@@ -118,6 +119,24 @@ def _remove(modules: list[nn.Module], entry: Entry) -> str | None:
                 forget_place(module)
                 del _stacks[module]
     return problem
+
+
+def asks_for_attentions(module: nn.Module) -> bool:
+    """Does the configuration of a module ask for attention weights?"""
+    return bool(getattr(getattr(module, "config", None), "output_attentions", False))
+
+
+def refuse_attentions(asked: object) -> None:
+    """Refuse `output_attentions=True`, if it is asked for.
+
+    Raises:
+        BadInput: it is.
+    """
+    if asked:
+        raise BadInput(
+            "output_attentions=True inside a program gives nothing, for attention is never built: leave it out, and "
+            "read rows with record, or leave the block and set the eager implementation"
+        )
 
 
 def _refuse_checkpointing(model: nn.Module) -> None:
