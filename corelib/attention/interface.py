@@ -97,7 +97,7 @@ def core_attention(
         key, value = key[:, :, :end], value[:, :, :end]
         attention_mask = None if attention_mask is None else attention_mask[..., :end]
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    where = {"first_key": first_key, "own_mask": attention_mask}
+    where: dict[str, Any] = {"first_key": first_key, "own_mask": attention_mask}
     call = AttentionCall(module, query, key, value, attention_mask, scaling, offset, dropout, kwargs, **where)
     return _run(call, programs), None
 

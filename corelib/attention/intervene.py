@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -54,18 +54,20 @@ def as_head_set(heads: Heads) -> HeadSet:
 
 
 def _head_sets(heads: Heads | Sequence[HeadSet]) -> list[HeadSet]:
-    if not isinstance(heads, HeadSet | str | Head) and isinstance(heads, Iterable):
-        heads = list(heads)
-        if heads and isinstance(heads[0], HeadSet):
-            return [as_head_set(one) for one in heads]
-    return [as_head_set(heads)]
+    if isinstance(heads, HeadSet | str | Head) or not isinstance(heads, Iterable):
+        return [as_head_set(heads)]
+    given: list[Any] = list(heads)
+    if given and isinstance(given[0], HeadSet):
+        return [as_head_set(one) for one in given]
+    return [as_head_set(given)]
 
 
 def _chosen(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
     """Which heads are meant, by layer, after a check that the model has them: one row for all samples, or one each."""
     modules = attention_modules(model)
     there = [layer_of(module) for module in modules]
-    count = modules[0].config.num_attention_heads  # type: ignore[union-attr]  # attention modules have it
+    config: Any = modules[0].config
+    count = int(config.num_attention_heads)
     sets = _head_sets(heads)
     chosen: dict[int, Bool[Tensor, "#batch head"]] = {}
     for number, one in enumerate(sets):

@@ -68,7 +68,7 @@ class NearKeys:
     unique: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
 
 
-class SinkWindowLayer(CacheLayerMixin):
+class SinkWindowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # of transformers
     """One layer: `far` key/value heads remember everything, the others what `window` needs.
 
     Keys and values keep the dtype and device that they come with. `on_update` is called with the layer whenever keys
@@ -78,7 +78,7 @@ class SinkWindowLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, far: list[int], window: Window, on_update: Callable[[SinkWindowLayer], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
         self.far, self.window, self._on_update = far, window, on_update
         self.length = 0
         self.near: NearKeys | None = None
@@ -91,9 +91,12 @@ class SinkWindowLayer(CacheLayerMixin):
     @property
     def nbytes(self) -> int:
         """The memory of its keys and values, in bytes."""
-        held = [self.keys, self.values] if self.is_initialized else []
-        held += [self.near.key, self.near.value] if self.near else []
-        return sum(one.nbytes for one in held)
+        near = () if self.near is None else (self.near.key, self.near.value)
+        return sum(one.nbytes for one in (*self._held(), *near))
+
+    def _held(self) -> tuple[Tensor, ...]:
+        """Keys and values of the far-sighted heads, or, before anything is evicted, of all."""
+        return () if self.keys is None or self.values is None else (self.keys, self.values)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Begin with no keys, of this dtype and on this device."""
@@ -117,8 +120,8 @@ class SinkWindowLayer(CacheLayerMixin):
                 torch.cat([self.near.unique, torch.ones_like(at, dtype=torch.bool)], 1),
             )
             key_states, value_states = key_states[:, self.far], value_states[:, self.far]
-        self.keys = torch.cat([self.keys, key_states], 2)
-        self.values = torch.cat([self.values, value_states], 2)
+        keys, values = self._held()
+        self.keys, self.values = torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
         self.length += new
         self._on_update(self)
         return self.keys, self.values
@@ -129,16 +132,18 @@ class SinkWindowLayer(CacheLayerMixin):
         if self.near is None:
             if self.length <= sinks + width or self.length < int(begins.max()) + sinks:  # not all have their sinks yet
                 return
-            other = [head for head in range(self.keys.shape[1]) if head not in self.far]
-            whole = self.keys[:, other], self.values[:, other]
+            keys, values = self._held()
+            other = [head for head in range(keys.shape[1]) if head not in self.far]
             first = begins[:, None] + torch.arange(sinks, device=self.device)
             last = torch.arange(self.length - width, self.length, device=self.device).expand(len(first), -1)
             places = torch.cat([first, last], 1)
             unique = torch.cat([torch.ones_like(first, dtype=torch.bool), last >= begins[:, None] + sinks], 1)
-            index = places.expand(len(whole[0]), -1)[:, None, :, None]
-            kept = (states.gather(2, index.expand(-1, len(other), -1, states.shape[-1])) for states in whole)
-            self.near = NearKeys(*kept, places, unique)
-            self.keys, self.values = (states[:, self.far].clone() for states in (self.keys, self.values))
+            index = places.expand(len(keys), -1)[:, None, :, None].expand(-1, len(other), -1, -1)
+            key, value = (
+                states[:, other].gather(2, index.expand(-1, -1, -1, states.shape[-1])) for states in (keys, values)
+            )
+            self.near = NearKeys(key, value, places, unique)
+            self.keys, self.values = keys[:, self.far].clone(), values[:, self.far].clone()
             return
         stay = [*range(sinks), *range(self.near.places.shape[1] - width, self.near.places.shape[1])]
         if len(stay) < self.near.places.shape[1]:
@@ -184,4 +189,4 @@ class SinkWindowCache(Cache):
     @property
     def nbytes(self) -> int:
         """The memory of all keys and values that are held, in bytes."""
-        return sum(layer.nbytes for layer in self.layers)
+        return sum(layer.nbytes for layer in self.layers if isinstance(layer, SinkWindowLayer))

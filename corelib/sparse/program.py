@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -18,38 +17,12 @@ from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
 from corelib.sparse.kv import SinkWindowCache, SinkWindowLayer, far_kv_heads
+from corelib.sparse.parts import grouped_parts, part_arguments
 from corelib.sparse.window import Window
 from corelib.sparse.windowed import window_attention
 
 BACKENDS = ("auto", "fold", "flex")
 MANY = 128  # rows from which on FlexAttention is worth its launch
-
-
-@dataclass(frozen=True)
-class Part:
-    """Query heads of a layer that have equally many companions on their key/value heads."""
-
-    heads: list[int]
-    kv_heads: list[int]
-
-
-def grouped_parts(heads: Sequence[int], group: int) -> list[Part]:
-    """Heads in parts that can run as grouped attention, `group` query heads sharing a key/value head.
-
-    >>> grouped_parts([0, 1, 3], group=2)
-    [Part(heads=[3], kv_heads=[1]), Part(heads=[0, 1], kv_heads=[0])]
-    """
-    shared: dict[int, list[int]] = {}
-    for head in sorted(heads):
-        shared.setdefault(head // group, []).append(head)
-    sizes = sorted({len(mine) for mine in shared.values()})
-    return [
-        Part(
-            [head for mine in shared.values() if len(mine) == size for head in mine],
-            [kv_head for kv_head, mine in shared.items() if len(mine) == size],
-        )
-        for size in sizes
-    ]
 
 
 class Sparse:
@@ -106,7 +79,11 @@ class Sparse:
             raise BadInput(f"the cache of layer {call.layer} slides, so its sinks are gone: use a DynamicCache()")
         mask = None if call.mask is None else explicit_mask(call)
         begins = sequence_starts(call)  # of the model's own mask: what programs hide moves no sinks
-        options = {"scaling": call.scaling, "offset": call.offset, "first": begins if begins.any() else None}
+        options: dict[str, Any] = {
+            "scaling": call.scaling,
+            "offset": call.offset,
+            "first": begins if begins.any() else None,
+        }
         if held is not None and held.has_evicted:
             out = self._attend_to_kept(call, mask, held, far, options)
         elif self._flexible(call):
@@ -127,7 +104,7 @@ class Sparse:
         self, out: Tensor, call: AttentionCall, mask: Tensor | None, far: Sequence[int], remembered: list[int] | None
     ) -> None:
         for part in grouped_parts(far, self.group):
-            found = full_attention(*_part_arguments(part, call, mask, remembered), scaling=call.scaling)
+            found = full_attention(*part_arguments(part, call, mask, remembered), scaling=call.scaling)
             for place, head in enumerate(part.heads):
                 out[:, :, head] = found[:, :, place]
 
@@ -144,19 +121,24 @@ class Sparse:
         out = call.query.new_empty(*call.query.shape[::2], call.num_heads, call.value.shape[-1])
         whole = [head for head in range(call.num_heads) if head // self.group in held.far]
         for part in grouped_parts(whole, self.group):
-            query, key, value, seen = _part_arguments(part, call, mask, held.far)
+            query, key, value, seen = part_arguments(part, call, mask, held.far)
             out[:, :, part.heads] = window_attention(query, key, value, self.window, mask=seen, **options)
         self._attend_densely(out, call, mask, far, held.far)
         forgot = [head for head in range(call.num_heads) if head not in whole]
         if not forgot:
             return out
         left, seen = held.near, None
+        assert left is not None  # it has evicted
         if mask is not None or not left.unique.all():
             seen = left.unique[:, None, None]
             if mask is not None:
                 mine = mask if mask.shape[1] == 1 else mask[:, forgot]
                 seen = seen & mine.gather(-1, left.places[:, None, None].expand(len(mine), *mine.shape[1:3], -1))
-        where = {"scaling": call.scaling, "offset": left.key.shape[2] - call.query.shape[2], "mask": seen}
+        where: dict[str, Any] = {
+            "scaling": call.scaling,
+            "offset": left.key.shape[2] - call.query.shape[2],
+            "mask": seen,
+        }
         out[:, :, forgot] = window_attention(call.query[:, forgot], left.key, left.value, self.window, **where)
         return out
 
@@ -183,10 +165,12 @@ def sparsify(model: nn.Module, dense: Heads, window: Window, *, backend: str = "
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
-    >>> model, ids = LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)).eval(), torch.arange(9)[None]
-    >>> with sparsify(model, "L1H0", Window(9)):  # all is near
-    ...     torch.allclose(model(ids).logits, model(ids).logits)
-    True
+    >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)).eval()
+    >>> with sparsify(model, "L1H0", Window(2, sinks=1)) as sparse:
+    ...     cache = sparse.cache()
+    ...     _ = model(model.dummy_inputs["input_ids"] % 9, past_key_values=cache)
+    >>> cache.get_seq_length(), cache.layers[0].near.places[0].tolist(), len(sparse.dense)
+    (5, [0, 4], 1)
     """
     sparse = Sparse(model, dense, window, backend)
     with running(model, sparse):
@@ -196,12 +180,3 @@ def sparsify(model: nn.Module, dense: Heads, window: Window, *, backend: str = "
         finally:
             sparse.running = False
             sparse._updated.clear()
-
-
-def _part_arguments(part: Part, call: AttentionCall, mask: Tensor | None, remembered: list[int] | None):
-    """What a part's heads are given: query, key, value and mask; `remembered` are the key/value heads that are left."""
-    seen = mask if mask is None or mask.shape[1] == 1 else mask[:, part.heads]
-    if len(part.heads) == call.num_heads:
-        return call.query, call.key, call.value, seen
-    at = part.kv_heads if remembered is None else [remembered.index(one) for one in part.kv_heads]
-    return call.query[:, part.heads], call.key[:, at], call.value[:, at], seen

@@ -38,14 +38,14 @@ def window_attention(
     the sinks, all keys are sinks. `block` rows are taken at once. Dtype and device are those of `query`.
 
     >>> states, value = torch.zeros(1, 1, 4, 1), torch.arange(4.0)[None, None, :, None]
-    >>> window_attention(states, states, value, Window(2, sinks=1), scaling=1.0).flatten().tolist()  # last: 0, 2 and 3
-    [0.0, 0.5, 1.0, 1.6666666269302368]
+    >>> window_attention(states, states, value, Window(2, sinks=1), scaling=1.0)[0, :, 0, 0]  # the last: 0, 2 and 3
+    tensor([0.0000, 0.5000, 1.0000, 1.6667])
     """
     batch, heads, rows, _ = query.shape
     keys, group = key.shape[2], heads // key.shape[1]
     begins = torch.zeros(1, dtype=torch.long, device=key.device) if first is None else first
     sinks = begins[:, None] + torch.arange(min(window.sinks, keys), device=key.device)  # [batch or 1, sink]
-    folded = query.unflatten(1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
+    folded = torch.unflatten(query, 1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
     out = query.new_empty(batch, rows, heads, value.shape[-1])
     ring = Ring(key, value, sinks.clamp(max=keys - 1), window.width, min(block, rows))
     usual: dict[int, Tensor] = {}  # far from the beginning, all blocks have the same mask, but for the ring's turn
@@ -63,7 +63,7 @@ def window_attention(
             usual[ring.turn] = bias
         one = folded[:, :, :, start:stop].flatten(2, 3)  # [batch, kv_head, group · row, dim]
         found = scaled_dot_product_attention(one, ring.key, ring.value, bias, scale=scaling)
-        found = found.unflatten(2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
+        found = torch.unflatten(found, 2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
         if mask is not None:
             found = found.masked_fill(~seen.any(-1).mT[..., None], 0.0)
         out[:, start:stop] = found
@@ -96,4 +96,4 @@ def _fold(bias: Float[Tensor, "#batch mask_head row key"], heads: int, group: in
     """The mask of query heads that are folded into the rows of their key/value head."""
     if bias.shape[1] == 1:
         return bias.repeat(1, 1, group, 1)
-    return bias.unflatten(1, (heads // group, group)).flatten(2, 3)
+    return torch.unflatten(bias, 1, (heads // group, group)).flatten(2, 3)
