@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from corelib.attention.interface import attention_modules, running
 from corelib.attention.intervene import ablate, knockout
 from corelib.attention.record import record
 from corelib.core.errors import BadInput, UnknownName
-from corelib.core.heads import HeadSet
+from corelib.core.heads import Head, HeadSet
 from corelib.models.batch import POSITION_KINDS
 from corelib.tasks import task
 
@@ -276,6 +277,55 @@ def test_blind_with_a_cache_is_blind_without(heads):
         stepped = model(input_ids=step, attention_mask=mask, past_key_values=cache).logits[:, -1]
     torch.testing.assert_close(stepped, expected, atol=1e-5, rtol=0)
     assert (expected - model(**longer).logits[:, -1]).abs().max() > 1e-4
+
+
+WRITTEN = {"text": "L0H2 L1H0 L1H5", "names": ["L0H2", "L1H0", "L1H5"], "pairs": [(0, 2), (1, 0), (1, 5)]}
+WRITTEN |= {"heads": tuple(SOME), "any order": (name for name in ("L1H5", "L0H2", "L1H0"))}
+
+
+@pytest.mark.parametrize("heads", WRITTEN.values(), ids=WRITTEN)
+@torch.no_grad()
+def test_heads_may_be_written_as_one_writes_them(heads):
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    with ablate(model, SOME):
+        wanted = model(**inputs).logits
+    with ablate(model, heads):
+        assert torch.equal(model(**inputs).logits, wanted)
+    with ablate(model, Head(0, 2)), ablate(model, "L1H0"), ablate(model, ["L1H5"]):
+        assert torch.equal(model(**inputs).logits, wanted)
+
+
+@torch.no_grad()
+def test_positions_may_be_numbers():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    hidden, rows = masks(inputs, [4, 5], [-2, -1])
+    for first, second in (
+        (ablate(model, SOME, rows=rows), ablate(model, SOME, rows=[-2, -1])),
+        (knockout(model, hidden, rows), knockout(model, [[4, 5]] * 2, torch.tensor([14, 15]))),
+    ):
+        with first:
+            wanted = model(**inputs).logits
+        with second:
+            assert torch.equal(model(**inputs).logits, wanted)
+
+
+@pytest.mark.parametrize("heads", [None, 3, "L0", "nonsense", [SOME, "L0H0 L1H1"], [1, 2], [[0]], SOME.by_layer()])
+def test_what_are_no_heads_is_refused(heads):
+    model = tiny_model("smolvlm")
+    with pytest.raises(BadInput) if heads != [SOME, "L0H0 L1H1"] else nullcontext(), ablate(model, heads):
+        pass
+
+
+@pytest.mark.parametrize("rows", [torch.ones(2, 16), [1.5], object(), True])
+def test_what_are_no_positions_is_refused(rows):
+    model = tiny_model("smolvlm")
+    for context in (
+        lambda: ablate(model, SOME, rows=rows),
+        lambda: knockout(model, rows, -1),
+        lambda: knockout(model, -1, rows),
+    ):
+        with pytest.raises(BadInput, match="boolean mask"), context():
+            pass
 
 
 def test_what_does_not_exist_is_refused():

@@ -7,6 +7,8 @@ import torch
 from tiny import FAMILIES, HEADS, LAYERS, tiny_inputs, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, StaticCache
 
+from corelib.attention.call import AttentionCall
+from corelib.attention.decoder import attention_modules
 from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput
 
@@ -141,9 +143,6 @@ def test_parity_for_other_geometries(window):
         model(ids)
     torch.testing.assert_close(recorded.stack(), expected, **CLOSE)
     assert (expected[0, 0, 0, -1, 0] == 0) == (window is not None)
-    if window:  # once its cache slides, a decoding step no longer knows where it stands
-        with pytest.raises(BadInput, match="slides"), record(model, torch.ones(1, 12, dtype=torch.bool)):
-            model(ids[:, :1], past_key_values=model(ids).past_key_values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -209,15 +208,99 @@ def test_row_index_keeps_order():
     assert valid.tolist() == [[True, True], [True, False]]
 
 
+NUMBERS = {
+    "the last": (-1, [[15], [15]]),
+    "one": (4, [[4], [4]]),
+    "for all": ([2, 9, -1], [[2, 9, 15], [2, 9, 15]]),
+    "a row": (torch.tensor([3, 8]), [[3, 8], [3, 8]]),
+    "for each": ([[2, 9], [-2]], [[2, 9], [14]]),
+    "a table": (torch.tensor([[2, 9], [8, 12]], dtype=torch.int32), [[2, 9], [8, 12]]),
+    "none of one": ([[], [7]], [[], [7]]),
+}
+
+
+@pytest.mark.parametrize(("given", "meant"), NUMBERS.values(), ids=NUMBERS)
 @torch.no_grad()
-def test_wrong_rows_are_refused():
+def test_rows_may_be_numbers(given, meant):
     model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
-    with pytest.raises(BadInput, match="boolean mask"), record(model, torch.ones(2, 16)):
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    for row, numbers in zip(mask, meant, strict=True):
+        row[numbers] = True
+    found = []
+    for rows in (given, mask):
+        with record(model, rows) as recorded:
+            model(**inputs)
+        found.append(recorded.stack())
+    assert torch.equal(*found)
+
+
+@torch.no_grad()
+def test_numbers_reach_the_steps_of_decoding_and_count_from_the_prompt():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    with record(model, -1) as last, record(model, [15, 17]) as some:
+        model.generate(**inputs, **options)
+    assert last.stack().shape[3] == 1 and some.stack().shape[3] == 2
+    torch.testing.assert_close(last.stack()[..., 0, :], some.stack()[..., 0, :16])
+
+
+WRONG = [
+    *(torch.ones(2, 16), torch.ones(2, 2, 2).bool(), torch.ones(4).bool(), torch.ones(2, 16).int()),
+    *(None, "last", True, 1.5, object(), {"rows": 1}),
+    *([1.5], [True, False], [[True] * 16] * 2, [None], [3, 3], [5, 2], [-1, -2]),
+]
+
+
+@pytest.mark.parametrize("rows", WRONG, ids=lambda rows: str(rows)[:20])
+def test_what_is_no_choice_of_rows_is_refused(rows):
+    with pytest.raises(BadInput, match="boolean mask"), record(tiny_model("smolvlm"), rows):
         pass
+
+
+@torch.no_grad()
+def test_rows_that_do_not_fit_are_refused():
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
     for shape in [(1, 16), (2, 15)]:
         with pytest.raises(BadInput, match="padding included"), record(model, torch.ones(shape, dtype=torch.bool)):
             model(**inputs)
+    with pytest.raises(BadInput, match="3 lists for a batch of 2"), record(model, [[1], [2], [3]]):
+        model(**inputs)
+    with pytest.raises(BadInput, match="the prompt has 16 positions"), record(model, -17):
+        model(**inputs)
+    cache = model(**inputs).past_key_values
+    with pytest.raises(BadInput, match="before the block"), record(model, -1):
+        model(input_ids=torch.ones(2, 1).long(), past_key_values=cache)
     assert model.config.text_config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("rows", [-1, "mask"])
+@torch.no_grad()
+def test_a_second_pass_of_another_batch_size_is_refused(rows):
+    model, two, one = tiny_model("smolvlm"), tiny_inputs("smolvlm"), tiny_inputs("smolvlm", batch=1)
+    with record(model, last(two) if rows == "mask" else rows) as recorded:
+        model(**two)
+        with pytest.raises(BadInput, match="a batch of 1 after one of 2"):
+            model(**one)
+    assert recorded.stack().shape[1] == 2
+
+
+@torch.no_grad()
+def test_layers_on_several_devices():
+    """No second device is here; "meta" stands for it: it has shapes and no numbers."""
+    model, inputs = tiny_model("smolvlm"), tiny_inputs("smolvlm")
+    states = torch.zeros(2, HEADS, 16, 8)
+    module = attention_modules(model)[0]
+    with record(model, last(inputs)) as recorded:
+        for device in ("cpu", "meta"):
+            query = states.to(device)
+            call = AttentionCall(module, query, query[:, :2], query[:, :2], None, 1.0, 0)
+            index, valid = recorded._span(call)
+            assert index.device.type == valid.device.type == device
+    recorded.kept = {0: [torch.ones(2, 3, 4)], 1: [torch.ones(2, 3, 4, device="meta")]}
+    with pytest.raises(NotImplementedError, match="meta"):  # it is moved, which meta cannot do
+        recorded.stack()
+    recorded.kept = {0: [torch.ones(2, 3, 4, device="meta")], 1: [torch.ones(2, 3, 4)]}
+    assert recorded.stack().shape == (2, 2, 3, 4) and recorded.stack().is_meta
 
 
 @torch.no_grad()

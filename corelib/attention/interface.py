@@ -14,87 +14,92 @@ A program is middleware. It gets the call and the function below it, and returns
         model(**inputs)
 
 `with` statements nest as they read: the outer program wraps the inner one, so what an outer program changes in the
-call (its mask, say) is what an inner one sees.
+call (its mask, say) is what an inner one sees. They are left in the order in which they nest, and one thread at a time
+runs programs on a model; anything else is refused, and the model comes back as it was.
 
 Source: transformers, "Attention interface", https://huggingface.co/docs/transformers/attention_interface
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from corelib.attention.call import AttentionCall, Inner, Program, attention_rows, explicit_mask
+from corelib.attention.decoder import attention_modules
+from corelib.attention.positions import take_place
+from corelib.attention.stack import Entry, active_programs, asks_for_attentions, entered, refuse_attentions
 from corelib.core.errors import BadInput, UnsupportedArchitecture
+
+__all__ = [
+    "NAME",
+    "AttentionCall",
+    "Inner",
+    "Program",
+    "attention_implementation",
+    "attention_modules",
+    "attention_rows",
+    "core_attention",
+    "dense_attention",
+    "explicit_mask",
+    "is_innermost",
+    "running",
+]
 
 NAME = "core"  # neutral on purpose: transformers reads meaning into names such as "flash…" and "sdpa…"
 ALTERS_SOFTMAX = ("softcap", "s_aux", "position_bias")  # arguments that would make softmax(QKᵀ) a wrong reading
 
 
-@dataclass(frozen=True)
-class AttentionCall:
-    """One layer's attention, as the model asked for it: rotary embedding, q/k norm and cache are already applied."""
-
-    module: nn.Module
-    query: Float[Tensor, "batch head query dim"]
-    key: Float[Tensor, "batch kv_head key dim"]
-    value: Float[Tensor, "batch kv_head key dim"]
-    mask: Bool[Tensor, "#batch #head query key"] | None  # True may be seen; None is plain causal
-    scaling: float
-    offset: int  # where on the key axis the first query row stands: 0, or the length of the cache
-    dropout: float = 0.0
-    kwargs: dict = field(default_factory=dict)
-
-    @property
-    def layer(self) -> int:
-        return self.module.layer_idx
-
-    @property
-    def num_heads(self) -> int:
-        return self.query.shape[1]
-
-    @property
-    def num_kv_heads(self) -> int:
-        return self.key.shape[1]
-
-    @property
-    def causal(self) -> bool:
-        given = self.kwargs.get("is_causal")
-        return getattr(self.module, "is_causal", True) if given is None else given
-
-
-Inner = Callable[[AttentionCall], Float[Tensor, "batch query head dim"]]
-Program = Callable[[AttentionCall, Inner], Float[Tensor, "batch query head dim"]]
-
-_active: WeakKeyDictionary[nn.Module, tuple[Program, ...]] = WeakKeyDictionary()
-
-
 def dense_attention(call: AttentionCall) -> Float[Tensor, "batch query head dim"]:
-    """The innermost function: transformers' own attention, unchanged."""
+    """The innermost function: transformers' own attention, softmax(QKᵀ · scaling)V, unchanged.
+
+    The result has the model's dtype and lies on the layer's device.
+    """
     arguments = (call.module, call.query, call.key, call.value, call.mask)
-    return sdpa_attention_forward(*arguments, dropout=call.dropout, scaling=call.scaling, **call.kwargs)[0]
+    out: Tensor = sdpa_attention_forward(*arguments, dropout=call.dropout, scaling=call.scaling, **call.kwargs)[0]
+    return out
 
 
-def core_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **kwargs):
-    """What transformers calls under the name `"core"`: the stack of active programs, then `dense`."""
+def core_attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch kv_head key dim"],
+    value: Float[Tensor, "batch kv_head key value_dim"],
+    attention_mask: Bool[Tensor, "#batch #head query key"] | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "batch query head value_dim"], None]:
+    """What transformers calls under the name `"core"`: the stack of active programs, then `dense_attention`.
+
+    Empty slots of a static cache are cut off before programs see the keys.
+
+    Raises:
+        UnsupportedArchitecture: the softmax is altered (softcap, sinks, position bias), or called more than once.
+        BadInput: attention weights are asked for, or another thread runs the programs of this model.
+    """
     for name in ALTERS_SOFTMAX:
         if kwargs.get(name) is not None:
             raise UnsupportedArchitecture(f"{type(module).__name__} alters its softmax by {name!r}: not supported")
+    programs = active_programs(module)
+    if programs:
+        refuse_attentions(kwargs.get("output_attentions") or asks_for_attentions(module))
     queries, keys = query.shape[2], key.shape[2]
-    # No mask and several rows means causal from the first key on, also before an empty static cache (keys > queries).
-    offset = 0 if attention_mask is None and queries > 1 else keys - queries
+    offset, first_key = take_place(module, queries, keys, masked=attention_mask is not None)
+    if (end := offset + queries) < keys and (attention_mask is not None or queries > 1):
+        key, value = key[:, :, :end], value[:, :, :end]
+        attention_mask = None if attention_mask is None else attention_mask[..., :end]
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    call = AttentionCall(module, query, key, value, attention_mask, scaling, offset, dropout, kwargs)
-    return _run(call, _active.get(module, ())), None
+    where: dict[str, Any] = {"first_key": first_key, "own_mask": attention_mask}
+    call = AttentionCall(module, query, key, value, attention_mask, scaling, offset, dropout, kwargs, **where)
+    return _run(call, programs), None
 
 
 def _run(call: AttentionCall, programs: tuple[Program, ...]) -> Float[Tensor, "batch query head dim"]:
@@ -113,95 +118,41 @@ AttentionInterface.register(NAME, core_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)  # without it the mask is None and padding is silently seen
 
 
-def attention_modules(model: nn.Module) -> list[nn.Module]:
-    """The self-attention modules of the language decoder, in layer order; vision towers and connectors are left out."""
-    found = [module for module in model.modules() if _is_decoder_attention(module)]
-    layers = [module.layer_idx for module in found]
-    if not found or len(set(layers)) != len(layers):
-        problem = "no decoder" if not found else "more than one decoder"
-        raise UnsupportedArchitecture(
-            f"{type(model).__name__} has {problem} whose attention goes through transformers' AttentionInterface: "
-            "give one causal language model, or a vision-language model built on one"
-        )
-    return sorted(found, key=lambda module: module.layer_idx)
-
-
-def _is_decoder_attention(module: nn.Module) -> bool:
-    causal = isinstance(getattr(module, "layer_idx", None), int) and getattr(module, "is_causal", False)
-    files = (sys.modules.get(base.__module__) for base in type(module).__mro__)
-    return bool(causal) and any(hasattr(file, "ALL_ATTENTION_FUNCTIONS") for file in files)
-
-
 @contextmanager
 def running(model: nn.Module, program: Program) -> Iterator[None]:
-    """Run `program` in every decoder layer of `model`; leaving restores what was there, also after an error."""
-    programs = [(module, _active.get(module, ())) for module in attention_modules(model)]
-    with attention_implementation(model, NAME):
-        try:
-            for module, outer in programs:
-                _active[module] = (*outer, program)
-            yield
-        finally:
-            for module, outer in programs:
-                if outer:
-                    _active[module] = outer
-                else:
-                    _active.pop(module, None)
+    """Run `program` in every decoder layer of `model`; leaving restores what was there, also after an error.
+
+    Raises:
+        BadInput: another thread runs programs on this model, contexts are left in another order than they were
+            entered, or the model computes its layers again in `backward` (gradient checkpointing in training).
+        UnsupportedArchitecture: the heads of this model are more than softmax(QKᵀ)V.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    >>> model, layers = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, **sizes)), []
+    >>> def note(call, inner):
+    ...     layers.append(call.layer)
+    ...     return inner(call)
+    >>> with running(model, note):
+    ...     _ = model(model.dummy_inputs["input_ids"] % 9)
+    >>> layers
+    [0, 1]
+    """
+    with entered(model, Entry(NAME, program)):
+        yield
 
 
 @contextmanager
 def attention_implementation(model: nn.Module, name: str) -> Iterator[None]:
-    """The decoder's attention is transformers' function of this name (`eager`, `sdpa`, …); leaving restores the old."""
-    configs = list({id(module.config): module.config for module in attention_modules(model)}.values())
-    before = [config._attn_implementation for config in configs]
-    try:
-        for config in configs:
-            config._attn_implementation = {"": name}  # "": this config only, not those nested in it
+    """The decoder's attention is transformers' function of this name (`eager`, `sdpa`, …); leaving restores the old.
+
+    Raises:
+        BadInput: as for `running`.
+    """
+    with entered(model, Entry(name)):
         yield
-    finally:
-        for config, old in zip(configs, before, strict=True):
-            config._attn_implementation = {"": old}
 
 
 def is_innermost(module: nn.Module, program: Program) -> bool:
     """Is there no program between this one and the model's own attention?"""
-    return _active.get(module, ())[-1:] == (program,)
-
-
-def explicit_mask(
-    call: AttentionCall, rows: Int[Tensor, "batch row"] | None = None
-) -> Bool[Tensor, "batch mask_head row key"]:
-    """Which keys the query rows may see, with "no mask means causal" written out.
-
-    `rows` index the query axis of this call (default: all of it), so a few rows cost O(rows · keys).
-    """
-    batch, _, queries, _ = call.query.shape
-    if call.mask is not None and call.mask.dtype != torch.bool:
-        raise BadInput(f"the attention mask is {call.mask.dtype}: give a 2-D attention_mask or a 4-D boolean one")
-    if rows is None:
-        rows = torch.arange(queries, device=call.query.device).expand(batch, -1)
-    if call.mask is not None:
-        picked = torch.arange(batch, device=rows.device)[:, None]
-        return call.mask.expand(batch, -1, -1, -1)[picked, :, rows].transpose(1, 2)  # [batch, head, row, key]
-    keys = torch.arange(call.key.shape[2], device=rows.device)
-    seen = keys <= rows[..., None] + call.offset  # [batch, row, key]
-    return (seen if call.causal else torch.ones_like(seen))[:, None]
-
-
-def attention_rows(call: AttentionCall, rows: Int[Tensor, "batch row"]) -> Float[Tensor, "batch head row key"]:
-    """`softmax(q_rows Kᵀ · scaling)` in float32 for some query rows: O(rows · keys), beside SDPA, not instead of it.
-
-    Query heads that share a key/value head are folded into its rows, so grouped keys are never repeated.
-    A row that sees no key (padding) has attention zero.
-    """
-    batch, heads, _, dim = call.query.shape
-    picked = torch.arange(batch, device=rows.device)[:, None]
-    query = call.query[picked, :, rows].transpose(1, 2)  # [batch, head, row, dim]
-    seen = explicit_mask(call, rows)
-    with torch.autocast(query.device.type, enabled=False):
-        folded = (
-            query.float().reshape(batch, call.num_kv_heads, -1, dim) * call.scaling
-        )  # [batch, kv_head, group·row, dim]
-        scores = (folded @ call.key.float().mT).reshape(batch, heads, rows.shape[1], -1)
-        attention = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    return attention.masked_fill(~seen.any(-1, keepdim=True), 0.0)
+    return active_programs(module)[-1:] == (program,)

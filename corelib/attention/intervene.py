@@ -8,35 +8,72 @@ Each sample of a batch may have heads of its own, so that a sweep over heads run
 
     with ablate(model, [HeadSet("L0H0"), HeadSet("L0H1")]):   # two samples
         model(**inputs)
+
+Source: ablation and attention knockout as in Geva et al. (2023), "Dissecting Recall of Factual Associations in
+Auto-Regressive Language Models", arXiv:2304.14767.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, running
+from corelib.attention.call import AttentionCall, Inner, explicit_mask
+from corelib.attention.decoder import attention_modules, layer_of
+from corelib.attention.interface import running
+from corelib.attention.selection import Positions, Selection
 from corelib.core.errors import BadInput, check_known
-from corelib.core.heads import HeadSet
+from corelib.core.heads import Head, HeadSet
 
 PHASES = ("prefill", "decode")
+Heads: TypeAlias = HeadSet | str | Head | Iterable[str | Head | tuple[int, int]]
 
 
-def _chosen(model: nn.Module, heads: HeadSet | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
+def as_head_set(heads: Heads) -> HeadSet:
+    """One set of heads, whichever way it was written.
+
+    Raises:
+        BadInput: it names no heads.
+
+    >>> str(as_head_set("L4H0 L2H1")), str(as_head_set(["L4H0", (2, 1)]))
+    ('L2H1 L4H0', 'L2H1 L4H0')
+    """
+    if isinstance(heads, HeadSet):
+        return heads
+    if isinstance(heads, Head):
+        return HeadSet([heads])
+    if not isinstance(heads, Iterable):
+        raise BadInput(f"{heads!r} is no set of heads: give HeadSet('L4H0'), 'L4H0', or a list of heads")
+    return HeadSet(heads)
+
+
+def _head_sets(heads: Heads | Sequence[HeadSet]) -> list[HeadSet]:
+    if isinstance(heads, HeadSet | str | Head) or not isinstance(heads, Iterable):
+        return [as_head_set(heads)]
+    given: list[Any] = list(heads)
+    if given and isinstance(given[0], HeadSet):
+        return [as_head_set(one) for one in given]
+    return [as_head_set(given)]
+
+
+def _chosen(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
     """Which heads are meant, by layer, after a check that the model has them: one row for all samples, or one each."""
     modules = attention_modules(model)
-    layers, count = modules[-1].layer_idx + 1, modules[0].config.num_attention_heads
-    sets = [heads] if isinstance(heads, HeadSet) else list(heads)
+    there = [layer_of(module) for module in modules]
+    config: Any = modules[0].config
+    count = int(config.num_attention_heads)
+    sets = _head_sets(heads)
     chosen: dict[int, Bool[Tensor, "#batch head"]] = {}
     for number, one in enumerate(sets):
-        for layer, indices in one.check(layers, count).by_layer().items():
+        for layer, indices in one.check(there[-1] + 1, count).by_layer().items():
+            if layer not in there:
+                raise BadInput(f"layer {layer} has no softmax attention: choose heads of layers {there}")
             chosen.setdefault(layer, torch.zeros(len(sets), count, dtype=torch.bool))[number, list(indices)] = True
     return chosen
 
@@ -52,35 +89,45 @@ def _of_batch(chosen: Bool[Tensor, "#batch head"], call: AttentionCall) -> Bool[
 @contextmanager
 def ablate(
     model: nn.Module,
-    heads: HeadSet | Sequence[HeadSet],
+    heads: Heads | Sequence[HeadSet],
     *,
     replacement: Mapping[int, Float[Tensor, "#batch #position head dim"]] | None = None,
-    rows: Bool[Tensor, "batch position"] | Literal["prefill", "decode"] | None = None,
+    rows: Positions | Literal["prefill", "decode"] | None = None,
 ) -> Iterator[None]:
-    """Replace the outputs of `heads`, before `o_proj` mixes them with the others: by zero, or by what `replacement`
-    holds for the layer (`head_outputs.py` makes it: a mean, or another sample's outputs).
+    """Replace the outputs z = softmax(q Kᵀ · scaling) V of `heads`, before `o_proj` mixes them with the others: by
+    zero, or by what `replacement` holds for the layer, [batch or 1, position or 1, head, dim] of any dtype and device
+    (`head_outputs` makes it: a mean, or another sample's outputs).
 
-    `rows` limits it to some positions (default: all; decoding steps are positions too if the mask reaches them), or
-    to the `prefill` or the `decode` steps. `heads` is one set for all samples, or one a sample; an empty set changes
-    nothing.
+    `heads` is one set for all samples, or a sequence of sets, one a sample; an empty set changes nothing. `rows` limits
+    it to some positions, as in `record` (default: all; decoding steps are positions too if the mask reaches them), or
+    to `"prefill"` or `"decode"`: a forward call with one row behind others is decoding, and every other call, such as
+    the next chunk of a long prompt, is prefill.
+
+    Raises:
+        BadInput: the model has no such head; rows or replacement do not fit the batch; and what `running` refuses.
+        UnknownName: a phase that is neither.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    >>> model, ids = LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)), torch.tensor([[1, 2, 3, 4]])
+    >>> with ablate(model, "L1H0 L2H1"):
+    ...     without = model(ids).logits
+    >>> torch.equal(without, model(ids).logits)
+    False
     """
-    if isinstance(rows, str):
-        check_known("phase", rows, PHASES)
+    phase = check_known("phase", rows, PHASES) if isinstance(rows, str) else None
+    marked = None if rows is None or isinstance(rows, str) else Selection("rows", rows)
     chosen = _chosen(model, heads)
     if replacement is not None and (missing := sorted(chosen.keys() - replacement.keys())):
         raise BadInput(f"there is nothing to put in place of heads of layers {missing}: record those layers too")
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
         out = inner(call)
-        if call.layer not in chosen:
+        if call.layer not in chosen or (phase is not None and (phase == "decode") != call.decoding):
             return out
         where = _of_batch(chosen[call.layer], call)[:, None, :, None]  # [batch or 1, 1, head, 1]
-        queries = call.query.shape[2]
-        if isinstance(rows, str):
-            if (rows == "decode") != (call.offset > 0):
-                return out
-        elif rows is not None:
-            where = where & _window(rows, call.offset, queries, call)[:, :, None, None]
+        if marked is not None:
+            where = where & marked.of_rows(call).to(out.device)[:, :, None, None]
         other = out.new_zeros(()) if replacement is None else _now(replacement[call.layer], call).to(out)
         return torch.where(where, other, out)
 
@@ -88,11 +135,13 @@ def ablate(
         yield
 
 
-def _now(replacement: Float[Tensor, "#batch #position head dim"], call: AttentionCall) -> Tensor:
+def _now(
+    replacement: Float[Tensor, "#batch #position head dim"], call: AttentionCall
+) -> Float[Tensor, "#batch #query head dim"]:
     """The part of a replacement that belongs to the rows of this call."""
     batch, queries, heads, dim = call.query.shape[0], call.query.shape[2], call.num_heads, call.value.shape[-1]
     if replacement.shape[1] != 1:
-        replacement = replacement[:, call.offset : call.offset + queries]
+        replacement = replacement[:, call.position : call.position + queries]
     given = tuple(replacement.shape)
     if given[0] not in (1, batch) or given[1] not in (1, queries) or given[2:] != (heads, dim):
         raise BadInput(
@@ -105,27 +154,39 @@ def _now(replacement: Float[Tensor, "#batch #position head dim"], call: Attentio
 @contextmanager
 def knockout(
     model: nn.Module,
-    hidden: Bool[Tensor, "batch key"],
-    rows: Bool[Tensor, "batch key"],
-    heads: HeadSet | Sequence[HeadSet] | None = None,
+    hidden: Positions,
+    rows: Positions,
+    heads: Heads | Sequence[HeadSet] | None = None,
 ) -> Iterator[None]:
-    """The marked rows of `heads` (default: all; one set, or one a sample) may not see the `hidden` keys.
+    """The marked rows of `heads` (default: all; one set, or one a sample) may not see the `hidden` keys: their scores
+    become −∞ before the softmax.
 
     What remains of such a row is renormalised by the softmax itself; a row with no key left outputs zero. Keys are
-    only ever taken away, so nothing sees the future. Both masks are places on the key axis, as in `record`: to cover
-    decoding steps too, make them as long as the finished sequence.
+    only ever taken away, so nothing sees the future. Both are positions in the sequence, as in `record`: to cover
+    decoding steps too, make masks as long as the finished sequence.
+
+    Raises:
+        BadInput: `hidden` or `rows` are no mask and no numbers, or do not fit the batch; the model has no such head;
+            and what `running` refuses.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from corelib.attention.record import record
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **sizes))
+    >>> with knockout(model, hidden=[0, 1], rows=-1, heads="L0H1"), record(model, rows=-1) as recorded:
+    ...     _ = model(torch.tensor([[1, 2, 3, 4]]))
+    >>> (recorded.stack() > 0).int().tolist()
+    [[[[[1, 1, 1, 1]], [[0, 0, 1, 1]]]]]
     """
-    for name, mask in (("hidden", hidden), ("rows", rows)):
-        if mask.dtype != torch.bool or mask.ndim != 2:
-            raise BadInput(f"{name} is {mask.dtype} {list(mask.shape)}: give a boolean mask [batch, position]")
+    unseen, blind = Selection("hidden", hidden), Selection("rows", rows)
     chosen = None if heads is None else _chosen(model, heads)
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
-        queries, keys = call.query.shape[2], call.key.shape[2]
-        now = _window(rows, call.offset, queries, call)
+        now, away = blind.of_rows(call), unseen.of_keys(call)
         if (chosen is not None and call.layer not in chosen) or not now.any():
             return inner(call)
-        taken = now[:, None, :, None] & _window(hidden, 0, keys, call)[:, None, None, :]  # [batch, 1, query, key]
+        now, away = now.to(call.query.device), away.to(call.query.device)
+        taken = now[:, None, :, None] & away[:, None, None, :]  # [batch, 1, query, key]
         if chosen is not None:
             taken = taken & _of_batch(chosen[call.layer], call)[:, :, None, None]  # [batch, head, query, key]
         before = explicit_mask(call)
@@ -135,12 +196,3 @@ def knockout(
 
     with running(model, program):
         yield
-
-
-def _window(mask: Bool[Tensor, "batch key"], start: int, length: int, call: AttentionCall) -> Bool[Tensor, "batch n"]:
-    """`length` places of a mask from `start` on; places that it does not reach are not marked."""
-    if mask.shape[0] != call.query.shape[0] or (call.offset == 0 and mask.shape[1] < call.query.shape[2]):
-        given, needed = list(mask.shape), [call.query.shape[0], call.query.shape[2]]
-        raise BadInput(f"the mask is {given}, but the model reads {needed} (batch, positions): cover the whole prompt")
-    window = mask[:, start : start + length].to(call.query.device)
-    return pad(window, (0, length - window.shape[1]))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,9 @@ from corelib.sparse.window import Window
 def far_kv_heads(dense: HeadSet, group: int) -> set[tuple[int, int]]:
     """The key/value heads, as (layer, head), that some dense head reads: those that must remember everything.
 
+    Raises:
+        BadInput: `group`, the number of query heads to a key/value head, is below 1.
+
     >>> sorted(far_kv_heads(HeadSet("L0H1 L2H4 L2H5"), group=2))
     [(0, 0), (2, 2)]
     """
@@ -42,6 +46,9 @@ def far_kv_heads(dense: HeadSet, group: int) -> set[tuple[int, int]]:
 
 def whole_groups(dense: HeadSet, group: int) -> HeadSet:
     """The dense heads and all that share a key/value head with one of them, `group` heads to each.
+
+    Raises:
+        BadInput: `group` is below 1.
 
     >>> str(whole_groups(HeadSet("L0H1 L2H5"), group=2))
     'L0H0 L0H1 L2H4 L2H5'
@@ -58,38 +65,48 @@ class NearKeys:
     key: Float[Tensor, "batch kv_head key dim"]
     value: Float[Tensor, "batch kv_head key dim"]
     places: Int[Tensor, "batch key"]  # where each key stood in the sequence
-    once: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
+    unique: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
 
 
-class SinkWindowLayer(CacheLayerMixin):
-    """One layer: `far` key/value heads remember everything, the others what `window` needs."""
+class SinkWindowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # of transformers
+    """One layer: `far` key/value heads remember everything, the others what `window` needs.
+
+    Keys and values keep the dtype and device that they come with. `on_update` is called with the layer whenever keys
+    arrive.
+    """
 
     is_sliding = False
 
-    def __init__(self, far: list[int], window: Window, handed: Callable[[SinkWindowLayer], None]) -> None:
-        super().__init__()
-        self.far, self.window, self._handed = far, window, handed
+    def __init__(self, far: list[int], window: Window, on_update: Callable[[SinkWindowLayer], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
+        self.far, self.window, self._on_update = far, window, on_update
         self.length = 0
         self.near: NearKeys | None = None
 
     @property
-    def settled(self) -> bool:
-        """Have far keys been dropped, so that what `update` returns are those of the far-sighted heads only?"""
+    def has_evicted(self) -> bool:
+        """Have far keys been dropped, so that `update` returns those of the far-sighted heads only?"""
         return self.near is not None
 
     @property
     def nbytes(self) -> int:
-        held = [self.keys, self.values] if self.is_initialized else []
-        held += [self.near.key, self.near.value] if self.near else []
-        return sum(one.nbytes for one in held)
+        """The memory of its keys and values, in bytes."""
+        near = () if self.near is None else (self.near.key, self.near.value)
+        return sum(one.nbytes for one in (*self._held(), *near))
+
+    def _held(self) -> tuple[Tensor, ...]:
+        """Keys and values of the far-sighted heads, or, before anything is evicted, of all."""
+        return () if self.keys is None or self.values is None else (self.keys, self.values)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Begin with no keys, of this dtype and on this device."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """The keys and values of all heads, or, once settled, of the far-sighted ones."""
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Take new keys and values, [batch, kv_head, key, dim]; back come those of all heads, or, once keys are
+        evicted, of the far-sighted ones."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         heads, new = key_states.shape[1], key_states.shape[2]
@@ -100,64 +117,76 @@ class SinkWindowLayer(CacheLayerMixin):
                 torch.cat([self.near.key, key_states[:, other]], 2),
                 torch.cat([self.near.value, value_states[:, other]], 2),
                 torch.cat([self.near.places, at], 1),
-                torch.cat([self.near.once, torch.ones_like(at, dtype=torch.bool)], 1),
+                torch.cat([self.near.unique, torch.ones_like(at, dtype=torch.bool)], 1),
             )
             key_states, value_states = key_states[:, self.far], value_states[:, self.far]
-        self.keys = torch.cat([self.keys, key_states], 2)
-        self.values = torch.cat([self.values, value_states], 2)
+        keys, values = self._held()
+        self.keys, self.values = torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
         self.length += new
-        self._handed(self)
+        self._on_update(self)
         return self.keys, self.values
 
     def evict(self, begins: Int[Tensor, " #batch"]) -> None:
         """Drop what no later row will see; sequences begin at `begins`, behind their padding."""
         width, sinks = self.window.width - 1, self.window.sinks  # a later row sees itself, too
         if self.near is None:
-            if self.length <= sinks + width:
+            if self.length <= sinks + width or self.length < int(begins.max()) + sinks:  # not all have their sinks yet
                 return
-            other = [head for head in range(self.keys.shape[1]) if head not in self.far]
-            whole = self.keys[:, other], self.values[:, other]
+            keys, values = self._held()
+            other = [head for head in range(keys.shape[1]) if head not in self.far]
             first = begins[:, None] + torch.arange(sinks, device=self.device)
             last = torch.arange(self.length - width, self.length, device=self.device).expand(len(first), -1)
             places = torch.cat([first, last], 1)
-            once = torch.cat([torch.ones_like(first, dtype=torch.bool), last >= begins[:, None] + sinks], 1)
-            index = places.expand(len(whole[0]), -1)[:, None, :, None]
-            kept = (states.gather(2, index.expand(-1, len(other), -1, states.shape[-1])) for states in whole)
-            self.near = NearKeys(*kept, places, once)
-            self.keys, self.values = (states[:, self.far].clone() for states in (self.keys, self.values))
+            unique = torch.cat([torch.ones_like(first, dtype=torch.bool), last >= begins[:, None] + sinks], 1)
+            index = places.expand(len(keys), -1)[:, None, :, None].expand(-1, len(other), -1, -1)
+            key, value = (
+                states[:, other].gather(2, index.expand(-1, -1, -1, states.shape[-1])) for states in (keys, values)
+            )
+            self.near = NearKeys(key, value, places, unique)
+            self.keys, self.values = keys[:, self.far].clone(), values[:, self.far].clone()
             return
         stay = [*range(sinks), *range(self.near.places.shape[1] - width, self.near.places.shape[1])]
         if len(stay) < self.near.places.shape[1]:
-            held = self.near
-            self.near = NearKeys(held.key[:, :, stay], held.value[:, :, stay], held.places[:, stay], held.once[:, stay])
+            near = self.near
+            key, value = near.key[:, :, stay], near.value[:, :, stay]
+            self.near = NearKeys(key, value, near.places[:, stay], near.unique[:, stay])
 
     def get_seq_length(self) -> int:
+        """Tokens that were read, padding and evicted ones included."""
         return self.length
 
     def get_max_length(self) -> int:
+        """−1: there is no longest sequence."""
         return -1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """The mask covers the whole sequence, evicted keys included."""
         return self.length + query_length, 0
 
     def reset(self) -> None:
+        """Forget everything."""
         self.keys = self.values = self.near = None
         self.is_initialized, self.length = False, 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Refused.
+
+        Raises:
+            BadInput: always; beams would need keys that are gone.
+        """
         raise BadInput("this cache does not follow beams: generate with num_beams=1")
 
 
 class SinkWindowCache(Cache):
     """A cache for one model under `sparsify`; `sparse.cache()` makes it."""
 
-    def __init__(self, far: list[list[int]], window: Window, handed: Callable[[int, SinkWindowLayer], None]) -> None:
+    def __init__(self, far: list[list[int]], window: Window, on_update: Callable[[int, SinkWindowLayer], None]) -> None:
         def tell(layer: int) -> Callable[[SinkWindowLayer], None]:
-            return lambda mine: handed(layer, mine)
+            return lambda mine: on_update(layer, mine)
 
         super().__init__(layers=[SinkWindowLayer(mine, window, tell(number)) for number, mine in enumerate(far)])
 
     @property
     def nbytes(self) -> int:
         """The memory of all keys and values that are held, in bytes."""
-        return sum(layer.nbytes for layer in self.layers)
+        return sum(layer.nbytes for layer in self.layers if isinstance(layer, SinkWindowLayer))

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from corelib.attention.interface import AttentionCall, Inner, explicit_mask, running
+from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys
+from corelib.attention.interface import running
 from corelib.core.errors import BadInput
 
 ROWS = 512  # at once
@@ -17,11 +18,25 @@ ROWS = 512  # at once
 
 @contextmanager
 def oracle_topk(model: nn.Module, count: int) -> Iterator[None]:
-    """Every row of every head sees only its `count` keys of highest attention."""
+    """Every row of every head sees only its `count` keys of highest score q kᵀ; scores are compared in float32.
+
+    Raises:
+        BadInput: `count` is below 1; keys are missing (`sparsify` with its own cache); and what `running` refuses.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from corelib.attention.record import record
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **sizes))
+    >>> with oracle_topk(model, 2), record(model, rows=-1) as recorded:
+    ...     _ = model(torch.tensor([[1, 2, 3, 4]]))
+    >>> (recorded.stack() > 0).sum(-1).flatten().tolist()  # keys that the last row sees, by head
+    [2, 2]
+    """
     if count < 1:
         raise BadInput(f"{count} keys: give 1 or more")
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
+        require_keys(call)
         seen, key = explicit_mask(call), call.key.float().repeat_interleave(call.num_heads // call.num_kv_heads, 1)
         mask = seen.repeat(1, call.num_heads // seen.shape[1], 1, 1)
         for start in range(0, mask.shape[2], ROWS):

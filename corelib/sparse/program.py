@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from corelib.attention.interface import AttentionCall, Inner, attention_modules, explicit_mask, is_innermost, running
-from corelib.core.errors import BadInput, check_known
-from corelib.core.heads import HeadSet
+from corelib.attention.call import AttentionCall, Inner, explicit_mask, sequence_starts
+from corelib.attention.decoder import attention_modules, layer_of
+from corelib.attention.interface import is_innermost, running
+from corelib.attention.intervene import Heads, as_head_set
+from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention
 from corelib.sparse.kv import SinkWindowCache, SinkWindowLayer, far_kv_heads
+from corelib.sparse.parts import grouped_parts, part_arguments
 from corelib.sparse.window import Window
 from corelib.sparse.windowed import window_attention
 
@@ -23,79 +25,72 @@ BACKENDS = ("auto", "fold", "flex")
 MANY = 128  # rows from which on FlexAttention is worth its launch
 
 
-@dataclass(frozen=True)
-class Part:
-    """Query heads of a layer that have equally many companions on their key/value heads."""
-
-    heads: list[int]
-    kv_heads: list[int]
-
-
-def grouped_parts(heads: Sequence[int], group: int) -> list[Part]:
-    """Heads in parts that can run as grouped attention, `group` query heads sharing a key/value head.
-
-    >>> grouped_parts([0, 1, 3], group=2)
-    [Part(heads=[3], kv_heads=[1]), Part(heads=[0, 1], kv_heads=[0])]
-    """
-    shared: dict[int, list[int]] = {}
-    for head in sorted(heads):
-        shared.setdefault(head // group, []).append(head)
-    sizes = sorted({len(mine) for mine in shared.values()})
-    return [
-        Part(
-            [head for mine in shared.values() if len(mine) == size for head in mine],
-            [kv_head for kv_head, mine in shared.items() if len(mine) == size],
-        )
-        for size in sizes
-    ]
-
-
 class Sparse:
-    """What `sparsify` gives: the program, and caches for it."""
+    """What `sparsify` gives: the program, and caches for it.
 
-    def __init__(self, model: nn.Module, dense: HeadSet, window: Window, backend: str = "auto") -> None:
+    Raises:
+        UnknownName: there is no such backend.
+        BadInput: the model has no such dense head.
+        UnsupportedArchitecture: some layers have no softmax attention, or heads are more than one softmax.
+    """
+
+    def __init__(self, model: nn.Module, dense: Heads, window: Window, backend: str = "auto") -> None:
         self.backend = check_known("backend", backend, BACKENDS)
         modules = attention_modules(model)
-        config = modules[0].config
-        self.layers, self.heads, self.kv_heads = len(modules), config.num_attention_heads, config.num_key_value_heads
+        config: Any = modules[0].config
+        self.layers, self.heads = len(modules), int(config.num_attention_heads)
+        self.kv_heads = int(getattr(config, "num_key_value_heads", None) or self.heads)
+        if [layer_of(module) for module in modules] != list(range(self.layers)):
+            raise UnsupportedArchitecture(
+                f"{type(model).__name__} has layers without softmax attention: sparsify takes models in which all have"
+            )
         self.group = self.heads // self.kv_heads
-        self.dense, self.window = dense.check(self.layers, self.heads), window
+        self.dense, self.window = as_head_set(dense).check(self.layers, self.heads), window
         self._far = self.dense.by_layer()
         self.running = False
-        self._handed: dict[int, SinkWindowLayer] = {}  # by a cache, just before the layer's attention
+        self._updated: dict[int, SinkWindowLayer] = {}  # layers of a cache, from their update to their attention
 
     def cache(self) -> SinkWindowCache:
-        """A new cache in which heads that nobody dense reads forget what is far."""
+        """A new cache in which key/value heads that no dense head reads keep only sinks and window."""
         kept = far_kv_heads(self.dense, self.group)
         far = [[head for head in range(self.kv_heads) if (layer, head) in kept] for layer in range(self.layers)]
-        return SinkWindowCache(far, self.window, self._take)
+        return SinkWindowCache(far, self.window, self._on_update)
 
-    def _take(self, layer: int, mine: SinkWindowLayer) -> None:
+    def _on_update(self, layer: int, mine: SinkWindowLayer) -> None:
         if not self.running:
             raise BadInput(
                 "this cache has forgotten keys that other attention reads: use it inside its `with sparsify`"
             )
-        self._handed[layer] = mine
+        self._updated[layer] = mine
 
     def __call__(self, call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
-        """The program."""
+        """The program.
+
+        Raises:
+            BadInput: another program was opened inside of it; the layer's own window or cache slides, so that sinks
+                are gone; or the mask is not boolean.
+        """
         if not is_innermost(call.module, self):
-            raise BadInput("sparsify computes the attention itself: open record, ablate or blind outside of it")
-        held, far = self._handed.pop(call.layer, None), self._far.get(call.layer, ())
+            raise BadInput("sparsify computes the attention itself: open record, ablate or knockout outside of it")
+        held, far = self._updated.pop(call.layer, None), self._far.get(call.layer, ())
         if len(far) == self.heads:
             return inner(call)
+        if call.first_key:
+            raise BadInput(f"the cache of layer {call.layer} slides, so its sinks are gone: use a DynamicCache()")
         mask = None if call.mask is None else explicit_mask(call)
-        begins = torch.zeros(1, dtype=torch.long, device=call.query.device)
-        if mask is not None:
-            begins = mask[:, :, -1].any(1).int().argmax(-1)  # the last row sees the first token of its sequence
-        options = {"scaling": call.scaling, "offset": call.offset, "first": begins if begins.any() else None}
-        if held is not None and held.settled:
-            out = self._from_what_is_left(call, mask, held, far, options)
+        begins = sequence_starts(call)  # of the model's own mask: what programs hide moves no sinks
+        options: dict[str, Any] = {
+            "scaling": call.scaling,
+            "offset": call.offset,
+            "first": begins if begins.any() else None,
+        }
+        if held is not None and held.has_evicted:
+            out = self._attend_to_kept(call, mask, held, far, options)
         elif self._flexible(call):
             out = hybrid_attention(call.query, call.key, call.value, far, self.window, mask=mask, **options)
         else:  # dense heads are windowed first, too: a few more rows cost less than sorting them out
             out = window_attention(call.query, call.key, call.value, self.window, mask=mask, **options)
-            self._see_everything(out, call, mask, far, None)
+            self._attend_densely(out, call, mask, far, None)
         if held is not None:
             held.evict(begins)
         return out
@@ -105,47 +100,53 @@ class Sparse:
             return call.query.is_cuda and call.query.shape[2] >= MANY
         return self.backend == "flex"
 
-    def _see_everything(
+    def _attend_densely(
         self, out: Tensor, call: AttentionCall, mask: Tensor | None, far: Sequence[int], remembered: list[int] | None
     ) -> None:
         for part in grouped_parts(far, self.group):
-            found = full_attention(*_given(part, call, mask, remembered), scaling=call.scaling)
+            found = full_attention(*part_arguments(part, call, mask, remembered), scaling=call.scaling)
             for place, head in enumerate(part.heads):
                 out[:, :, head] = found[:, :, place]
 
-    def _from_what_is_left(
+    def _attend_to_kept(
         self,
         call: AttentionCall,
         mask: Bool[Tensor, "batch mask_head row key"] | None,
         held: SinkWindowLayer,
         far: Sequence[int],
-        options: dict,
+        options: dict[str, Any],
     ) -> Float[Tensor, "batch row head dim"]:
         """Window attention where some key/value heads have forgotten: over sinks and window as if they were the whole
         sequence, for what lay between is not seen."""
         out = call.query.new_empty(*call.query.shape[::2], call.num_heads, call.value.shape[-1])
         whole = [head for head in range(call.num_heads) if head // self.group in held.far]
         for part in grouped_parts(whole, self.group):
-            query, key, value, seen = _given(part, call, mask, held.far)
+            query, key, value, seen = part_arguments(part, call, mask, held.far)
             out[:, :, part.heads] = window_attention(query, key, value, self.window, mask=seen, **options)
-        self._see_everything(out, call, mask, far, held.far)
+        self._attend_densely(out, call, mask, far, held.far)
         forgot = [head for head in range(call.num_heads) if head not in whole]
         if not forgot:
             return out
         left, seen = held.near, None
-        if mask is not None or not left.once.all():
-            seen = left.once[:, None, None]
+        assert left is not None  # it has evicted
+        if mask is not None or not left.unique.all():
+            seen = left.unique[:, None, None]
             if mask is not None:
                 mine = mask if mask.shape[1] == 1 else mask[:, forgot]
                 seen = seen & mine.gather(-1, left.places[:, None, None].expand(len(mine), *mine.shape[1:3], -1))
-        where = {"scaling": call.scaling, "offset": left.key.shape[2] - call.query.shape[2], "mask": seen}
+        where: dict[str, Any] = {
+            "scaling": call.scaling,
+            "offset": left.key.shape[2] - call.query.shape[2],
+            "mask": seen,
+        }
         out[:, :, forgot] = window_attention(call.query[:, forgot], left.key, left.value, self.window, **where)
         return out
 
 
 @contextmanager
-def sparsify(model: nn.Module, dense: HeadSet, window: Window, *, backend: str = "auto") -> Iterator[Sparse]:
-    """The `dense` heads attend to everything, all others to what `window` shows, in prefill and in decoding.
+def sparsify(model: nn.Module, dense: Heads, window: Window, *, backend: str = "auto") -> Iterator[Sparse]:
+    """The `dense` heads attend to everything, all others to what `window` shows, in prefill and in decoding: with
+    S the keys that a row sees, softmax(q K_Sᵀ · scaling) V_S. Dtype and device are the model's.
 
     Nothing is approximated: the result is that of masked attention. Nothing falls back: a short sequence takes the
     same way, and may take longer than the model's own attention. Open `record` and `ablate` outside of it; what
@@ -154,7 +155,22 @@ def sparsify(model: nn.Module, dense: HeadSet, window: Window, *, backend: str =
     `backend` is `fold` (plain torch) or `flex` (FlexAttention, for GPUs); `auto` takes flex on a GPU when many rows are
     read, and fold everywhere else.
 
-    With an ordinary cache all keys are kept. `sparse.cache()` makes one that forgets those that nobody will read.
+    With an ordinary cache, growing or static, all keys are kept. `sparse.cache()` makes one that forgets those that
+    nobody will read; programs that read attention (`record`, `oracle_topk`) do not go with it.
+
+    Raises:
+        BadInput: the model has no such dense head; and what `running` refuses.
+        UnknownName: there is no such backend.
+        UnsupportedArchitecture: not every layer has softmax attention, or heads are more than that.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)).eval()
+    >>> with sparsify(model, "L1H0", Window(2, sinks=1)) as sparse:
+    ...     cache = sparse.cache()
+    ...     _ = model(model.dummy_inputs["input_ids"] % 9, past_key_values=cache)
+    >>> cache.get_seq_length(), cache.layers[0].near.places[0].tolist(), len(sparse.dense)
+    (5, [0, 4], 1)
     """
     sparse = Sparse(model, dense, window, backend)
     with running(model, sparse):
@@ -163,12 +179,4 @@ def sparsify(model: nn.Module, dense: HeadSet, window: Window, *, backend: str =
             yield sparse
         finally:
             sparse.running = False
-
-
-def _given(part: Part, call: AttentionCall, mask: Tensor | None, remembered: list[int] | None):
-    """What a part's heads are given: query, key, value and mask; `remembered` are the key/value heads that are left."""
-    seen = mask if mask is None or mask.shape[1] == 1 else mask[:, part.heads]
-    if len(part.heads) == call.num_heads:
-        return call.query, call.key, call.value, seen
-    at = part.kv_heads if remembered is None else [remembered.index(one) for one in part.kv_heads]
-    return call.query[:, part.heads], call.key[:, at], call.value[:, at], seen
+            sparse._updated.clear()

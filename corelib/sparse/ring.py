@@ -10,7 +10,8 @@ from torch import Tensor
 class Ring:
     """The key at position p lies in slot p mod `size`. So each key is copied once, over one that is no longer seen.
 
-    `size` is the least number of whole blocks that holds `width` keys for every row of a block.
+    `size` is the least number of whole blocks that holds `width` keys for every row of a block. `key` and `value`,
+    [batch, kv_head, sink + slot, dim], have the dtype and device of what they are copied from.
 
     >>> keys = torch.arange(9.0)[None, None, :, None]
     >>> ring = Ring(keys, keys, torch.tensor([[0]]), width=3, block=2)
@@ -56,7 +57,9 @@ class Ring:
             start = until
 
 
-def _at(states: Float[Tensor, "batch kv_head key dim"], sinks: Int[Tensor, "#batch sink"]) -> Tensor:
+def _at(
+    states: Float[Tensor, "batch kv_head key dim"], sinks: Int[Tensor, "#batch sink"]
+) -> Float[Tensor, "batch kv_head sink dim"]:
     if len(sinks) == 1:  # all sequences begin at the same place
-        return states[:, :, int(sinks[0, 0]) : int(sinks[0, -1]) + 1] if sinks.numel() else states[:, :, :0]
-    return states[torch.arange(len(sinks))[:, None], :, sinks].transpose(1, 2)
+        return states[:, :, sinks[0]]
+    return states[torch.arange(len(sinks), device=sinks.device)[:, None], :, sinks].transpose(1, 2)

@@ -19,6 +19,11 @@ class Window:
     `sinks` are the first tokens of the sequence, which many heads look at when they have nothing to say; by default 4,
     better everything before the first visual token.
 
+    Raises:
+        BadInput: width is no whole number from 1 up, or sinks none from 0 up.
+
+    Source: Xiao et al. (2024), "Efficient Streaming Language Models with Attention Sinks", arXiv:2309.17453.
+
     >>> Window(2, sinks=1).seen(torch.arange(4)[:, None], torch.arange(4)).int().tolist()
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]]
     """

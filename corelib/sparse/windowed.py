@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from corelib.core.errors import BadInput
 from corelib.sparse.ring import Ring
 from corelib.sparse.window import Window
 
@@ -23,7 +22,7 @@ BLOCK = 128  # rows: larger blocks waste more of each mask, smaller ones more ca
 def window_attention(
     query: Float[Tensor, "batch head row dim"],
     key: Float[Tensor, "batch kv_head key dim"],
-    value: Float[Tensor, "batch kv_head key dim"],
+    value: Float[Tensor, "batch kv_head key value_dim"],
     window: Window,
     *,
     scaling: float,
@@ -31,21 +30,24 @@ def window_attention(
     mask: Bool[Tensor, "batch mask_head row key"] | None = None,
     first: Int[Tensor, " batch"] | None = None,
     block: int = BLOCK,
-) -> Float[Tensor, "batch row head dim"]:
+) -> Float[Tensor, "batch row head value_dim"]:
     """softmax(q Kᵀ · scaling) V over the keys that `window` shows.
 
     Row r stands at `offset` + r on the key axis. A `mask` takes further keys away (True may be seen); `first` is where
-    each sequence begins behind its padding. A row with no key left puts out zero.
+    each sequence begins behind its padding. A row with no key left puts out zero. Of a sequence that is shorter than
+    the sinks, all keys are sinks. `block` rows are taken at once. Dtype and device are those of `query`.
+
+    >>> states, value = torch.zeros(1, 1, 4, 1), torch.arange(4.0)[None, None, :, None]
+    >>> window_attention(states, states, value, Window(2, sinks=1), scaling=1.0)[0, :, 0, 0]  # the last: 0, 2 and 3
+    tensor([0.0000, 0.5000, 1.0000, 1.6667])
     """
     batch, heads, rows, _ = query.shape
     keys, group = key.shape[2], heads // key.shape[1]
     begins = torch.zeros(1, dtype=torch.long, device=key.device) if first is None else first
-    if int(begins.max()) + window.sinks > keys:
-        raise BadInput(f"{window.sinks} sinks, but a sequence has {keys - int(begins.max())} tokens: take fewer")
-    sinks = begins[:, None] + torch.arange(window.sinks, device=key.device)  # [batch or 1, sink]
-    folded = query.unflatten(1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
+    sinks = begins[:, None] + torch.arange(min(window.sinks, keys), device=key.device)  # [batch or 1, sink]
+    folded = torch.unflatten(query, 1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
     out = query.new_empty(batch, rows, heads, value.shape[-1])
-    ring = Ring(key, value, sinks, window.width, min(block, rows))
+    ring = Ring(key, value, sinks.clamp(max=keys - 1), window.width, min(block, rows))
     usual: dict[int, Tensor] = {}  # far from the beginning, all blocks have the same mask, but for the ring's turn
     for start in range(0, rows, block):
         stop = min(start + block, rows)
@@ -61,7 +63,7 @@ def window_attention(
             usual[ring.turn] = bias
         one = folded[:, :, :, start:stop].flatten(2, 3)  # [batch, kv_head, group · row, dim]
         found = scaled_dot_product_attention(one, ring.key, ring.value, bias, scale=scaling)
-        found = found.unflatten(2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
+        found = torch.unflatten(found, 2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
         if mask is not None:
             found = found.masked_fill(~seen.any(-1).mT[..., None], 0.0)
         out[:, start:stop] = found
@@ -85,6 +87,7 @@ def _seen(
 
 def _given(mask: Bool[Tensor, "batch mask_head row key"], sinks: Int[Tensor, "#batch sink"], near: Tensor) -> Tensor:
     """The columns of a mask that belong to the sinks and the near keys."""
+    sinks = sinks.clamp(max=mask.shape[-1] - 1)  # no row sees a sink behind the last key
     index = sinks[:, None, None].expand(len(mask), *mask.shape[1:3], -1)
     return torch.cat([mask.gather(-1, index), mask[..., near.clamp(min=0)]], -1)
 
@@ -93,4 +96,4 @@ def _fold(bias: Float[Tensor, "#batch mask_head row key"], heads: int, group: in
     """The mask of query heads that are folded into the rows of their key/value head."""
     if bias.shape[1] == 1:
         return bias.repeat(1, 1, group, 1)
-    return bias.unflatten(1, (heads // group, group)).flatten(2, 3)
+    return torch.unflatten(bias, 1, (heads // group, group)).flatten(2, 3)
