@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import binomtest
 
 from corelib.core.errors import BadInput
 
+ROUNDING, NEAR_ZERO = 1e-9, 1e-12  # effects that differ by no more are equal
 COLUMNS = 512  # are resampled at once: a large model's heads on many samples fill the memory otherwise
 
 
@@ -75,20 +76,61 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def p_value(effect: float, null: Sequence[float]) -> float:
-    """How often a control does at least as much: (1 + #{null ≥ effect}) / (1 + draws), never 0.
+def p_value(effect: float, null: Sequence[float] | Float[np.ndarray, " draw"]) -> float:
+    """How often a control does at least as much, in (0, 1], never 0:
+
+        p = (1 + #{null ≥ effect}) / (1 + draws)
+
+    Real numbers that differ by rounding alone count as equal: a mean of differences is not, to the last bit, the
+    difference of the means. "Rounding" is a billionth of the number, or 10⁻¹² near 0 (effects are shares or nats).
+    What can be counted is compared by `p_value_of_counts`.
+
+    Args:
+        effect: of the tested set; larger does more.
+        null: [draw], the effect of each control.
+
+    Raises:
+        BadInput: there is no draw, or a number is not finite.
 
     Source: Phipson & Smyth (2010), "Permutation p-values should never be zero".
 
     >>> p_value(0.4, [0.0, 0.1, 0.5])
     0.5
+    >>> p_value(0.3, [0.1 + 0.2, 0.3, 0.9 - 0.6])
+    1.0
     """
-    draws = np.asarray(null, dtype=float)
+    draws = np.asarray(null, dtype=np.float64)
     if not draws.size:
         raise BadInput("a null distribution of no draws: give at least one")
     if not np.isfinite(draws).all() or not np.isfinite(effect):
         raise BadInput("an effect is not finite: leave that condition out before comparing")
-    return float((1 + (draws >= effect).sum()) / (1 + draws.size))
+    as_much = (draws >= effect) | np.isclose(draws, effect, rtol=ROUNDING, atol=NEAR_ZERO)
+    return float((1 + as_much.sum()) / (1 + draws.size))
+
+
+def p_value_of_counts(right: int, null: Sequence[int] | Int[np.ndarray, " draw"]) -> float:
+    """`p_value` of a loss of accuracy, from how many samples are answered rightly: exact, ties included.
+
+        p = (1 + #{right answers of a control ≤ those of the tested set}) / (1 + draws)
+
+    All conditions run on the same samples, so fewer right answers are a larger loss.
+
+    Args:
+        right: samples that are answered rightly without the tested set.
+        null: [draw], the same without each control.
+
+    Raises:
+        BadInput: there is no draw, or a number is not a whole one from 0 up.
+
+    >>> p_value_of_counts(56, [56, 57, 60])
+    0.5
+    """
+    counts = np.asarray([right, *null])
+    if counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise BadInput("right answers are counted: give whole numbers from 0 up")
+    if len(counts) < 2:
+        raise BadInput("a null distribution of no draws: give at least one")
+    return float((1 + (counts[1:] <= counts[0]).sum()) / len(counts))
 
 
 def check_level(level: float) -> None:

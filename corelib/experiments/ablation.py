@@ -23,7 +23,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from corelib.analysis import controls
-from corelib.analysis.stats import bootstrap_interval, p_value
+from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadScores, HeadSet
 from corelib.core.results import Result, software
@@ -118,11 +118,11 @@ def ablate_top(
     conditions = {name: _condition(found, plain, place[one], one, interval) for name, one in named.items()}
     measured = {name: _null(found, [place[one] for one in null], null) for name, null in drawn.items()}
     plain_logprob = found.logprob[plain].double().mean().item()
-    lost = {key: conditions["core"]["loss"][key]["value"] for key in ("accuracy", "logprob")}
+    right, lost = found.correct.sum(1).tolist(), conditions["core"]["loss"]["logprob"]["value"]
     percentile = {
         name: {
-            "accuracy": p_value(lost["accuracy"], base["accuracy"] - np.array(null["accuracy"])),
-            "logprob": p_value(lost["logprob"], plain_logprob - np.array(null["logprob"])),
+            "accuracy": p_value_of_counts(right[place[core]], [right[place[one]] for one in drawn[name]]),
+            "logprob": p_value(lost, plain_logprob - np.array(null["logprob"])),
         }
         for name, null in measured.items()
     }
