@@ -12,9 +12,11 @@ import pytest
 
 from corelib.atlas import library
 from corelib.atlas.claims import Claim, claims, expectations
-from corelib.atlas.rules import Finding, earlier, kept, needed
+from corelib.atlas.rules import Finding, beyond, earlier, kept, needed
+from corelib.core.results import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+RECOUNT = ROOT / "tools" / "recount_percentiles.py"
 
 
 def claim(*held: bool) -> Claim:
@@ -47,6 +49,39 @@ def test_the_rule_of_the_ablation_has_three_parts():
     for name in ("next", "lowest"):
         loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
         assert not needed("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
+
+
+def test_a_loss_that_other_sets_reach_is_not_beyond_them():
+    """59 of 61 right; 55 without the tested heads, and 55 without any of the others: no more is lost, to the bit."""
+    plain = library.ablation("mini-s", "scenes")
+    base, left = 59 / 61, 55 / 61
+    conditions = {**plain.conditions, "core": {"loss": {"accuracy": {"value": 4 / 61, "low": 0.0, "high": 0.1}}}}
+    assert 4 / 61 > base - left  # one is a mean of differences, the other a difference of means
+    tied = replace(plain, base={**plain.base, "accuracy": base}, conditions=conditions)
+    tied = replace(tied, null={"layer_matched": {"accuracy": [left] * 20}})
+    assert not beyond("m", "d", tied).holds
+    less = replace(tied, null={"layer_matched": {"accuracy": [56 / 61] * 20}})
+    assert beyond("m", "d", less).holds
+
+
+def test_committed_percentiles_are_those_of_the_counts():
+    """Right answers are whole numbers: how often does another set leave as few?"""
+    run = subprocess.run([sys.executable, RECOUNT, "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_percentiles_are_recounted_in_place(tmp_path):
+    (tmp_path / "mini-s").mkdir()
+    target = tmp_path / "mini-s" / "scenes.json"
+    source = library.HOME / "ablations" / "mini-s" / "scenes.json"
+    payload = read_json(source)
+    said = payload["percentile"]["layer_matched"]["accuracy"]
+    payload["percentile"]["layer_matched"]["accuracy"] = said / 2
+    write_json(target, payload)
+    check = subprocess.run([sys.executable, RECOUNT, tmp_path, "--check"], capture_output=True, text=True)
+    assert check.returncode == 1 and "layer_matched" in check.stderr and read_json(target) == payload
+    subprocess.run([sys.executable, RECOUNT, tmp_path], check=True, capture_output=True)
+    assert target.read_bytes() == source.read_bytes()
 
 
 def test_the_rule_of_acceleration_has_two_parts():
