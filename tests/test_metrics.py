@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from corelib.core.errors import BadInput
@@ -105,14 +107,75 @@ def test_spatial_entropy_by_hand():
         spatial_entropy([])
 
 
+def farthest_from_the_chord(values):
+    """The published rule, in its own geometry: perpendicular distances in the plane of (rank, value)."""
+    rising = np.sort(values)
+    points = np.stack([np.arange(len(rising)), rising], 1) - [0, rising[0]]
+    x, y = points[-1] / np.linalg.norm(points[-1])
+    return rising[np.argmax(np.abs(points[:, 0] * y - points[:, 1] * x))]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([9, 8, 1, 0.5, 0], 1),  # convex: the foot of the cliff
+        ([9, 8.9, 8.5, 8, 1, 0], 8),  # concave: its edge
+        ([9, 8.9, 8.8, 4, 0.5, 0.1, 0], 8.8),  # both: 8.8 lies 2.8 above the chord, 0.5 lies 2.5 below it
+        ([9, 8.9, 8.8, 4, 0.2, 0.1, 0], 0.2),  # equally far: the lower
+        ([4, 3, 2, 1, 0], 0),  # straight: everything is enough
+        ([0.3, 0.2, 0.1], 0.1),  # straight but for rounding
+        ([2, 2, 2], 2),
+        ([5, 1], 1),
+        ([3], 3),
+    ],
+)
+def test_the_knee_of(values, expected):
+    assert knee(np.array(values, dtype=float)) == expected
+    assert knee(np.array(values[::-1], dtype=float)) == expected
+
+
+@given(st.lists(st.integers(0, 1000), min_size=3, max_size=40))
+def test_the_knee_is_the_published_one(values):
+    """Perpendicular and vertical distances are proportional; where two are equal, rounding may choose."""
+    found, rising = knee(np.array(values)), np.sort(values)
+    away = np.abs(rising - np.linspace(rising[0], rising[-1], len(rising)))
+    best = np.flatnonzero(away > away.max() - 1e-7)
+    assert found in rising[best]
+    if len(best) == 1:
+        assert found == farthest_from_the_chord(values)
+
+
+def test_a_knee_of_nothing():
+    for values in ([], [1.0, np.nan], [np.inf, 0.0]):
+        with pytest.raises(BadInput, match="all finite"):
+            knee(np.array(values))
+
+
 def test_localization_selects_pointed_heads_with_mass():
-    """Four of eight heads have mass; the two of them with lowest spatial entropy are chosen, no idle ones."""
+    """Four of eight heads have mass, a fifth is the knee, and as the published code has it may be chosen too; of those
+    the two of lowest spatial entropy are, and no idle ones."""
     mass = np.array([[[0.9, 0.8, 0.85, 0.8], [0.01, 0.0, 0.02, 0.0]]])
-    spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]])
+    spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.5, 0.0]]])
     assert knee(mass.ravel()) == 0.02
     assert selected(mass, spread, fraction=0.25).tolist() == [[[False, True, False, True], [False] * 4]]
     with pytest.raises(BadInput, match="both must be"):
         selected(mass, spread[0])
+
+
+def test_a_sample_whose_masses_fall_late_still_selects():
+    """A concave curve: nearly all heads look at the picture. Flat maps are never chosen."""
+    mass = np.array([[[0.9, 0.89, 0.88, 0.87, 0.1]]])
+    spread = np.array([[[0.4, 0.3, 0.2, 0.1, 0.0]]])
+    assert selected(mass, spread, fraction=0.4).tolist() == [[[False, False, True, True, False]]]
+    spread[0, 0, 3] = np.inf
+    assert selected(mass, spread, fraction=0.4).tolist() == [[[False, True, True, False, False]]]
+
+
+def test_every_document_selects_heads(vlm):
+    """In documents nearly all heads look at the page: the masses are a concave curve in most samples."""
+    encoded = vlm.encode(list(task("documents").samples("select", 0, 12)))
+    chosen = read_heads(vlm, encoded, ["localization"]).scores["last/mean/localization"]
+    assert chosen.flatten(1).sum(1).tolist() == [3] * 12
 
 
 @pytest.mark.parametrize("domain", ["scenes", "documents", "needle"])
