@@ -93,8 +93,8 @@ def selected(
     fraction: float = 0.05,
 ) -> Bool[np.ndarray, "sample layer head"]:
     """Which heads each sample selects: among those whose visual `mass` reaches the knee, the ones of lowest spatial
-    entropy (`spread`), as many as the top `fraction` of all heads. Ties go to the lower (layer, head). Fewer are selected
-    only where fewer have enough mass and a map that is not flat.
+    entropy (`spread`), as many as the top `fraction` of all heads, or fewer where fewer have enough mass and a map that
+    is not flat. Ties go to the lower (layer, head).
 
     Raises:
         BadInput: the tables differ in shape, a mass is not finite, or `fraction` is not in (0, 1].
