@@ -18,6 +18,7 @@ from corelib.metrics import (
     audit,
     box_hit,
     contrastive,
+    copy_hit,
     copy_paste,
     entropy,
     locality,
@@ -43,6 +44,59 @@ def test_box_hit_by_hand():
 def test_copy_paste_counts_only_what_was_produced():
     hits = torch.tensor([[[0.5, 0.5], [0.0, 0.5]]])
     close(copy_paste(hits, torch.tensor([[True, False]])), torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
+
+
+def test_a_copy_hit_is_on_the_token_that_is_written():
+    """Head 0 looks most at key 1, head 1 at key 0, outside of the evidence; head 2 at nothing."""
+    for key, first in ((1, 0.5), (2, 0.0), (0, 0.0)):
+        shown = one_hot(torch.tensor([[key]]), 5).bool()
+        close(copy_hit(ATTENTION, EVIDENCE, shown), torch.tensor([[[first], [0.0], [0.0]]]))
+    close(copy_hit(ATTENTION, EVIDENCE, torch.ones(1, 1, 5, dtype=torch.bool)), box_hit(ATTENTION, EVIDENCE))
+
+
+def retrieval_scores(attention, tokens, needle, rows, produced):
+    """Wu et al.'s score of one sample, written as a loop: for each token that the model writes, each head scores
+    1 / |needle| if its most looked-at key lies in the needle and holds that token; the mean over tokens."""
+    layers, heads = len(attention), attention[0].shape[0]
+    found = torch.zeros(layers, heads)
+    for row in rows:
+        for layer in range(layers):
+            for head in range(heads):
+                key = int(attention[layer][head, row].argmax())
+                if key in needle and int(tokens[key]) == produced[row]:
+                    found[layer, head] += 1 / len(needle) / len(rows)
+    return found
+
+
+@pytest.mark.parametrize("domain", ["needle", "scenes"])
+def test_copy_paste_is_the_published_loop(vlm, domain):
+    """In text. In a picture no key holds a token: there the most looked-at key of the evidence shows any."""
+    encoded = vlm.encode(list(task(domain).samples("select", 0, 8)))
+    found = read_heads(vlm, encoded, ["copy_paste", "box_hit"]).scores
+    vlm.model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            out = vlm.model(**encoded.inputs, output_attentions=True, use_cache=False)
+    finally:
+        vlm.model.set_attn_implementation("sdpa")
+    written, totals = out.logits.argmax(-1), {"expected": 0.0, "any token": 0.0}
+    for sample, evidence in enumerate(encoded.evidence):
+        rows = encoded.rows("answer")[sample].nonzero()[:, 0].tolist()
+        right = {row: int(written[sample, row]) for row in rows}
+        wrong = [row for row in rows if right[row] != int(encoded.tokens[sample, row + 1])]
+        right.update(dict.fromkeys(wrong, -1))  # teacher-forced: a wrong token is not written on
+        tokens = encoded.tokens[sample].clone()
+        if domain == "scenes":
+            tokens[evidence] = int(encoded.tokens[sample, rows[0] + 1])
+            assert len(rows) == 1
+        needle = set(evidence.nonzero()[:, 0].tolist())
+        expected = retrieval_scores([one[sample] for one in out.attentions], tokens, needle, rows, right)
+        close(found["answer/mean/copy_paste"][sample], expected, atol=1e-6, rtol=0)
+        totals["expected"] += float(expected.sum())
+        totals["any token"] += float(found["answer/mean/box_hit"][sample].sum())
+    assert totals["expected"] > 0
+    if domain == "needle":
+        assert totals["any token"] > totals["expected"]  # heads that look at another word of the needle
 
 
 def test_top_k_evidence_by_hand():
@@ -200,10 +254,12 @@ def test_all_metrics_agree_with_eager_attention(vlm, domain):
 
     hits = (one_hot(attention.argmax(-1), attention.shape[-1]) * evidence[:, None, None, None]).sum(-1) / size
     right = (out.logits[:, :-1].argmax(-1) == encoded.tokens[:, 1:])[:, None, None]
+    looked = encoded.tokens[:, None, None].expand(attention.shape[:-1]).gather(-1, attention.argmax(-1))
+    shown = (looked == encoded.tokens.roll(-1, 1)[:, None, None]) | bool(drawn[0].images)
     ram = (attention * evidence[:, None, None, None]).sum(-1)
     expected = {
         "box_hit": mean(hits),
-        "copy_paste": mean(hits * torch.nn.functional.pad(right, (0, 1))),
+        "copy_paste": mean(hits * shown * torch.nn.functional.pad(right, (0, 1))),
         "null_calibrated": mean(ram - (null * evidence[:, None, None, None]).sum(-1)),
         "visual": mean((attention * encoded.source[:, None, None, None]).sum(-1)),
     }

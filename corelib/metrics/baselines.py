@@ -3,7 +3,7 @@
 With E the evidence, |E| its number of tokens, A the attention of a row over all keys,
 
     box_hit        [argmax_k A ∈ E] / |E|                                       SparseMM, arXiv 2506.05344
-    copy_paste     box_hit, in rows that produce what the evidence shows        retrieval heads, arXiv 2404.15574
+    copy_paste     box_hit on a token that the row writes, or on pixels         retrieval heads, arXiv 2404.15574
     top_k_evidence Σ_{k ∈ top-|E| keys of A, k ∈ E} A_k / |E|                   HeadKV, arXiv 2410.19258
     contrastive    softmax over evidence and distractors of (mass / τ), at E    contrastive retrieval, arXiv 2510.02219
     output_norm    ‖Σ_k A_k v_k‖: how loud a head is, whatever it looks at      arXiv 2504.03889
@@ -36,8 +36,42 @@ def box_hit(attention: Attention, evidence: Keys) -> Rows:
     return hit / evidence.sum(-1)[..., None, None]
 
 
-def copy_paste(hits: Rows, produced: Bool[Tensor, "*lead row"]) -> Rows:
-    """Box hits that count: only rows whose next token, as the model gives it, is the one the evidence shows."""
+def copy_hit(attention: Attention, evidence: Keys, shown: Bool[Tensor, "*#lead row key"]) -> Rows:
+    """A box hit on a key that shows what the row should write: 1 / |E| where the key that a row looks at most lies in
+    the evidence *and* shows the row's next token, else 0. Ties go to the earlier key.
+
+    Args:
+        attention: [batch, head, row, key].
+        evidence: [batch, key].
+        shown: [batch, row, key], the keys that show each row's next token. A token of a text shows itself; one of a
+            picture is not a word, and may show any: our definition.
+
+    >>> shown = torch.tensor([[False, False, True], [False, True, False]])
+    >>> copy_hit(torch.tensor([[[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]]]), torch.tensor([False, True, True]), shown)
+    tensor([[0.0000, 0.5000]])
+    """
+    most = attention.argmax(-1)
+    keys = shown[..., None, :, :].expand(attention.shape)
+    return box_hit(attention, evidence) * keys.gather(-1, most[..., None])[..., 0]
+
+
+def copy_paste(hits: Rows, produced: Bool[Tensor, "*#lead row"]) -> Rows:
+    """The copy-paste score of each row: its `copy_hit`, if the model does write the token that is shown there.
+
+        [argmax_k A ∈ E]  ·  [that key shows the row's next token]  ·  [the model writes it]  /  |E|
+
+    The published code adds this up over the tokens that a model writes freely. Here answers are teacher-forced, and
+    `produced` says in which rows the most likely token is the answer's: up to the first wrong token both are the same.
+
+    Args:
+        hits: [batch, head, row], of `copy_hit`.
+        produced: [batch, row].
+
+    Source: Wu et al., arXiv 2404.15574.
+
+    >>> copy_paste(torch.tensor([[0.5, 0.5]]), torch.tensor([True, False]))
+    tensor([[0.5000, 0.0000]])
+    """
     return hits * produced[..., None, :]
 
 

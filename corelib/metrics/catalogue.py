@@ -28,6 +28,7 @@ class LayerReading:
     real: Bool[Tensor, "batch key"]  # keys that are not padding
     values: Float[Tensor, "batch kv_head key dim"] | None = None
     w_o: Float[Tensor, "hidden head_dim"] | None = None
+    shown: Bool[Tensor, "batch row key"] | None = None  # keys that show the token which a row should write
 
 
 def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
@@ -46,7 +47,10 @@ QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     "sink": lambda seen: mass(seen.attention, descriptors.keys_before(seen.regions.visual, seen.real)),
     "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
-DERIVED = ("copy_paste", "null_calibrated", "localization")  # from box hits; from a null question; from all heads
+PARTS: dict[str, Callable[[LayerReading], Rows]] = {  # read only for what is derived from them
+    "copy_hit": lambda seen: baselines.copy_hit(seen.attention, seen.regions.evidence, seen.shown),
+}
+DERIVED = ("copy_paste", "null_calibrated", "localization")  # from copy hits; from a null question; from all heads
 NEED_DISTRACTORS = ("contrast", "contrastive")  # need distractor regions
 DESCRIPTORS = ("visual", "entropy", "sink", "locality")
 
