@@ -113,6 +113,23 @@ def test_contrastive_by_hand():
     close(found[0, 2, 0], torch.tensor(0.5))  # nothing against nothing
     with pytest.raises(BadInput, match="temperature"):
         contrastive(ATTENTION, EVIDENCE, rivals, temperature=0)
+    with pytest.raises(BadInput, match="temperature"):
+        contrastive(ATTENTION, EVIDENCE, rivals, temperature=float("nan"))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.001])
+def test_rows_averaged_first_is_the_published_contrastive_score(temperature):
+    """Tran et al.'s order, by hand: the mean row, the mass of each document, one softmax. Row by row it differs."""
+    attention = torch.rand(1, 4, 6, 12, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    spans = [(1, 4), (4, 6), (8, 12)]  # the positive document and two hard negatives
+    masks = torch.stack([(torch.arange(12) >= first) & (torch.arange(12) < past) for first, past in spans])
+    mean = attention[0].mean(1)  # [head, key]
+    masses = torch.stack([mean[:, first:past].sum(-1) for first, past in spans], 1)
+    published = (masses / temperature).softmax(1)[:, 0]
+    regions = {"evidence": masks[None, 0], "distractors": masks[None, 1:], "temperature": temperature}
+    close(contrastive(attention.mean(-2, keepdim=True), **regions)[0, :, 0], published)
+    assert (contrastive(attention, **regions).mean(-1)[0] - published).abs().max() > 1e-3
+    assert METRICS["contrastive"].source.startswith("variant of")
 
 
 def test_output_norm_by_hand():

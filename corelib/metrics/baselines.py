@@ -5,7 +5,7 @@ With E the evidence, |E| its number of tokens, A the attention of a row over all
     box_hit        [argmax_k A ∈ E] / |E|                                       SparseMM, arXiv 2506.05344
     copy_paste     box_hit on a token that the row writes, or on pixels         retrieval heads, arXiv 2404.15574
     top_k_evidence Σ_{k ∈ top-|E| keys of A, k ∈ E} A_k / |E|                   HeadKV, arXiv 2410.19258
-    contrastive    softmax over evidence and distractors of (mass / τ), at E    contrastive retrieval, arXiv 2510.02219
+    contrastive    softmax over evidence and distractors of (mass / τ), at E    variant of arXiv 2510.02219
     output_norm    ‖Σ_k A_k v_k‖: how loud a head is, whatever it looks at      arXiv 2504.03889
 
 They were made for other models, tasks and inputs; what they measure here, on one row at a time, is our definition.
@@ -21,7 +21,7 @@ from torch import Tensor
 from corelib.core.errors import BadInput
 from corelib.metrics.ram import Attention, Keys, Rows, mass, ram
 
-TEMPERATURE = 0.1  # of `contrastive`; our choice
+TEMPERATURE = 0.1  # of `contrastive`; published lists of heads use 0.1 or 0.001, by model
 
 
 def box_hit(attention: Attention, evidence: Keys) -> Rows:
@@ -93,11 +93,42 @@ def contrastive(
     distractors: Bool[Tensor, "*#lead region key"],
     temperature: float = TEMPERATURE,
 ) -> Rows:
-    """How clearly the evidence wins against regions of its kind: its share in a softmax of their masses over τ.
+    """How clearly the evidence wins against regions of its kind, in each row:
+
+        exp(mass(E) / τ) / [exp(mass(E) / τ) + Σ_D exp(mass(D) / τ)]
 
     Regions that only fill up the tensor, all False, do not take part. With no rival at all it is 1.
+
+    A variant of the score of contrastive retrieval heads (Tran et al., arXiv 2510.02219). Their code
+    (github.com/linhhtran/CoRe-Reranking, `core_detector.py`) differs in four things:
+
+        rows          all tokens of the query, a few of the template among them; here those that a metric asks for, by
+                      default the rows that predict the answer
+        order         attention is averaged over rows first, then one softmax is taken of the mean masses; here each row
+                      has a softmax of its own, and these are averaged
+        temperature   a parameter: 0.001 unless given; of the published lists two have 0.001, two 0.1; here 0.1
+        rivals        hard negatives, whole documents; here distractor regions without the evidence's tokens
+
+    For their order, average the rows before: `contrastive(attention.mean(-2, keepdim=True), …, temperature=0.001)`.
+
+    Args:
+        attention: [batch, head, row, key].
+        evidence: [batch, key].
+        distractors: [batch, region, key].
+        temperature: τ, above 0.
+
+    Raises:
+        BadInput: the temperature is not above 0.
+        BadRegion: a sample has no evidence token.
+
+    >>> rows = torch.tensor([[[[0.6, 0.2, 0.2], [0.0, 0.2, 0.8]]]])
+    >>> evidence, rival = torch.tensor([[True, False, False]]), torch.tensor([[[False, True, False]]])
+    >>> contrastive(rows, evidence, rival).mean(-1)
+    tensor([[0.5506]])
+    >>> contrastive(rows.mean(-2, keepdim=True), evidence, rival)[..., 0]
+    tensor([[0.7311]])
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise BadInput(f"temperature is {temperature}: give one above 0")
     masses = [ram(attention, evidence), *(mass(attention, region) for region in distractors.unbind(-2))]
     real = torch.stack([torch.ones_like(evidence[..., 0]), *distractors.any(-1).unbind(-1)])

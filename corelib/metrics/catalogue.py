@@ -92,7 +92,7 @@ METRICS: dict[str, Metric] = {
     "box hit": Metric("box_hit", source="SparseMM, arXiv 2506.05344"),
     "localization": Metric("localization", "last", source="localization heads, arXiv 2503.06287"),
     "question − null": Metric("null_calibrated", "question", source=_QR),
-    "contrastive": Metric("contrastive", source="contrastive retrieval heads, arXiv 2510.02219"),
+    "contrastive": Metric("contrastive", source="variant of contrastive retrieval heads, arXiv 2510.02219"),
     "output norm": Metric("output_norm", source="arXiv 2504.03889"),
 }
 PRIMARY = METRICS["RAM"]  # fixed before anything was measured
