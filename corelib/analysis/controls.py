@@ -27,7 +27,10 @@ from corelib.core.heads import Head, HeadSet, top_count
 
 
 def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
-    """The heads whose place in a ranking lies between two fractions of all heads.
+    """The heads whose place in a ranking lies between two fractions of all heads. Bands that touch share no head.
+
+    Raises:
+        BadInput: the fractions do not rise within [0, 1], or no head lies between them.
 
     >>> str(band([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25, 0.75))
     'L0H0 L1H0'
@@ -35,11 +38,17 @@ def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
     if not 0 <= start < stop <= 1:
         raise BadInput(f"a band from {start} to {stop}: give two fractions of the heads, 0 <= start < stop <= 1")
     first = top_count(start, len(order)) if start else 0
-    return HeadSet(order[first : top_count(stop, len(order))])
+    heads = order[first : top_count(stop, len(order))]
+    if not heads:
+        raise BadInput(f"a band from {start} to {stop}: no head of {len(order)} lies there, make it wider")
+    return HeadSet(heads)
 
 
 def next_ranked(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
     """As many heads as the top `fraction` has, from those that just missed the cut.
+
+    Raises:
+        BadInput: fewer are left than are wanted.
 
     >>> str(next_ranked([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
     'L1H0'
@@ -50,6 +59,9 @@ def next_ranked(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
 
 def lowest(order: Sequence[Head], fraction: float = 0.05) -> HeadSet:
     """As many heads as the top `fraction` has, from the other end of the ranking.
+
+    Raises:
+        BadInput: fewer are left than are wanted.
 
     >>> str(lowest([Head(0, 1), Head(1, 0), Head(0, 0), Head(1, 1)], 0.25))
     'L1H1'
@@ -65,8 +77,15 @@ def _enough(heads: Sequence[Head], count: int, order: Sequence[Head]) -> HeadSet
 
 
 def random_sets(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0) -> list[HeadSet]:
-    """Sets of as many other heads as `tested` has, drawn blindly from all of them."""
-    others = _others(tested, layers, heads)
+    """Sets of as many other heads as `tested` has, drawn blindly from all of them; a set may come twice.
+
+    Raises:
+        BadInput: no head or a head that does not exist is tested, fewer others are left, or `draws` is below 1.
+
+    >>> [str(one) for one in random_sets(HeadSet("L0H0"), 1, 2, draws=2)]
+    ['L0H1', 'L0H1']
+    """
+    others = _others(tested, layers, heads, draws)
     rng = np.random.default_rng(seed)
     _enough(others, len(tested), [*tested, *others])
     return [HeadSet(others[k] for k in rng.choice(len(others), len(tested), replace=False)) for _ in range(draws)]
@@ -74,12 +93,15 @@ def random_sets(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: i
 
 def layer_matched(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0) -> list[HeadSet]:
     """Sets that have as many heads in each layer as `tested`, and none of its heads. If there are no more than `draws`
-    such sets, all of them, each once.
+    such sets, all of them, each once; otherwise each set is as likely at each draw.
+
+    Raises:
+        BadInput: as `random_sets`; or a layer has too few other heads ("no disjoint control").
 
     >>> [str(one) for one in layer_matched(HeadSet("L0H0 L1H2"), 2, 3, draws=100)]
     ['L0H1 L1H0', 'L0H1 L1H1', 'L0H2 L1H0', 'L0H2 L1H1']
     """
-    others = _others(tested, layers, heads)
+    others = _others(tested, layers, heads, draws)
     free = {layer: [head for head in others if head.layer == layer] for layer in tested.by_layer()}
     counts = {layer: len(mine) for layer, mine in tested.by_layer().items()}
     for layer, count in counts.items():
@@ -116,12 +138,20 @@ class LayerMatchedDoses:
 
     @classmethod
     def draw(cls, order: Sequence[Head], layers: int, heads: int, seed: int) -> LayerMatchedDoses:
-        HeadSet(order).check(layers, heads)
+        """One draw for the ranking `order`, best first, of a model of `layers` × `heads` heads."""
+        if len(HeadSet(order).check(layers, heads)) < len(order):
+            raise BadInput("a head stands twice in the ranking")
         rng = np.random.default_rng(seed)
         return cls(tuple(order), tuple(tuple(rng.permutation(heads).tolist()) for _ in range(layers)))
 
     def at(self, count: int) -> HeadSet | None:
-        """The control of the first `count` heads; None if a layer has too few others: "no disjoint control"."""
+        """The control of the first `count` heads; None if a layer has too few others: "no disjoint control".
+
+        Raises:
+            BadInput: the ranking has no such number of heads.
+        """
+        if not 0 <= count <= len(self.order):
+            raise BadInput(f"the first {count} of {len(self.order)} heads: give 0 to {len(self.order)}")
         tested = HeadSet(self.order[:count])
         chosen = []
         for layer, mine in tested.by_layer().items():
@@ -136,11 +166,21 @@ def norm_matched(
     tested: HeadSet, norms: Sequence[Sequence[float]], *, draws: int, seed: int = 0, near: int = 5
 ) -> list[HeadSet]:
     """Sets of other heads that write about as much: for each tested head, loudest first, one of the `near` free heads
-    whose `norms[layer][head]` (of its output, the score `output_norm`) are closest to its own."""
+    whose `norms[layer][head]` (of its output, the score `output_norm`) are closest to its own. Our definition.
+
+    Raises:
+        BadInput: as `random_sets`; `norms` is no finite table [layer][head]; or `near` is below 1.
+
+    >>> norm_matched(HeadSet("L0H0"), [[1.0, 1.1], [5.0, 9.0]], draws=1, near=1)[0].to_json()
+    ['L0H1']
+    """
     table = np.asarray(norms, dtype=float)
     if table.ndim != 2 or not np.isfinite(table).all():
         raise BadInput(f"norms have shape {table.shape}: give a finite table [layer][head]")
-    others = _others(tested, *table.shape)
+    if near < 1:
+        raise BadInput(f"near={near}: choose among one head or more")
+    layers, heads = table.shape
+    others = _others(tested, layers, heads, draws)
     _enough(others, len(tested), [*tested, *others])
     loudness = np.array([table[head.layer, head.index] for head in others])
     wanted = sorted((table[head.layer, head.index] for head in tested), reverse=True)
@@ -157,7 +197,9 @@ def norm_matched(
     return found
 
 
-def _others(tested: HeadSet, layers: int, heads: int) -> list[Head]:
+def _others(tested: HeadSet, layers: int, heads: int, draws: int) -> list[Head]:
+    if draws < 1:
+        raise BadInput(f"draws={draws}: a control needs one draw or more")
     if not tested:
         raise BadInput("no head is tested: give at least one")
     return list(HeadSet.all(layers, heads) - tested.check(layers, heads))

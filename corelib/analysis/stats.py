@@ -28,7 +28,24 @@ def bootstrap_interval(
 
     Questions about one picture stand or fall together, so pictures are drawn, not questions: with cluster sums S and
     sizes n, and multinomial counts w of a draw, the mean is `Σ w S / Σ w n`. One matrix product does all draws and
-    all heads at once. Efron & Tibshirani (1993), ch. 13; Field & Welsh (2007) for clusters.
+    all heads at once, in float64 whatever the values are.
+
+    Args:
+        values: [sample, …], finite.
+        clusters: [sample], the name of each sample's cluster.
+        level: confidence, in (0, 1).
+        draws: resamples.
+        seed: of the draws; the same seed draws the same clusters.
+        statistic: of a mean, [...] → a number or an array.
+
+    Returns:
+        The low and the high end, [...] each, or of the statistic's shape.
+
+    Raises:
+        BadInput: names and samples differ in number, a value is not finite, there are fewer than two clusters, or
+            `level` or `draws` is out of range.
+
+    Source: Efron & Tibshirani (1993), ch. 13; Field & Welsh (2007) for clusters.
 
     >>> low, high = bootstrap_interval(np.array([[0.0], [1.0], [0.0], [1.0]]), draws=200)
     >>> bool(0 <= low[0] < 0.5 < high[0] <= 1)
@@ -41,6 +58,8 @@ def bootstrap_interval(
     if not np.isfinite(values).all():
         raise BadInput("a value is not finite: leave that sample out before asking for an interval")
     check_level(level)
+    if draws < 1:
+        raise BadInput(f"draws={draws}: an interval needs one draw or more")
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     count = len(numbers)
     if count < 2:
@@ -63,14 +82,20 @@ def bootstrap_interval(
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (1927): sound for small samples, and near 0 and 1.
+    """Wilson's score interval of a proportion: sound for small samples, and near 0 and 1. Its ends are the p at which
+    |successes / n − p| = z √(p (1 − p) / n), with z the normal quantile of `level`.
+
+    Raises:
+        BadInput: `successes` or `n` is not a whole number, they do not fit, or `level` is out of range.
+
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
 
     >>> low, high = wilson(8, 10)
     >>> round(low, 3), round(high, 3)
     (0.49, 0.943)
     """
-    if not 0 <= successes <= n or n < 1:
-        raise BadInput(f"{successes} of {n}: give 0 <= successes <= n and n >= 1")
+    if not 0 <= successes <= n or n < 1 or successes % 1 or n % 1:
+        raise BadInput(f"{successes} of {n}: give whole numbers, 0 <= successes <= n and n >= 1")
     check_level(level)
     interval = binomtest(int(successes), int(n)).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
@@ -134,5 +159,6 @@ def p_value_of_counts(right: int, null: Sequence[int] | Int[np.ndarray, " draw"]
 
 
 def check_level(level: float) -> None:
+    """Refuse a confidence that is not in (0, 1), with `BadInput`."""
     if not 0 < level < 1:
         raise BadInput(f"level is {level}: give a confidence between 0 and 1, such as 0.95")

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from corelib.core.errors import BadInput
-from corelib.metrics.ram import Attention, Keys, Rows, mass, ram
+from corelib.metrics.ram import Attention, Keys, Rows, mass, ram, total
 
 TEMPERATURE = 0.1  # of `contrastive`; published lists of heads use 0.1 or 0.001, by model
 
@@ -27,13 +27,20 @@ TEMPERATURE = 0.1  # of `contrastive`; published lists of heads use 0.1 or 0.001
 def box_hit(attention: Attention, evidence: Keys) -> Rows:
     """1 / |E| where the key that a row looks at most lies in the evidence, else 0. Ties go to the earlier key.
 
+    Args:
+        attention: [batch, head, row, key].
+        evidence: [batch, key].
+
+    Source: SparseMM, arXiv 2506.05344 (added up there, a mean here).
+
     >>> box_hit(torch.tensor([[[0.2, 0.5, 0.3]]]), torch.tensor([False, True, True]))
     tensor([[0.5000]])
     """
     most = attention.argmax(-1)
     keys = evidence[..., None, None, :].expand(attention.shape)
-    hit = keys.gather(-1, most[..., None])[..., 0] & (attention.sum(-1) > 0)
-    return hit / evidence.sum(-1)[..., None, None]
+    whole = total(attention)
+    hit = (keys.gather(-1, most[..., None])[..., 0] & (whole > 0)) / evidence.sum(-1)[..., None, None]
+    return hit.masked_fill(whole.isnan(), torch.nan)
 
 
 def copy_hit(attention: Attention, evidence: Keys, shown: Bool[Tensor, "*#lead row key"]) -> Rows:
@@ -76,7 +83,10 @@ def copy_paste(hits: Rows, produced: Bool[Tensor, "*#lead row"]) -> Rows:
 
 
 def top_k_evidence(attention: Attention, evidence: Keys) -> Rows:
-    """The attention on evidence tokens that are among the row's |E| most looked-at keys, over |E|.
+    """The attention on evidence tokens that are among the row's |E| most looked-at keys, over |E|. Ties go to the
+    earlier key.
+
+    Source: HeadKV, arXiv 2410.19258.
 
     >>> top_k_evidence(torch.tensor([[[0.1, 0.5, 0.4]]]), torch.tensor([True, True, False]))
     tensor([[0.2500]])
@@ -84,7 +94,7 @@ def top_k_evidence(attention: Attention, evidence: Keys) -> Rows:
     size = evidence.sum(-1)[..., None, None]
     rank = attention.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     inside = evidence[..., None, None, :] & (rank < size[..., None])
-    return (attention * inside).sum(-1) / size
+    return total(attention * inside) / size
 
 
 def contrastive(
@@ -139,7 +149,10 @@ def contrastive(
 def output_norm(
     attention: Float[Tensor, "batch head row key"], values: Float[Tensor, "batch kv_head key dim"]
 ) -> Float[Tensor, "batch head row"]:
-    """The Euclidean norm of a head's output, before `o_proj`; it knows nothing of the evidence.
+    """The Euclidean norm of a head's output, ‖Σ_k A_k v_k‖, before `o_proj`, in float32; it knows nothing of the
+    evidence.
+
+    Source: output norms tell idle heads, arXiv 2504.03889.
 
     >>> output_norm(torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[[[6.0, 0.0], [0.0, 8.0]]]]))
     tensor([[[5.]]])
@@ -147,4 +160,5 @@ def output_norm(
     batch, heads, rows, _ = attention.shape
     kv_heads, dim = values.shape[1], values.shape[-1]
     folded = attention.reshape(batch, kv_heads, -1, attention.shape[-1])  # heads that share values, together
-    return (folded @ values.float()).reshape(batch, heads, rows, dim).norm(dim=-1)
+    norms: Tensor = (folded.float() @ values.float()).reshape(batch, heads, rows, dim).norm(dim=-1)
+    return norms

@@ -31,24 +31,35 @@ class LayerReading:
     shown: Bool[Tensor, "batch row key"] | None = None  # keys that show the token which a row should write
 
 
+def _given(part: Tensor | None, name: str) -> Tensor:
+    """A part of a reading that only some quantities need."""
+    if part is None:
+        raise BadInput(f"this quantity needs {name}: give it to LayerReading or Regions")
+    return part
+
+
 def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
     return lambda seen: variant(name)(seen.attention, seen.regions)
 
 
 QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     **{name: _of_ram(name) for name in VARIANTS},
-    "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.w_o, seen.regions.evidence),
+    "value_weighted": lambda seen: value_weighted(
+        seen.attention, _given(seen.values, "values"), _given(seen.w_o, "w_o"), seen.regions.evidence
+    ),
     "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
     "top_k_evidence": lambda seen: baselines.top_k_evidence(seen.attention, seen.regions.evidence),
-    "contrastive": lambda seen: baselines.contrastive(seen.attention, seen.regions.evidence, seen.regions.distractors),
-    "output_norm": lambda seen: baselines.output_norm(seen.attention, seen.values),
+    "contrastive": lambda seen: baselines.contrastive(
+        seen.attention, seen.regions.evidence, _given(seen.regions.distractors, "distractors")
+    ),
+    "output_norm": lambda seen: baselines.output_norm(seen.attention, _given(seen.values, "values")),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
     "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),
     "sink": lambda seen: mass(seen.attention, descriptors.keys_before(seen.regions.visual, seen.real)),
     "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
 PARTS: dict[str, Callable[[LayerReading], Rows]] = {  # read only for what is derived from them
-    "copy_hit": lambda seen: baselines.copy_hit(seen.attention, seen.regions.evidence, seen.shown),
+    "copy_hit": lambda seen: baselines.copy_hit(seen.attention, seen.regions.evidence, _given(seen.shown, "shown")),
 }
 DERIVED = ("copy_paste", "null_calibrated", "localization")  # from copy hits; from a null question; from all heads
 NEED_DISTRACTORS = ("contrast", "contrastive")  # need distractor regions
@@ -100,6 +111,10 @@ PRIMARY = METRICS["RAM"]  # fixed before anything was measured
 
 def metric(quantity: str = "raw", rows: str | None = None, reduce: str | None = None) -> Metric:
     """A metric by its quantity; rows and reduction are by default those of the catalogue's first with that quantity.
+
+    Raises:
+        UnknownName: there is no such quantity, choice of rows, or reduction.
+        BadInput: localization in other rows.
 
     >>> metric("localization").key, metric("lift", rows="question").key
     ('last/mean/localization', 'question/mean/lift')

@@ -48,9 +48,10 @@ def spatial_entropy(maps: Sequence[Float[np.ndarray, "head row column"]]) -> Flo
     """
     if not maps:
         raise BadInput("there is no picture: spatial entropy needs at least one map")
-    heads = len(maps[0])
-    mean = np.concatenate([one.reshape(heads, -1) for one in maps], axis=1).mean(1)
-    masses = [_components(np.maximum(one - mean[:, None, None], 0)) for one in maps]
+    heads, maps = len(maps[0]), [np.asarray(one, dtype=np.float64) for one in maps]
+    mean = np.concatenate([one.reshape(heads, -1) for one in maps], axis=1).mean(1)[:, None, None]
+    above = [one - mean for one in maps]
+    masses = [_components(np.where(one > 1e-9 * mean, one, 0)) for one in above]  # what rounding leaves is no patch
     found = np.zeros(heads)
     for head in range(heads):
         parts = np.concatenate([mass[head] for mass in masses])
