@@ -119,6 +119,8 @@ def test_the_result_holds_together(found, scores, tmp_path):
         losses = [found.base["logprob"] - one for one in null["logprob"]]
         lost = found.conditions["core"]["loss"]["logprob"]["value"]
         assert found.percentile[name]["logprob"] == p_value(lost, losses)
+        right = [round(12 * one) for one in (found.conditions["core"]["accuracy"], *null["accuracy"])]
+        assert found.percentile[name]["accuracy"] == sum(one <= right[0] for one in right) / len(right)
     assert found.dose["accuracy"]["core"][0] == found.conditions["core"]["accuracy"]
     assert set(found.dose["d50"]) >= {"core", "reverse"} and len(found.dose["layer_matched"]) == 3
     assert all(curve[-1] is None for curve in found.dose["layer_matched"])  # half of all heads: no disjoint control

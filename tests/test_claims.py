@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from corelib.analysis.stats import p_value_of_counts
 from corelib.atlas import library
 from corelib.atlas.claims import Claim, claims, expectations
-from corelib.atlas.rules import Finding, earlier, kept, needed
+from corelib.atlas.rules import Finding, beyond, earlier, kept, needed
+from corelib.core.values import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -49,6 +51,33 @@ def test_the_rule_of_the_ablation_has_three_parts():
     for name in ("next", "lowest"):
         loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
         assert not needed("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
+
+
+def test_a_loss_that_other_sets_reach_is_not_beyond_them():
+    """59 of 61 right; 55 without the tested heads, and 55 without any of the others: no more is lost, to the bit."""
+    plain = library.ablation("mini-s", "scenes")
+    base, left = 59 / 61, 55 / 61
+    core = plain.conditions.core
+    loss = replace(core.loss, accuracy=Estimate(4 / 61, 0.0, 0.1))
+    conditions = replace(plain.conditions, core=replace(core, loss=loss))
+    assert 4 / 61 > base - left  # one is a mean of differences, the other a difference of means
+    tied = replace(plain, base=replace(plain.base, accuracy=base), conditions=conditions)
+    null = plain.null["layer_matched"]
+    tied = replace(tied, null={"layer_matched": replace(null, accuracy=(left,) * 20)})
+    assert not beyond("m", "d", tied).holds
+    less = replace(tied, null={"layer_matched": replace(null, accuracy=(56 / 61,) * 20)})
+    assert beyond("m", "d", less).holds
+
+
+def test_committed_percentiles_are_those_of_the_counts():
+    """Right answers are whole numbers: how often does another set leave as few?"""
+    for path in sorted((library.HOME / "ablations").glob("*/*.json")):
+        found = library.KINDS["ablations"].load(path)
+        for name, null in found.null.items():
+            right, *others = (share * found.task.samples for share in (found.conditions.core.accuracy, *null.accuracy))
+            assert all(abs(count - round(count)) < 1e-6 for count in (right, *others)), path
+            exact = p_value_of_counts(round(right), [round(count) for count in others])
+            assert found.percentile[name].accuracy == exact, (path, name)
 
 
 def test_the_rule_of_acceleration_has_two_parts():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from corelib.analysis.controls import (
     LayerMatchedDoses,
     band,
+    kv_matched,
     layer_matched,
     lowest,
     next_ranked,
@@ -66,6 +69,48 @@ def test_few_sets_are_listed_and_many_are_drawn_fairly():
     )
     for head, times in often.items():
         assert times / 2900 == pytest.approx(1 / 5 if head.layer == 0 else 2 / 4, abs=0.05)
+
+
+def losses(heads: HeadSet, size: int) -> list:
+    """Of each layer, how many heads its groups lose, whichever group that is."""
+    groups = Counter((head.layer, head.index // size) for head in heads)
+    return sorted((layer, count) for (layer, _), count in groups.items())
+
+
+def test_kv_matched_by_hand():
+    """Layer 2 loses one of a pair: its partner, or one of six others. Layer 4 loses a pair: one of three others."""
+    tested = HeadSet("L2H3 L4H0 L4H1")
+    every = kv_matched(tested, 6, 8, 4, draws=21)
+    assert len(every) == len(set(every)) == 7 * 3
+    assert {str(one) for one in every} == {
+        f"L2H{one} L4H{2 * pair} L4H{2 * pair + 1}" for one in (0, 1, 2, 4, 5, 6, 7) for pair in (1, 2, 3)
+    }
+    drawn = Counter(str(one) for seed in range(60) for one in kv_matched(tested, 6, 8, 4, draws=20, seed=seed))
+    assert set(drawn) == {str(one) for one in every} and chisquare([*drawn.values()]).pvalue > 1e-4
+    assert kv_matched(tested, 6, 8, 4, draws=20, seed=3) == kv_matched(tested, 6, 8, 4, draws=20, seed=3)
+    assert {*kv_matched(tested, 6, 8, 8, draws=999)} == {*layer_matched(tested, 6, 8, draws=999)}  # no head is shared
+    many = HeadSet((0, index) for index in range(0, 64, 5))
+    assert all(losses(one, 1) == losses(many, 1) for one in kv_matched(many, 1, 64, 64, draws=3))  # and in no time
+    for kv_heads, says in ((1, "no disjoint control"), (3, "divides"), (0, "divides")):
+        with pytest.raises(BadInput, match=says):
+            kv_matched(HeadSet("L0H0 L0H1 L0H2 L0H3 L0H4"), 1, 8, kv_heads, draws=5)
+
+
+@given(st.sets(st.integers(0, 11), min_size=1, max_size=6), st.sampled_from([1, 2, 3, 6]))
+def test_kv_matched_is_every_set_that_loses_alike(numbers, kv_heads):
+    tested, size = HeadSet(divmod(number, 6) for number in numbers), 6 // kv_heads
+    alike = {
+        HeadSet(one)
+        for one in combinations(HeadSet.all(2, 6) - tested, len(tested))
+        if losses(HeadSet(one), size) == losses(tested, size)
+    }
+    if not alike:
+        with pytest.raises(BadInput, match="no disjoint control"):
+            kv_matched(tested, 2, 6, kv_heads, draws=5)
+        return
+    every = kv_matched(tested, 2, 6, kv_heads, draws=10**6)
+    assert set(every) == alike and len(every) == len(alike)
+    assert set(kv_matched(tested, 2, 6, kv_heads, draws=1)) <= alike
 
 
 @given(ORDERS, st.integers(0, 9))

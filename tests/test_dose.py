@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corelib.analysis.dose_response import DOSES, d50, d50_ratio, half_dose
-from corelib.analysis.stats import p_value
+from corelib.analysis.stats import p_value, p_value_of_counts
 from corelib.core.errors import BadInput
 
 
@@ -54,6 +54,31 @@ def test_where_a_null_leaves_an_effect():
         p_value(math.nan, [0.1])
     with pytest.raises(BadInput, match="no draws"):
         p_value(0.1, [])
+
+
+def test_equal_losses_are_ties():
+    """58 of 60 right, 56 without the heads, 56 with each of nine other sets gone: all of them do as much."""
+    assert p_value(2 / 60, np.float64(58) / 60 - np.array([56 / 60] * 9)) == 1
+    assert p_value(0.1, [0.1 + 1e-15, 0.1 - 1e-15, 0.1 - 1e-8]) == pytest.approx(3 / 4)
+    assert p_value_of_counts(56, [56] * 9) == 1
+    assert p_value_of_counts(56, [55, 56, 57, 60]) == pytest.approx(3 / 5)
+    for tested, null, says in ((-1, [3], "whole numbers"), (2.5, [3], "whole numbers"), (3, [2.5], "whole numbers")):
+        with pytest.raises(BadInput, match=says):
+            p_value_of_counts(tested, null)
+    with pytest.raises(BadInput, match="no draws"):
+        p_value_of_counts(3, [])
+
+
+@given(st.data(), st.integers(1, 600))
+def test_losses_of_accuracy_are_compared_as_counts_are(data, samples):
+    """Whatever the number of samples: the loss as a mean of differences, the null as differences of means."""
+    right = st.integers(0, samples)
+    base, tested, null = data.draw(right), data.draw(right), data.draw(st.lists(right, min_size=1, max_size=20))
+    null = [*null, tested]
+    marks = (np.arange(samples) < base).astype(float) - (np.arange(samples) < tested)
+    brute = (1 + sum(base - one >= base - tested for one in null)) / (1 + len(null))
+    assert p_value(marks.mean(), np.float64(base) / samples - np.array(null) / samples) == brute
+    assert p_value_of_counts(tested, null) == brute
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from corelib.core.errors import BadInput
@@ -16,6 +18,7 @@ from corelib.metrics import (
     audit,
     box_hit,
     contrastive,
+    copy_hit,
     copy_paste,
     entropy,
     locality,
@@ -43,6 +46,59 @@ def test_copy_paste_counts_only_what_was_produced():
     close(copy_paste(hits, torch.tensor([[True, False]])), torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
 
 
+def test_a_copy_hit_is_on_the_token_that_is_written():
+    """Head 0 looks most at key 1, head 1 at key 0, outside of the evidence; head 2 at nothing."""
+    for key, first in ((1, 0.5), (2, 0.0), (0, 0.0)):
+        shown = one_hot(torch.tensor([[key]]), 5).bool()
+        close(copy_hit(ATTENTION, EVIDENCE, shown), torch.tensor([[[first], [0.0], [0.0]]]))
+    close(copy_hit(ATTENTION, EVIDENCE, torch.ones(1, 1, 5, dtype=torch.bool)), box_hit(ATTENTION, EVIDENCE))
+
+
+def retrieval_scores(attention, tokens, needle, rows, produced):
+    """Wu et al.'s score of one sample, written as a loop: for each token that the model writes, each head scores
+    1 / |needle| if its most looked-at key lies in the needle and holds that token; the mean over tokens."""
+    layers, heads = len(attention), attention[0].shape[0]
+    found = torch.zeros(layers, heads)
+    for row in rows:
+        for layer in range(layers):
+            for head in range(heads):
+                key = int(attention[layer][head, row].argmax())
+                if key in needle and int(tokens[key]) == produced[row]:
+                    found[layer, head] += 1 / len(needle) / len(rows)
+    return found
+
+
+@pytest.mark.parametrize("domain", ["needle", "scenes"])
+def test_copy_paste_is_the_published_loop(vlm, domain):
+    """In text. In a picture no key holds a token: there the most looked-at key of the evidence shows any."""
+    encoded = vlm.encode(list(task(domain).samples("select", 0, 8)))
+    found = read_heads(vlm, encoded, ["copy_paste", "box_hit"]).scores
+    vlm.model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            out = vlm.model(**encoded.inputs, output_attentions=True, use_cache=False)
+    finally:
+        vlm.model.set_attn_implementation("sdpa")
+    written, totals = out.logits.argmax(-1), {"expected": 0.0, "any token": 0.0}
+    for sample, evidence in enumerate(encoded.evidence):
+        rows = encoded.rows("answer")[sample].nonzero()[:, 0].tolist()
+        right = {row: int(written[sample, row]) for row in rows}
+        wrong = [row for row in rows if right[row] != int(encoded.tokens[sample, row + 1])]
+        right.update(dict.fromkeys(wrong, -1))  # teacher-forced: a wrong token is not written on
+        tokens = encoded.tokens[sample].clone()
+        if domain == "scenes":
+            tokens[evidence] = int(encoded.tokens[sample, rows[0] + 1])
+            assert len(rows) == 1
+        needle = set(evidence.nonzero()[:, 0].tolist())
+        expected = retrieval_scores([one[sample] for one in out.attentions], tokens, needle, rows, right)
+        close(found["answer/mean/copy_paste"][sample], expected, atol=1e-6, rtol=0)
+        totals["expected"] += float(expected.sum())
+        totals["any token"] += float(found["answer/mean/box_hit"][sample].sum())
+    assert totals["expected"] > 0
+    if domain == "needle":
+        assert totals["any token"] > totals["expected"]  # heads that look at another word of the needle
+
+
 def test_top_k_evidence_by_hand():
     """The two most looked-at keys of head 0 are 1 and 2, both evidence: 0.7 / 2. Of head 1: 0 and 2, one of them is."""
     close(top_k_evidence(ATTENTION, EVIDENCE), torch.tensor([[[0.35], [0.2], [0.0]]]))
@@ -57,6 +113,23 @@ def test_contrastive_by_hand():
     close(found[0, 2, 0], torch.tensor(0.5))  # nothing against nothing
     with pytest.raises(BadInput, match="temperature"):
         contrastive(ATTENTION, EVIDENCE, rivals, temperature=0)
+    with pytest.raises(BadInput, match="temperature"):
+        contrastive(ATTENTION, EVIDENCE, rivals, temperature=float("nan"))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.001])
+def test_rows_averaged_first_is_the_published_contrastive_score(temperature):
+    """Tran et al.'s order, by hand: the mean row, the mass of each document, one softmax. Row by row it differs."""
+    attention = torch.rand(1, 4, 6, 12, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    spans = [(1, 4), (4, 6), (8, 12)]  # the positive document and two hard negatives
+    masks = torch.stack([(torch.arange(12) >= first) & (torch.arange(12) < past) for first, past in spans])
+    mean = attention[0].mean(1)  # [head, key]
+    masses = torch.stack([mean[:, first:past].sum(-1) for first, past in spans], 1)
+    published = (masses / temperature).softmax(1)[:, 0]
+    regions = {"evidence": masks[None, 0], "distractors": masks[None, 1:], "temperature": temperature}
+    close(contrastive(attention.mean(-2, keepdim=True), **regions)[0, :, 0], published)
+    assert (contrastive(attention, **regions).mean(-1)[0] - published).abs().max() > 1e-3
+    assert METRICS["contrastive"].source.startswith("variant of")
 
 
 def test_output_norm_by_hand():
@@ -105,14 +178,75 @@ def test_spatial_entropy_by_hand():
         spatial_entropy([])
 
 
+def farthest_from_the_chord(values):
+    """The published rule, in its own geometry: perpendicular distances in the plane of (rank, value)."""
+    rising = np.sort(values)
+    points = np.stack([np.arange(len(rising)), rising], 1) - [0, rising[0]]
+    x, y = points[-1] / np.linalg.norm(points[-1])
+    return rising[np.argmax(np.abs(points[:, 0] * y - points[:, 1] * x))]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([9, 8, 1, 0.5, 0], 1),  # convex: the foot of the cliff
+        ([9, 8.9, 8.5, 8, 1, 0], 8),  # concave: its edge
+        ([9, 8.9, 8.8, 4, 0.5, 0.1, 0], 8.8),  # both: 8.8 lies 2.8 above the chord, 0.5 lies 2.5 below it
+        ([9, 8.9, 8.8, 4, 0.2, 0.1, 0], 0.2),  # equally far: the lower
+        ([4, 3, 2, 1, 0], 0),  # straight: everything is enough
+        ([0.3, 0.2, 0.1], 0.1),  # straight but for rounding
+        ([2, 2, 2], 2),
+        ([5, 1], 1),
+        ([3], 3),
+    ],
+)
+def test_the_knee_of(values, expected):
+    assert knee(np.array(values, dtype=float)) == expected
+    assert knee(np.array(values[::-1], dtype=float)) == expected
+
+
+@given(st.lists(st.integers(0, 1000), min_size=3, max_size=40))
+def test_the_knee_is_the_published_one(values):
+    """Perpendicular and vertical distances are proportional; where two are equal, rounding may choose."""
+    found, rising = knee(np.array(values)), np.sort(values)
+    away = np.abs(rising - np.linspace(rising[0], rising[-1], len(rising)))
+    best = np.flatnonzero(away > away.max() - 1e-7)
+    assert found in rising[best]
+    if len(best) == 1:
+        assert found == farthest_from_the_chord(values)
+
+
+def test_a_knee_of_nothing():
+    for values in ([], [1.0, np.nan], [np.inf, 0.0]):
+        with pytest.raises(BadInput, match="all finite"):
+            knee(np.array(values))
+
+
 def test_localization_selects_pointed_heads_with_mass():
-    """Four of eight heads have mass; the two of them with lowest spatial entropy are chosen, no idle ones."""
+    """Four of eight heads have mass, a fifth is the knee, and as the published code has it may be chosen too; of those
+    the two of lowest spatial entropy are, and no idle ones."""
     mass = np.array([[[0.9, 0.8, 0.85, 0.8], [0.01, 0.0, 0.02, 0.0]]])
-    spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]])
+    spread = np.array([[[1.0, 0.2, 0.7, 0.1], [0.0, 0.0, 0.5, 0.0]]])
     assert knee(mass.ravel()) == 0.02
     assert selected(mass, spread, fraction=0.25).tolist() == [[[False, True, False, True], [False] * 4]]
     with pytest.raises(BadInput, match="both must be"):
         selected(mass, spread[0])
+
+
+def test_a_sample_whose_masses_fall_late_still_selects():
+    """A concave curve: nearly all heads look at the picture. Flat maps are never chosen."""
+    mass = np.array([[[0.9, 0.89, 0.88, 0.87, 0.1]]])
+    spread = np.array([[[0.4, 0.3, 0.2, 0.1, 0.0]]])
+    assert selected(mass, spread, fraction=0.4).tolist() == [[[False, False, True, True, False]]]
+    spread[0, 0, 3] = np.inf
+    assert selected(mass, spread, fraction=0.4).tolist() == [[[False, True, True, False, False]]]
+
+
+def test_every_document_selects_heads(vlm):
+    """In documents nearly all heads look at the page: the masses are a concave curve in most samples."""
+    encoded = vlm.encode(list(task("documents").samples("select", 0, 12)))
+    chosen = read_heads(vlm, encoded, ["localization"]).scores["last/mean/localization"]
+    assert chosen.flatten(1).sum(1).tolist() == [3] * 12
 
 
 @pytest.mark.parametrize("domain", ["scenes", "documents", "needle"])
@@ -137,10 +271,12 @@ def test_all_metrics_agree_with_eager_attention(vlm, domain):
 
     hits = (one_hot(attention.argmax(-1), attention.shape[-1]) * evidence[:, None, None, None]).sum(-1) / size
     right = (out.logits[:, :-1].argmax(-1) == encoded.tokens[:, 1:])[:, None, None]
+    looked = encoded.tokens[:, None, None].expand(attention.shape[:-1]).gather(-1, attention.argmax(-1))
+    shown = (looked == encoded.tokens.roll(-1, 1)[:, None, None]) | bool(drawn[0].images)
     ram = (attention * evidence[:, None, None, None]).sum(-1)
     expected = {
         "box_hit": mean(hits),
-        "copy_paste": mean(hits * torch.nn.functional.pad(right, (0, 1))),
+        "copy_paste": mean(hits * shown * torch.nn.functional.pad(right, (0, 1))),
         "null_calibrated": mean(ram - (null * evidence[:, None, None, None]).sum(-1)),
         "visual": mean((attention * encoded.source[:, None, None, None]).sum(-1)),
     }

@@ -41,7 +41,7 @@ Written down before the ablations were run; no claim of the paper's."""
 def verdict(claim: Claim) -> str:
     """The verdict, and in which models, where some are still missing."""
     mine = list(dict.fromkeys(one.model for one in claim.findings))
-    if not mine or set(mine) >= set(claim.questions_for or measured()):
+    if not mine or set(mine) >= set(claim.about or measured()):
         return claim.verdict
     return f"{claim.verdict}; measured only in {', '.join(f'`{name}`' for name in mine)} so far"
 

@@ -48,7 +48,16 @@ class Overlap:
 
 
 def overlap(one: HeadSet, two: HeadSet, heads: int) -> Overlap:
-    """The overlap of two sets out of `heads` heads, with its chance level."""
+    """The overlap of two sets out of `heads` heads, with its chance level: of k and m blind draws from N heads,
+
+        expected = k m / N,   chance = P(at least as many shared),   hypergeometric.
+
+    Raises:
+        BadInput: a set is empty, or both together hold more than `heads` heads.
+
+    >>> overlap(HeadSet("L0H0 L0H1"), HeadSet("L0H1 L1H0"), heads=8).expected
+    0.5
+    """
     if not one or not two or len(one | two) > heads:
         raise BadInput(f"sets of {len(one)} and {len(two)} heads out of {heads}: give two that are not empty and fit")
     shared = one & two
@@ -59,6 +68,9 @@ def overlap(one: HeadSet, two: HeadSet, heads: int) -> Overlap:
 def overlap_within_layers(one: HeadSet, two: HeadSet, layers: int, heads: int) -> Overlap:
     """The overlap of two sets in a model of `layers` × `heads` heads. The chance level is that of draws which keep how
     many heads each set has in each layer: the number shared is a sum of one hypergeometric number a layer.
+
+    Raises:
+        BadInput: a set is empty, or holds a head that the model does not have.
 
     >>> str(overlap_within_layers(HeadSet("L0H0 L0H1"), HeadSet("L0H1 L1H0"), 2, 4))
     '1 shared, 0.5 by chance'
@@ -72,14 +84,22 @@ def overlap_within_layers(one: HeadSet, two: HeadSet, layers: int, heads: int) -
 
 
 def spearman(one: HeadScores, two: HeadScores) -> float:
-    """Rank correlation of two scores over all heads, in [-1, 1]; ties get mean ranks."""
+    """Spearman's rank correlation of two scores over all heads, in [-1, 1]; ties get mean ranks.
+
+    Raises:
+        BadInput: the scores are of other numbers of heads, or all heads have one score.
+    """
     a, b = _tables(one, two)
     return float(spearmanr(a.ravel(), b.ravel()).statistic)
 
 
 def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
     """Rank correlation of two scores, each head's rank less the mean rank of its layer: what is left of the agreement
-    once it is known which layers score high."""
+    once it is known which layers score high. Our definition.
+
+    Raises:
+        BadInput: as `spearman`; or in each layer all heads have one rank.
+    """
     ranks = (rankdata(table).reshape(table.shape) for table in _tables(one, two))
     a, b = (each - each.mean(1, keepdims=True) for each in ranks)
     if not a.any() or not b.any():
@@ -118,7 +138,11 @@ class Agreement:
 
 def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
     """How much two rankings agree. `same_model=False` also compares two models that share their heads, such as a
-    language model before and after it learned to see."""
+    language model before and after it learned to see.
+
+    Raises:
+        BadInput: the scores are of two models (unless `same_model=False`), or as `spearman`.
+    """
     a, b = one.model, two.model
     if same_model and a.sha256 != b.sha256:
         raise BadInput(
@@ -144,6 +168,9 @@ def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9
     over all depths; the weight left beyond the last head counts as full agreement there, since by then both hold the
     same heads. With p = 0.9 the first ten places carry 86 % of the weight.
 
+    Raises:
+        BadInput: the orders are empty or not of the same heads, each once, or `p` is not in (0, 1).
+
     Source: Webber, Moffat & Zobel (2010), "A similarity measure for indefinite rankings".
 
     >>> a, b, c = Head(0, 0), Head(0, 1), Head(0, 2)
@@ -166,12 +193,23 @@ def split_half(
 ) -> Reliability:
     """The reliability of a ranking by the mean over samples: halve the samples at random, rank twice, compare.
 
+    Args:
+        values: [sample, layer, head], finite, four samples or more; means are taken in float64.
+        fraction: of the heads, for the overlap of the halves' top sets; ties go to the lower (layer, head).
+        splits: how often samples are halved.
+        seed: of the halving.
+
+    Raises:
+        BadInput: shape, number or value of the samples is not as said, or all heads of a half have one score.
+
     >>> split_half(np.random.default_rng(0).random((8, 1, 1)) + np.arange(6.0).reshape(1, 2, 3)).halves
     1.0
     """
     values = np.asarray(values)
     if values.ndim != 3 or len(values) < 4:
         raise BadInput(f"values have shape {values.shape}: give [sample, layer, head] with at least 4 samples")
+    if splits < 1 or not np.isfinite(values).all():
+        raise BadInput(f"splits={splits}: give one or more, and values that are all finite")
     flat, rng = values.reshape(len(values), -1), np.random.default_rng(seed)
     count = top_count(fraction, flat.shape[1])
     found = []
@@ -199,17 +237,22 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
 
 def layer_means(scores: HeadScores) -> np.ndarray:
     """The mean score of each layer's heads, [layer]."""
-    return np.asarray(scores).mean(1)
+    means: np.ndarray = np.array(scores, dtype=np.float64).mean(1)
+    return means
 
 
 def mean_depth(scores: HeadScores | object) -> float:
     """How deep in the model a score lies: the mean layer, each layer weighted by the sum of its heads' scores; 0 is the
-    first layer, 1 the last. Our definition.
+    first layer, 1 the last: Σ_l l / (L − 1) Σ_h s_lh / Σ s. Our definition.
+
+    Raises:
+        BadInput: there is one layer, or scores are not finite, negative, or all zero.
 
     >>> mean_depth([[1.0, 0.0], [0.0, 0.0], [2.0, 1.0]])
     0.75
     """
-    layers = np.array(scores, dtype=np.float64).sum(1)
-    if len(layers) < 2 or not np.isfinite(layers).all() or layers.min() < 0 or layers.sum() <= 0:
+    table = np.array(scores, dtype=np.float64)
+    layers = table.sum(1) if table.ndim == 2 else np.empty(0)
+    if len(layers) < 2 or not (table >= 0).all() or not np.isfinite(layers).all() or layers.sum() <= 0:
         raise BadInput("a mean depth needs two layers or more, and scores that are finite, not negative, not all zero")
     return float(np.linspace(0, 1, len(layers)) @ layers / layers.sum())

@@ -27,6 +27,12 @@ from corelib.core.heads import HeadSet, top_count
 def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """The Lorenz curve, from (0, 0) to (1, 1): the share of heads, lowest first, and the share of the sum they hold.
 
+    Args:
+        scores: head scores, or a table [layer][head].
+
+    Raises:
+        BadInput: not a table, or scores are not finite, negative, or all zero.
+
     >>> share_of_heads, share_of_sum = lorenz([[1.0, 0.0], [0.0, 3.0]])
     >>> share_of_sum.tolist()
     [0.0, 0.0, 0.0, 0.25, 1.0]
@@ -37,7 +43,10 @@ def lorenz(scores: HeadScores | object) -> tuple[Float[np.ndarray, " point"], Fl
 
 
 def gini(scores: HeadScores | object) -> float:
-    """Gini's coefficient, in [0, 1).
+    """Gini's coefficient, in [0, 1): the mean difference of two heads' scores over twice the mean score.
+
+    Raises:
+        BadInput: as `lorenz`.
 
     >>> gini([[1.0, 1.0], [1.0, 1.0]]), gini([[0.0, 0.0], [0.0, 1.0]])
     (0.0, 0.75)
@@ -47,17 +56,24 @@ def gini(scores: HeadScores | object) -> float:
 
 
 def participation_ratio(scores: HeadScores | object) -> float:
-    """The share of heads that would do if all of them did alike, in (0, 1].
+    """The share of heads that would do if all of them did alike, in (0, 1]: (Σ s)² / (n Σ s²).
+
+    Raises:
+        BadInput: as `lorenz`.
 
     >>> participation_ratio([[1.0, 1.0], [0.0, 0.0]])
     0.5
     """
     values = _values(scores)
+    values = values / values.max()  # squares of very small or large numbers are 0 or infinite
     return float(values.sum() ** 2 / (len(values) * (values**2).sum()))
 
 
 def share_held(scores: HeadScores | object, heads: HeadSet) -> float:
     """Of the sum of all heads' scores, the share that `heads` hold, in [0, 1].
+
+    Raises:
+        BadInput: as `lorenz`; or a head is not in the table.
 
     >>> share_held([[1.0, 1.0], [1.0, 5.0]], HeadSet("L1H1"))
     0.625
@@ -69,6 +85,9 @@ def share_held(scores: HeadScores | object, heads: HeadSet) -> float:
 
 def top_share(scores: HeadScores | object, fraction: float = 0.05) -> float:
     """Of the sum of all heads' scores, the share that the highest `fraction` of the heads hold, in (0, 1].
+
+    Raises:
+        BadInput: as `lorenz`; or `fraction` is not in (0, 1].
 
     >>> top_share([[1.0, 1.0], [1.0, 5.0]], 0.25)
     0.625

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from scipy.optimize import isotonic_regression
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput
 
+Interval = Callable[..., tuple[Any, Any]]  # such as `bootstrap_interval`: (values, statistic=) → low, high
 DOSES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.50)  # shares of all heads
 
 
@@ -39,11 +41,20 @@ class D50:
         return f"{self._shown(self.value)} [{self._shown(self.low)}, {self._shown(self.high)}]"
 
     def _shown(self, dose: float) -> str:
-        return f"{dose:.1%}" if math.isfinite(dose) else f"> {self.largest:.0%}"
+        return f"{dose:.1%}" if math.isfinite(dose) else f"> {100 * self.largest:g}%"
 
 
 def half_dose(doses: Sequence[float], accuracy: Sequence[float], base: float, chance: float) -> float:
     """D50 of one curve; `inf` if it is not reached.
+
+    Args:
+        doses: shares of all heads, rising from above 0; at dose 0 stands `base`.
+        accuracy: one a dose.
+        base: accuracy without ablation.
+        chance: of a constant answer; below `base`.
+
+    Raises:
+        BadInput: numbers are missing or not finite, doses do not rise, or `base` is not above `chance`.
 
     >>> half_dose([0.1, 0.2, 0.4], [0.9, 0.5, 0.1], base=0.9, chance=0.1)
     0.2
@@ -51,15 +62,17 @@ def half_dose(doses: Sequence[float], accuracy: Sequence[float], base: float, ch
     inf
     """
     place = np.array([0.0, *doses])
-    if len(place) < 2 or (np.diff(place) <= 0).any() or len(accuracy) != len(doses):
+    if len(place) < 2 or not (np.diff(place) > 0).all() or len(accuracy) != len(doses):
         raise BadInput(f"{len(accuracy)} accuracies at doses {list(doses)}: give one a dose, doses rising from above 0")
+    if not np.isfinite([base, chance, *place, *accuracy]).all():
+        raise BadInput(f"accuracies {list(accuracy)} at doses {list(doses)}: all must be finite")
     if not base > chance:
         raise BadInput(
             f"accuracy {base:.3f} without ablation is not above chance, {chance:.3f}: there is no way to fall"
         )
     fit = isotonic_regression(np.array([base, *accuracy], dtype=float), increasing=False).x
     half = chance + (base - chance) / 2
-    below = np.flatnonzero(fit <= half + 1e-12)
+    below = np.flatnonzero(fit <= half + 1e-9 * (base - chance))  # never the first: that is at `base` or above
     if not len(below):
         return math.inf
     before, after = fit[below[0] - 1], fit[below[0]]
@@ -71,11 +84,23 @@ def d50(
     correct: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    interval: Callable = bootstrap_interval,
+    interval: Interval = bootstrap_interval,
 ) -> D50:
-    """D50 with its interval. `correct` is 0 or 1 a sample, or a share if it is a mean over draws of a control.
+    """D50 with its interval.
 
-    `interval` is `stats.bootstrap_interval`, or a `partial` of it with another level, or the samples' clusters.
+    Args:
+        doses: shares of all heads, rising from above 0.
+        correct: [dose, sample], 0 or 1, or a share if it is a mean over draws of a control.
+        base: [sample], the same without ablation.
+        chance: accuracy of a constant answer.
+        interval: `stats.bootstrap_interval`, or a `partial` of it with another level, or the samples' clusters.
+
+    Raises:
+        BadInput: as `half_dose`; or outcomes are not finite numbers [dose, sample].
+
+    >>> right = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    >>> round(d50([0.1, 0.2], right, np.ones(4), chance=0.0).value, 3)
+    0.133
     """
     return _inverted(lambda dose: 1 / dose, doses, [correct], base, chance, interval)
 
@@ -86,20 +111,34 @@ def d50_ratio(
     two: Float[np.ndarray, "dose sample"],
     base: Float[np.ndarray, " sample"],
     chance: float,
-    interval: Callable = bootstrap_interval,
+    interval: Interval = bootstrap_interval,
 ) -> D50:
     """D50 of one order over D50 of another, on the same samples: below 1 if fewer heads of the first do the harm.
 
     Where the other's D50 is not reached, it counts as the largest dose, so that the ratio is an upper bound; where
-    the first's is not reached, the ratio is infinite.
+    the first's is not reached, the ratio is infinite. Arguments are those of `d50`, with an order more.
+
+    Raises:
+        BadInput: as `d50`.
+
+    >>> right = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    >>> d50_ratio([0.1, 0.2], right, right, np.ones(4), chance=0.0).value
+    1.0
     """
     largest = max(doses)
     return _inverted(lambda mine, other: min(other, largest) / mine, doses, [one, two], base, chance, interval)
 
 
-def _inverted(inverse, doses, curves, base, chance, interval) -> D50:
+def _inverted(
+    inverse: Callable[..., float],
+    doses: Sequence[float],
+    outcomes: Sequence[Float[np.ndarray, "dose sample"]],
+    base: Float[np.ndarray, " sample"],
+    chance: float,
+    interval: Interval,
+) -> D50:
     """One over `inverse(D50 of each curve)`. Intervals are taken of the inverse: there, what is not reached is 0."""
-    base, curves = np.asarray(base, dtype=float), [np.asarray(curve, dtype=float) for curve in curves]
+    base, curves = np.asarray(base, dtype=float), [np.asarray(curve, dtype=float) for curve in outcomes]
     for curve in curves:
         if curve.shape != (len(doses), len(base)) or not np.isfinite(curve).all():
             raise BadInput(
@@ -109,12 +148,12 @@ def _inverted(inverse, doses, curves, base, chance, interval) -> D50:
 
     def of(means: Float[np.ndarray, " number"]) -> float:
         parts = np.split(means[1:], len(curves))
-        return inverse(*(half_dose(doses, part, means[0], chance) for part in parts))
+        return float(inverse(*(half_dose(doses, part.tolist(), float(means[0]), chance) for part in parts)))
 
     def drawn(means: Float[np.ndarray, " number"]) -> float:
         return of(means) if means[0] > chance else 0.0  # a draw from which there is no way to fall
 
     values = np.column_stack([base, *(row for curve in curves for row in curve)])  # [sample, number]
     low, high = interval(values, statistic=drawn)
-    ends = (1 / end if end > 0 else math.inf for end in (of(values.mean(0)), high, low))
-    return D50(*map(float, ends), largest=max(doses))
+    found, least, most = (float(1 / end) if end > 0 else math.inf for end in (of(values.mean(0)), high, low))
+    return D50(found, least, most, largest=max(doses))

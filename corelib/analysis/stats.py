@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import binomtest
 
 from corelib.core.errors import BadInput
 
+ROUNDING, NEAR_ZERO = 1e-9, 1e-12  # effects that differ by no more are equal
 COLUMNS = 512  # are resampled at once: a large model's heads on many samples fill the memory otherwise
 
 
@@ -27,7 +28,24 @@ def bootstrap_interval(
 
     Questions about one picture stand or fall together, so pictures are drawn, not questions: with cluster sums S and
     sizes n, and multinomial counts w of a draw, the mean is `Σ w S / Σ w n`. One matrix product does all draws and
-    all heads at once. Efron & Tibshirani (1993), ch. 13; Field & Welsh (2007) for clusters.
+    all heads at once, in float64 whatever the values are.
+
+    Args:
+        values: [sample, …], finite.
+        clusters: [sample], the name of each sample's cluster.
+        level: confidence, in (0, 1).
+        draws: resamples.
+        seed: of the draws; the same seed draws the same clusters.
+        statistic: of a mean, [...] → a number or an array.
+
+    Returns:
+        The low and the high end, [...] each, or of the statistic's shape.
+
+    Raises:
+        BadInput: names and samples differ in number, a value is not finite, there are fewer than two clusters, or
+            `level` or `draws` is out of range.
+
+    Source: Efron & Tibshirani (1993), ch. 13; Field & Welsh (2007) for clusters.
 
     >>> low, high = bootstrap_interval(np.array([[0.0], [1.0], [0.0], [1.0]]), draws=200)
     >>> bool(0 <= low[0] < 0.5 < high[0] <= 1)
@@ -40,6 +58,8 @@ def bootstrap_interval(
     if not np.isfinite(values).all():
         raise BadInput("a value is not finite: leave that sample out before asking for an interval")
     check_level(level)
+    if draws < 1:
+        raise BadInput(f"draws={draws}: an interval needs one draw or more")
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     count = len(numbers)
     if count < 2:
@@ -62,35 +82,83 @@ def bootstrap_interval(
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (1927): sound for small samples, and near 0 and 1.
+    """Wilson's score interval of a proportion: sound for small samples, and near 0 and 1. Its ends are the p at which
+    |successes / n − p| = z √(p (1 − p) / n), with z the normal quantile of `level`.
+
+    Raises:
+        BadInput: `successes` or `n` is not a whole number, they do not fit, or `level` is out of range.
+
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
 
     >>> low, high = wilson(8, 10)
     >>> round(low, 3), round(high, 3)
     (0.49, 0.943)
     """
-    if not 0 <= successes <= n or n < 1:
-        raise BadInput(f"{successes} of {n}: give 0 <= successes <= n and n >= 1")
+    if not 0 <= successes <= n or n < 1 or successes % 1 or n % 1:
+        raise BadInput(f"{successes} of {n}: give whole numbers, 0 <= successes <= n and n >= 1")
     check_level(level)
     interval = binomtest(int(successes), int(n)).proportion_ci(confidence_level=level, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def p_value(effect: float, null: Sequence[float]) -> float:
-    """How often a control does at least as much: (1 + #{null ≥ effect}) / (1 + draws), never 0.
+def p_value(effect: float, null: Sequence[float] | Float[np.ndarray, " draw"]) -> float:
+    """How often a control does at least as much, in (0, 1], never 0:
+
+        p = (1 + #{null ≥ effect}) / (1 + draws)
+
+    Real numbers that differ by rounding alone count as equal: a mean of differences is not, to the last bit, the
+    difference of the means. "Rounding" is a billionth of the number, or 10⁻¹² near 0 (effects are shares or nats).
+    What can be counted is compared by `p_value_of_counts`.
+
+    Args:
+        effect: of the tested set; larger does more.
+        null: [draw], the effect of each control.
+
+    Raises:
+        BadInput: there is no draw, or a number is not finite.
 
     Source: Phipson & Smyth (2010), "Permutation p-values should never be zero".
 
     >>> p_value(0.4, [0.0, 0.1, 0.5])
     0.5
+    >>> p_value(0.3, [0.1 + 0.2, 0.3, 0.9 - 0.6])
+    1.0
     """
-    draws = np.asarray(null, dtype=float)
+    draws = np.asarray(null, dtype=np.float64)
     if not draws.size:
         raise BadInput("a null distribution of no draws: give at least one")
     if not np.isfinite(draws).all() or not np.isfinite(effect):
         raise BadInput("an effect is not finite: leave that condition out before comparing")
-    return float((1 + (draws >= effect).sum()) / (1 + draws.size))
+    as_much = (draws >= effect) | np.isclose(draws, effect, rtol=ROUNDING, atol=NEAR_ZERO)
+    return float((1 + as_much.sum()) / (1 + draws.size))
+
+
+def p_value_of_counts(right: int, null: Sequence[int] | Int[np.ndarray, " draw"]) -> float:
+    """`p_value` of a loss of accuracy, from how many samples are answered rightly: exact, ties included.
+
+        p = (1 + #{right answers of a control ≤ those of the tested set}) / (1 + draws)
+
+    All conditions run on the same samples, so fewer right answers are a larger loss.
+
+    Args:
+        right: samples that are answered rightly without the tested set.
+        null: [draw], the same without each control.
+
+    Raises:
+        BadInput: there is no draw, or a number is not a whole one from 0 up.
+
+    >>> p_value_of_counts(56, [56, 57, 60])
+    0.5
+    """
+    counts = np.asarray([right, *null])
+    if counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise BadInput("right answers are counted: give whole numbers from 0 up")
+    if len(counts) < 2:
+        raise BadInput("a null distribution of no draws: give at least one")
+    return float((1 + (counts[1:] <= counts[0]).sum()) / len(counts))
 
 
 def check_level(level: float) -> None:
+    """Refuse a confidence that is not in (0, 1), with `BadInput`."""
     if not 0 < level < 1:
         raise BadInput(f"level is {level}: give a confidence between 0 and 1, such as 0.95")

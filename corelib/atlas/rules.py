@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from corelib.analysis.agreement import compare_heads
+from corelib.analysis.stats import ROUNDING
 from corelib.atlas.library import Cell
 from corelib.core.head_scores import HeadScores
 from corelib.experiments.ablation import Ablation
@@ -67,7 +68,7 @@ def beyond(model: str, domain: str, found: Ablation) -> Finding:
     scarce = len(draws) < 1 / (1 - BEYOND) and often <= 1 / (1 + len(draws))
     least = f" (the least that {len(draws)} sets allow)" if scarce else ""
     control = f"layer-matched {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
-    more = core.value > np.quantile(losses, BEYOND)
+    more = core.value > np.quantile(losses, BEYOND) + ROUNDING  # equal counts of right answers are no more
     return Finding(model, (domain,), f"{core.percent(way)} of the way to chance", control, bool(more))
 
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from corelib.analysis import controls
-from corelib.analysis.stats import bootstrap_interval, p_value
+from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Heads, HeadSet
@@ -228,7 +228,7 @@ def ablate_top(
         chance=chance,
         conditions=conditions,
         null=measured,
-        percentile={name: _percentile(base, conditions.core, null) for name, null in measured.items()},
+        percentile={name: _percentile(base, conditions.core, null, draw.samples) for name, null in measured.items()},
         dose=fit_dose_response(found, place, curves, chance, interval) if curves else None,
         sufficiency=kept,
         software=software(precision=compute_dtype(vlm)),
@@ -258,8 +258,10 @@ def _null(found: AnswerScores, places: list[int], sets: list[HeadSet]) -> Null:
     return Null(tuple(sets), *map(tuple, means))
 
 
-def _percentile(base: Base, core: Condition, null: Null) -> Percentile:
+def _percentile(base: Base, core: Condition, null: Null, samples: int) -> Percentile:
+    """Right answers are counted, so that equal losses are equal."""
+    right, *others = (round(samples * share) for share in (core.accuracy, *null.accuracy))
     return Percentile(
-        accuracy=p_value(core.loss.accuracy.value, base.accuracy - np.array(null.accuracy)),
+        accuracy=p_value_of_counts(right, others),
         logprob=p_value(core.loss.logprob.value, base.logprob - np.array(null.logprob)),
     )

@@ -20,7 +20,7 @@ from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import ROWS
 from corelib.metrics.baselines import copy_paste
-from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, QUANTITIES, LayerReading
+from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, PARTS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
 from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.models.batch import Batch
@@ -30,7 +30,8 @@ from corelib.tasks import Sample
 
 BASIC_QUANTITIES = (*VARIANTS, "visual")
 ALL_QUANTITIES = (*QUANTITIES, *DERIVED)
-NEEDS = {"copy_paste": "box_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
+READERS = {**QUANTITIES, **PARTS}
+NEEDS = {"copy_paste": "copy_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,22 +105,24 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     index, real = row_index(union)
     regions = Regions(encoded.evidence, encoded.source, encoded.distractors)
     last = (index == wanted["last"].int().argmax(1, keepdim=True)).int().argmax(1)  # its place among the rows
+    following = encoded.tokens.roll(-1, 1)  # the token that each position should write
+    shown = encoded.visual[:, None] | (encoded.tokens[:, None] == following.gather(1, index)[..., None])
     spreads: list[np.ndarray] = []  # of each layer, [batch, head]
 
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
         if "localization" in asked:
             spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
         write = partial(_write, call)
-        seen = LayerReading(attention, regions, index, encoded.real, call.value, write)
-        return torch.stack([QUANTITIES[name](seen).float() for name in direct], -1)
+        seen = LayerReading(attention, regions, index, encoded.real, call.value, write, shown)
+        return torch.stack([READERS[name](seen).float() for name in direct], -1)
 
     with record(vlm.model, union, reduce=reduce) as recorded:
         answers = vlm.answer(encoded)
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
-        produced = (answers.next_tokens == encoded.tokens.roll(-1, 1)).gather(1, index)
-        rows["copy_paste"] = copy_paste(rows["box_hit"], produced[:, None])
+        produced = (answers.next_tokens == following).gather(1, index)
+        rows["copy_paste"] = copy_paste(rows["copy_hit"], produced[:, None])
     if "null_calibrated" in asked:
         rows["null_calibrated"] = null_calibrated(rows["raw"], _null(vlm, encoded, union))
     expected = chance(encoded.evidence, visible_keys(encoded.real, index))  # [batch, row]

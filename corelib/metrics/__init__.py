@@ -1,6 +1,6 @@
 """Scores of attention heads: pure tensor maths on recorded rows, with no model in sight."""
 
-from corelib.metrics.baselines import box_hit, contrastive, copy_paste, output_norm, top_k_evidence
+from corelib.metrics.baselines import box_hit, contrastive, copy_hit, copy_paste, output_norm, top_k_evidence
 from corelib.metrics.catalogue import DERIVED, DESCRIPTORS, METRICS, PRIMARY, QUANTITIES, LayerReading, Metric, metric
 from corelib.metrics.descriptors import audit, entropy, locality
 from corelib.metrics.localization import spatial_entropy
@@ -35,6 +35,7 @@ __all__ = [
     "chance",
     "contrast",
     "contrastive",
+    "copy_hit",
     "copy_paste",
     "entropy",
     "lift",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,6 +29,17 @@ class LayerReading:
     real: Bool[Tensor, "batch key"]  # keys that are not padding
     values: Float[Tensor, "batch kv_head key dim"] | None = None
     write: Callable[[Float[Tensor, "batch head row dim"]], Float[Tensor, "batch head row width"]] | None = None
+    shown: Bool[Tensor, "batch row key"] | None = None  # keys that show the token which a row should write
+
+
+T = TypeVar("T")
+
+
+def _given(part: T | None, name: str) -> T:
+    """A part of a reading that only some quantities need."""
+    if part is None:
+        raise BadInput(f"this quantity needs {name}: give it to LayerReading or Regions")
+    return part
 
 
 def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
@@ -36,17 +48,24 @@ def _of_ram(name: str) -> Callable[[LayerReading], Rows]:
 
 QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     **{name: _of_ram(name) for name in VARIANTS},
-    "value_weighted": lambda seen: value_weighted(seen.attention, seen.values, seen.write, seen.regions.evidence),
+    "value_weighted": lambda seen: value_weighted(
+        seen.attention, _given(seen.values, "values"), _given(seen.write, "write"), seen.regions.evidence
+    ),
     "box_hit": lambda seen: baselines.box_hit(seen.attention, seen.regions.evidence),
     "top_k_evidence": lambda seen: baselines.top_k_evidence(seen.attention, seen.regions.evidence),
-    "contrastive": lambda seen: baselines.contrastive(seen.attention, seen.regions.evidence, seen.regions.distractors),
-    "output_norm": lambda seen: baselines.output_norm(seen.attention, seen.values),
+    "contrastive": lambda seen: baselines.contrastive(
+        seen.attention, seen.regions.evidence, _given(seen.regions.distractors, "distractors")
+    ),
+    "output_norm": lambda seen: baselines.output_norm(seen.attention, _given(seen.values, "values")),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
     "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),
     "sink": lambda seen: mass(seen.attention, descriptors.keys_before(seen.regions.visual, seen.real)),
     "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
-DERIVED = ("copy_paste", "null_calibrated", "localization")  # from box hits; from a null question; from all heads
+PARTS: dict[str, Callable[[LayerReading], Rows]] = {  # read only for what is derived from them
+    "copy_hit": lambda seen: baselines.copy_hit(seen.attention, seen.regions.evidence, _given(seen.shown, "shown")),
+}
+DERIVED = ("copy_paste", "null_calibrated", "localization")  # from copy hits; from a null question; from all heads
 NEED_DISTRACTORS = ("contrast", "contrastive")  # need distractor regions
 DESCRIPTORS = ("visual", "entropy", "sink", "locality")
 
@@ -88,7 +107,7 @@ METRICS: dict[str, Metric] = {
     "box hit": Metric("box_hit", source="SparseMM, arXiv 2506.05344"),
     "localization": Metric("localization", "last", source="localization heads, arXiv 2503.06287"),
     "question − null": Metric("null_calibrated", "question", source=_QR),
-    "contrastive": Metric("contrastive", source="contrastive retrieval heads, arXiv 2510.02219"),
+    "contrastive": Metric("contrastive", source="variant of contrastive retrieval heads, arXiv 2510.02219"),
     "output norm": Metric("output_norm", source="arXiv 2504.03889"),
 }
 PRIMARY = METRICS["RAM"]  # fixed before anything was measured
@@ -96,6 +115,10 @@ PRIMARY = METRICS["RAM"]  # fixed before anything was measured
 
 def metric(quantity: str = "raw", rows: str | None = None, reduce: str | None = None) -> Metric:
     """A metric by its quantity; rows and reduction are by default those of the catalogue's first with that quantity.
+
+    Raises:
+        UnknownName: there is no such quantity, choice of rows, or reduction.
+        BadInput: localization in other rows.
 
     >>> metric("localization").key, metric("lift", rows="question").key
     ('last/mean/localization', 'question/mean/lift')

@@ -20,14 +20,18 @@ from torch import Tensor
 
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
-from corelib.metrics.ram import Attention, Keys, Rows
+from corelib.metrics.ram import Attention, Keys, Rows, total
 
 WINDOW = 8  # tokens, the row itself included
 SINK, DEAD = 0.9, 0.05  # see `audit`
 
 
 def entropy(attention: Attention, visual: Keys) -> Rows:
-    """How widely a row looks over the pictures, in [0, 1]; 1 where it does not look at them at all.
+    """How widely a row looks over the pictures, in [0, 1]; 1 where it does not look at them at all. With V the visual
+    keys and p = A / Σ_V A: −Σ_{k∈V} p_k log p_k / log |V|.
+
+    Raises:
+        BadInput: a sample has fewer than two visual tokens.
 
     >>> entropy(torch.tensor([[[0.0, 0.5, 0.5, 0.0, 0.0]]]), torch.tensor([False, True, True, True, True]))
     tensor([[0.5000]])
@@ -36,9 +40,9 @@ def entropy(attention: Attention, visual: Keys) -> Rows:
     if (count < 2).any():
         raise BadInput("entropy over the pictures needs at least two visual tokens a sample")
     seen = attention * visual[..., None, None, :]
-    total = seen.sum(-1)
-    spread = torch.special.entr(seen / total.clamp_min(1e-30)[..., None]).sum(-1) / count.log()
-    return torch.where(total > 0, spread, torch.ones_like(spread))
+    whole = total(seen)
+    spread = total(torch.special.entr(seen / whole.clamp_min(1e-30)[..., None])) / count.log()
+    return torch.where(whole == 0, torch.ones_like(spread), spread)
 
 
 def keys_before(source: Keys, real: Keys) -> Keys:
@@ -53,6 +57,9 @@ def keys_before(source: Keys, real: Keys) -> Keys:
 def locality(attention: Attention, positions: Int[Tensor, "*#lead row"], window: int = WINDOW) -> Rows:
     """The attention on a row's own token and the `window` − 1 before it. `positions`: where each row stands.
 
+    Raises:
+        BadInput: `window` is below 1.
+
     >>> locality(torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]), torch.tensor([3]), window=2)
     tensor([[0.7000]])
     """
@@ -60,7 +67,7 @@ def locality(attention: Attention, positions: Int[Tensor, "*#lead row"], window:
         raise BadInput(f"window must be 1 or more, got {window}")
     keys = torch.arange(attention.shape[-1], device=attention.device)
     near = (keys <= positions[..., None]) & (keys > positions[..., None] - window)  # [row, key]
-    return (attention * near[..., None, :, :]).sum(-1)
+    return total(attention * near[..., None, :, :])
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,16 @@ def audit(sink: Float[np.ndarray, "layer head"], norm: Float[np.ndarray, "layer 
     """Which heads are idle, from two tables of means: those whose `sink` mass is above 0.9, and those whose output
     `norm` is below a twentieth of the median head's. Our definition.
 
+    Raises:
+        BadInput: the tables differ in shape, or hold what is not finite.
+
     >>> audit(np.array([[0.95, 0.1]]), np.array([[3.0, 0.01]])).sinks.to_json()
     ['L0H0']
     """
     sink, norm = np.asarray(sink), np.asarray(norm)
     if sink.shape != norm.shape or sink.ndim != 2:
         raise BadInput(f"sink is {sink.shape}, norm is {norm.shape}: both must be [layer, head]")
+    if not (np.isfinite(sink).all() and np.isfinite(norm).all()):
+        raise BadInput("sink and norm must be finite: a head with no number is not an idle one")
     idle = (sink > SINK, norm < DEAD * np.median(norm))
     return Audit(*(HeadSet(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True)) for mask in idle))

@@ -32,36 +32,76 @@ Rows = Float[Tensor, "*lead head row"]
 
 
 def mass(attention: Attention, keys: Keys) -> Rows:
-    """Attention that falls on `keys`.
+    """Attention that falls on `keys`: Σ_{k∈keys} A_k, added up in float32 or better.
+
+    Args:
+        attention: [lead…, head, row, key]; lead is a batch, or layers, or nothing.
+        keys: [lead…, key].
 
     >>> mass(torch.tensor([[[0.5, 0.3, 0.2]]]), torch.tensor([False, True, True]))
     tensor([[0.5000]])
     """
-    return (attention * keys[..., None, None, :]).sum(-1)
+    return total(attention * keys[..., None, None, :])
+
+
+def total(attention: Attention) -> Rows:
+    """The sum over keys, in float32 or better: half precision rounds a sum of thousands of keys."""
+    return attention.sum(-1, dtype=torch.promote_types(attention.dtype, torch.float32))
 
 
 def ram(attention: Attention, evidence: Keys) -> Rows:
-    """Retrieval Attention Mass of every head and row."""
+    """Retrieval Attention Mass of every head and row, [lead…, head, row], in [0, 1].
+
+    Raises:
+        BadRegion: a sample has no evidence token.
+
+    >>> ram(torch.tensor([[[0.5, 0.3, 0.2]]]), torch.tensor([False, True, False]))
+    tensor([[0.3000]])
+    """
     if not evidence.any(-1).all():
         raise BadRegion("a sample has no evidence token: leave it out, or check its region against the token grid")
     return mass(attention, evidence)
 
 
 def visual_share(attention: Attention, evidence: Keys, visual: Keys) -> Rows:
-    """RAM as a share of the attention on the image."""
+    """RAM as a share of the attention on the image, in [0, 1]; 0 where a row does not look at the image.
+
+    Raises:
+        BadRegion: a sample has no evidence token, or one that is not visual.
+
+    >>> visual_share(torch.tensor([[[0.5, 0.3, 0.2]]]), *torch.tensor([[False, True, False], [False, True, True]]))
+    tensor([[0.6000]])
+    """
     if (evidence & ~visual).any():
         raise BadRegion("some evidence tokens are not visual tokens: the two masks must be of the same sequence")
     return _share(ram(attention, evidence), mass(attention, visual))
 
 
 def lift(attention: Attention, evidence: Keys, visual: Keys) -> Rows:
-    """How many times more a head looks at the evidence than a uniform look at the image would."""
+    """How many times more a head looks at the evidence than a uniform look at the image would:
+
+        visual_share / (|E| / |V|)
+
+    Raises:
+        BadRegion: as `visual_share`.
+
+    >>> lift(torch.tensor([[[0.5, 0.3, 0.2]]]), *torch.tensor([[False, True, False], [False, True, True]]))
+    tensor([[1.2000]])
+    """
     size = evidence.sum(-1) / visual.sum(-1)
     return visual_share(attention, evidence, visual) / size[..., None, None]
 
 
 def contrast(attention: Attention, evidence: Keys, distractors: Bool[Tensor, "*#lead region key"]) -> Rows:
-    """RAM minus the mass on the best distractor; regions that only fill up the tensor may be all False."""
+    """RAM minus the mass on the best distractor; regions that only fill up the tensor may be all False.
+
+    Raises:
+        BadInput: there is no distractor region.
+        BadRegion: a sample has no evidence token.
+
+    >>> contrast(torch.tensor([[[0.5, 0.3, 0.2]]]), *torch.tensor([[False, True, False]]), torch.eye(3).bool()[2:])
+    tensor([[0.1000]])
+    """
     if not distractors.shape[-2]:
         raise BadInput("contrast needs at least one distractor region a sample: distractors is [batch, region, key]")
     rivals = torch.stack([mass(attention, region) for region in distractors.unbind(-2)])
@@ -69,7 +109,16 @@ def contrast(attention: Attention, evidence: Keys, distractors: Bool[Tensor, "*#
 
 
 def null_calibrated(raw: Rows, null_raw: Rows) -> Rows:
-    """RAM minus RAM under a null question: same template and token count, neutral words (arXiv 2506.09944)."""
+    """RAM minus RAM under a null question: same template and token count, neutral words.
+
+    Raises:
+        BadInput: the two differ in shape.
+
+    Source: the calibration of query-focused retrieval heads, arXiv 2506.09944.
+
+    >>> null_calibrated(torch.tensor([[0.5]]), torch.tensor([[0.2]]))
+    tensor([[0.3000]])
+    """
     if raw.shape != null_raw.shape:
         raise BadInput(f"raw is {list(raw.shape)}, null is {list(null_raw.shape)}: both need the same samples and rows")
     return raw - null_raw
@@ -100,19 +149,25 @@ def value_weighted(
     >>> value_weighted(attention, values, lambda z: z, torch.tensor([[True, False]]))
     tensor([[[0.8000]]])
     """
+    attention = attention.float()
     batch, heads, rows, _ = attention.shape
     kv_heads, dim = values.shape[1], values.shape[-1]
 
     def written(weights: Float[Tensor, "batch head row key"]) -> Float[Tensor, "batch head row"]:
         folded = weights.float().reshape(batch, kv_heads, -1, weights.shape[-1])  # heads that share values, together
         mixed = (folded @ values.float()).reshape(batch, heads, rows, dim)
-        return write(mixed).float().norm(dim=-1)
+        norms: Tensor = write(mixed).float().norm(dim=-1)
+        return norms
 
     return _share(written(attention * evidence[:, None, None]), written(attention))
 
 
 def chance(evidence: Keys, visible: Bool[Tensor, "*lead row key"]) -> Float[Tensor, "*lead row"]:
-    """Raw RAM of a head that looks at every visible key alike: |E| / visible keys."""
+    """Raw RAM of a head that looks at every visible key alike: |E| / visible keys, of those that the row sees.
+
+    >>> chance(torch.tensor([True, False, False]), torch.tensor([[True, True, False]]))
+    tensor([0.5000])
+    """
     return _share((evidence[..., None, :] & visible).sum(-1).float(), visible.sum(-1).float())
 
 
@@ -133,6 +188,10 @@ def reduce_rows(
 ) -> Float[Tensor, "batch head"]:
     """A sample's score from its rows; `rows` marks the real ones. Compare a `max` with shuffled evidence under `max`.
 
+    Raises:
+        UnknownName: `how` is not a reduction.
+        BadInput: a sample has no row.
+
     >>> reduce_rows(torch.tensor([[[0.2, 0.4, 0.0]]]), torch.tensor([[True, True, False]]))
     tensor([[0.3000]])
     """
@@ -146,7 +205,7 @@ def reduce_rows(
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, part / whole, torch.zeros_like(part))
+    return torch.where(whole == 0, torch.zeros_like(part), part / whole)  # what is not a number stays none
 
 
 @dataclass(frozen=True)
@@ -173,5 +232,9 @@ VARIANTS: dict[str, Callable[[Tensor, Regions], Tensor]] = {
 
 
 def variant(name: str) -> Callable[[Tensor, Regions], Tensor]:
-    """A variant of RAM by its name: `variant("lift")(attention, regions)` is [batch, head, row]."""
+    """A variant of RAM by its name: `variant("lift")(attention, regions)` is [batch, head, row].
+
+    Raises:
+        UnknownName: there is no such variant.
+    """
     return VARIANTS[check_known("variant of RAM", name, VARIANTS)]
