@@ -82,6 +82,12 @@ def answer_sweep(
     return AnswerScores(found["correct"].T, found["logprob"].T)
 
 
+def check_pictures(draw: Draw) -> None:
+    """Refuse a draw of one picture: intervals resample pictures."""
+    if draw.pictures < 2:
+        raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
+
+
 def check_model(vlm: VLM, scores: HeadScores) -> None:
     """Refuse scores of another model."""
     theirs = scores.model
