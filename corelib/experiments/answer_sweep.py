@@ -32,10 +32,10 @@ from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 from corelib.tasks import Draw
+from corelib.tasks.draw import TOGETHER
 
 MODES = ("zero", "mean", "resample", "knockout", "image_knockout")
 REFERENCE = 64  # samples of `select` at most: what a mean output is a mean of
-TOGETHER = 3  # pictures that may always be one batch, so that none is alone, without another one to exchange with
 
 Answering = Callable[[Batch], AnswerScores]  # a batch → its answers under each set
 
