@@ -63,8 +63,8 @@ def effect_scatter(
     named: int = 4,
     heading: str = "",
 ) -> Figure:
-    """Every head by its score and by what is lost without it, one panel a kind of effect. The shade tells the layer; the
-    `named` heads with the largest effect or score carry their names."""
+    """Every head by its score and by what is lost without it, one panel a kind of effect. The shade tells the layer;
+    the `named` heads with the largest effect or score carry their names."""
     across = as_table(score)
     layer, scale = np.repeat(np.arange(len(across)), across.shape[1]), Normalize(0, len(across) - 1)
     figure, axes = sheet(4.5 * len(effects) + 0.6, 4.4 + (0.35 if heading else 0), columns=len(effects))
