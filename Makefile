@@ -127,8 +127,9 @@ coverage: $(VENV)/.installed  ## which lines of corelib the unit tests run (a me
 	@echo "== unit tests and doctests, with coverage"
 	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --cov=corelib --cov-report=term:skip-covered $(UNIT)
 
-lint: $(VENV)/.installed  ## ruff: mistakes and format
+lint: $(VENV)/.installed  ## ruff (mistakes, format), and the floors that imports keep (import-linter)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "ruff: clean"
+	@found=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }; echo "imports: downward"
 
 format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format the code
 	@$(BIN)/ruff check --fix-only --quiet .

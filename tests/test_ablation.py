@@ -20,7 +20,10 @@ from corelib.experiments.answer_sweep import answer_sweep
 from corelib.tasks import task
 
 SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]
-FEW = {"samples": 8, "batch_size": 4}
+
+
+def draw(split="test", samples=8, questions=1):
+    return task("scenes").draw(split, samples=samples, questions=questions)
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +33,15 @@ def scores():
 
 @pytest.fixture(scope="module")
 def found(vlm, scores):
-    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "samples": 12, "questions": 2, "batch_size": 6}
-    norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").scores
-    return ablate_top(vlm, task("scenes").draw("test", samples=512, questions=4), scores, norms=norms, **options)
+    options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "batch_size": 6}
+    norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").values
+    return ablate_top(vlm, draw(samples=12, questions=2), scores, norms=norms, **options)
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample", "knockout", "image_knockout"])
 def test_outcomes_are_those_of_whole_passes(vlm, mode):
     work = task("scenes")
-    got = answer_sweep(vlm, work.draw("test", samples=512), SETS, mode=mode, **FEW)
+    got = answer_sweep(vlm, draw(), SETS, mode=mode, batch_size=4)
     assert got.correct.shape == got.logprob.shape == (3, 8)
     for start in (0, 4):
         encoded = vlm.encode([work.sample("test", 0, index) for index in range(start, start + 4)])
@@ -84,49 +87,40 @@ def test_another_sample_is_another_picture(vlm):
 
 
 def test_a_stopped_run_goes_on(vlm, tmp_path):
-    work = task("scenes")
-    answer_sweep(vlm, work.draw("test", samples=4), SETS, store=tmp_path / "run", batch_size=4)
+    options = {"store": tmp_path / "run", "batch_size": 4}
+    answer_sweep(vlm, draw(samples=4), SETS, **options)
     steps = []
-    again = answer_sweep(
-        vlm,
-        work.draw("test", samples=512),
-        SETS,
-        store=tmp_path / "run",
-        progress=lambda done, _: steps.append(done),
-        **FEW,
-    )
+    again = answer_sweep(vlm, draw(), SETS, progress=lambda done, _: steps.append(done), **options)
     assert steps == [4, 8]
-    np.testing.assert_allclose(
-        again.logprob, answer_sweep(vlm, work.draw("test", samples=512), SETS, **FEW).logprob, atol=1e-5
-    )
+    np.testing.assert_allclose(again.logprob, answer_sweep(vlm, draw(), SETS, batch_size=4).logprob, atol=1e-5)
     with pytest.raises(BadResults, match="other settings"):
-        answer_sweep(vlm, work.draw("test", samples=512), SETS[:2], store=tmp_path / "run", **FEW)
+        answer_sweep(vlm, draw(), SETS[:2], **options)
 
 
 def test_the_result_holds_together(found, scores, tmp_path):
     core = scores.top()
-    assert found.conditions["core"]["heads"] == core.to_json()
-    assert not {*found.conditions["next"]["heads"], *found.conditions["lowest"]["heads"]} & {*core.to_json()}
-    for name in ("core", "next", "lowest"):
-        part = found.conditions[name]
-        loss = part["loss"]["accuracy"]
-        assert loss["value"] == pytest.approx(found.base["accuracy"] - part["accuracy"])
-        assert loss["low"] <= loss["value"] <= loss["high"] and part["low"] <= part["accuracy"] <= part["high"]
+    assert found.conditions.core.heads == core
+    assert not (found.conditions.next.heads | found.conditions.lowest.heads) & core
+    assert [name for name, _ in found.conditions.items()] == ["core", "next", "lowest"]
+    for _, part in found.conditions.items():
+        loss = part.loss.accuracy
+        assert loss.value == pytest.approx(found.base.accuracy - part.accuracy)
+        assert loss.low <= loss.value <= loss.high and part.low <= part.accuracy <= part.high
     assert set(found.null) == {"layer_matched", "random", "norm_matched"} == set(found.percentile)
     for name, null in found.null.items():
-        assert len(null["sets"]) == len(null["accuracy"]) == len(null["logprob"]) == 5
-        assert all(not {*one} & {*core.to_json()} for one in null["sets"])
-        losses = [found.base["logprob"] - one for one in null["logprob"]]
-        lost = found.conditions["core"]["loss"]["logprob"]["value"]
-        assert found.percentile[name]["logprob"] == p_value(lost, losses)
-        right = [round(12 * one) for one in (found.conditions["core"]["accuracy"], *null["accuracy"])]
-        assert found.percentile[name]["accuracy"] == sum(one <= right[0] for one in right) / len(right)
-    assert found.dose["accuracy"]["core"][0] == found.conditions["core"]["accuracy"]
-    assert set(found.dose["d50"]) >= {"core", "reverse"} and len(found.dose["layer_matched"]) == 3
-    assert all(curve[-1] is None for curve in found.dose["layer_matched"])  # half of all heads: no disjoint control
+        assert len(null.sets) == len(null.accuracy) == len(null.logprob) == 5
+        assert all(not one & core for one in null.sets)
+        losses = [found.base.logprob - one for one in null.logprob]
+        assert found.percentile[name].logprob == p_value(found.conditions.core.loss.logprob.value, losses)
+        right = [round(12 * one) for one in (found.conditions.core.accuracy, *null.accuracy)]
+        assert found.percentile[name].accuracy == sum(one <= right[0] for one in right) / len(right)
+    assert found.dose.accuracy.core[0] == found.conditions.core.accuracy
+    assert found.dose.d50.core.largest == found.dose.d50.reverse.largest == 0.5 and len(found.dose.layer_matched) == 3
+    assert found.dose.d50.layer_matched.largest == found.dose.ratio.largest == 0.2
+    assert all(curve[-1] is None for curve in found.dose.layer_matched)  # half of all heads: no disjoint control
     keeping = found.sufficiency
-    assert keeping["doses"] == found.dose["doses"] and len(keeping["core"]) == 3 and len(keeping["layer_matched"]) == 3
-    assert keeping["none"] < 0.4 and keeping["core"][-1] > keeping["none"]
+    assert keeping.doses == found.dose.doses and len(keeping.core) == 3 and len(keeping.layer_matched) == 3
+    assert keeping.none < 0.4 and keeping.core[-1] > keeping.none
     assert Ablation.load(found.save(tmp_path / "a.json")) == found
     payload = json.loads((tmp_path / "a.json").read_text())
     assert payload["schema"] == "corelib/ablation/1"
@@ -136,28 +130,27 @@ def test_the_result_holds_together(found, scores, tmp_path):
 
 
 def test_the_same_samples_may_not_rank_and_test(vlm, scores):
-    few = {"draws": 2, "samples": 4, "questions": 1, "batch_size": 4}
+    few = {"draws": 2, "batch_size": 4}
     with pytest.raises(BadInput, match="ranked on these samples"):
-        ablate_top(vlm, task("scenes").draw("select", samples=512, questions=4), scores, **few)
-    meant = ablate_top(vlm, task("scenes").draw("select", samples=512, questions=4), scores, same_samples=True, **few)
-    assert meant.task["split"] == "select" and meant.dose is None
+        ablate_top(vlm, draw("select", samples=4), scores, **few)
+    meant = ablate_top(vlm, draw("select", samples=4), scores, same_samples=True, **few)
+    assert meant.task.split == "select" and meant.dose is None
 
 
 def test_bad_input(vlm, scores):
-    stranger = replace(scores, model={**scores.model, "sha256": "0" * 64})
+    stranger = replace(scores, model=replace(scores.model, sha256="0" * 64))
     for changes, says in (
-        ({"scores": stranger}, "profile this model first"),
-        ({"samples": 1}, "samples and batch"),
-        ({"samples": 6, "questions": 4}, "a multiple of 4"),
+        ({"scores": stranger}, "score the heads of this model first"),
+        ({"draw": draw(samples=1)}, "1 picture: an interval needs two or more"),
+        ({"draw": draw(samples=4, questions=4)}, "1 picture: an interval needs two or more"),
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"draws": 0}, "one draw or more"),
         ({"fraction": 0.9}, "not as many others"),
         ({"fraction": 0.4}, "no disjoint control"),
     ):
         with pytest.raises(BadInput, match=says):
-            ablate_top(
-                vlm,
-                task("scenes").draw("test", samples=512, questions=4),
-                **{"scores": scores, "draws": 2, **FEW, **changes},
-            )
+            ablate_top(vlm, **{"draw": draw(), "scores": scores, "draws": 2, "batch_size": 4, **changes})
+    with pytest.raises(BadInput, match="a multiple of 4"):
+        draw(samples=6, questions=4)
     with pytest.raises(UnknownName, match="ablation mode"):
-        answer_sweep(vlm, task("scenes").draw("test", samples=512), SETS, mode="zap", **FEW)
+        answer_sweep(vlm, draw(), SETS, mode="zap", batch_size=4)

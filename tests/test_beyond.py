@@ -112,7 +112,11 @@ def test_your_own_pictures_from_end_to_end(run, tmp_path):
     command("ablate", *model, "--scores", scores, *FEW, "--draws", 2, "--out", lost)
     assert json.loads(lost.read_text())["task"]["domain"] == f"folder:{tmp_path}"
     done = run("score", *domain, *model, "--samples", 9, "--out", tmp_path / "more.json")
-    assert done.returncode == 2 and "4 in select, 4 in test" in done.stderr and not (tmp_path / "more.json").exists()
+    assert (
+        done.returncode == 2
+        and "folder has 4 pictures in select, and 9 samples need 9: ask for fewer samples" in done.stderr
+        and not (tmp_path / "more.json").exists()
+    )
 
 
 def test_what_cannot_be_loaded_is_one_line(run, tmp_path):
@@ -187,7 +191,7 @@ def test_accelerate_launches_them(tmp_path):
 
 
 def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("corelib.core.sample_store.PATIENCE", 0.1)
+    monkeypatch.setattr("corelib.core.sample_store.WAIT_SECONDS", 0.1)
     measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
     with pytest.raises(BadResults, match="2 samples of other processes did not come"):
         collect(measured, 4, in_batches(1), {}, tmp_path / "store", process=(0, 2))

@@ -12,7 +12,6 @@ from corelib.atlas import build, library, plan
 from corelib.benchmarks.tradeoff import measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
-from corelib.core.heads import HeadSet
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.experiments.hybrid import measure_hybrid
 from corelib.experiments.score_heads import score_heads
@@ -28,8 +27,10 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
             if job.name in ("video", "scenes-on-needle"):
                 yield job
 
-    def quick(run, **fixed):
-        return lambda *args, **options: run(*args, **{**options, **fixed})
+    def quick(run, samples, **fixed):
+        return lambda vlm, draw, *args, **options: run(
+            vlm, replace(draw, samples=samples), *args, **{**options, **fixed}
+        )
 
     @contextmanager
     def running(job):
@@ -44,7 +45,7 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
     assert [path.stem for path in found] == ["video", "scenes-on-needle"] == ran
     assert not list(tmp_path.rglob("*.partial"))
     transfer = library.Ablation.load(found[1])
-    assert (transfer.ranking["task"]["domain"], transfer.task["domain"]) == ("scenes", "needle")
+    assert (transfer.ranking.task.domain, transfer.task.domain) == ("scenes", "needle")
     assert list(transfer.null) == ["layer_matched"]
     list(build.build_results(vlm, kinds=["ablations"], folder=tmp_path, running=running))
     assert len(ran) == 2  # both are there
@@ -62,24 +63,30 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
 
 
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
-    long = replace(vlm, name="mini-s-long")
+    long = replace(vlm, name="mini-s-long", study=plan.study("mini-s-long"))
     assert [(job.kind, job.name) for job in build.jobs(long)] == [
         (kind, domain) for kind in ("hybrids", "tradeoffs") for domain in ("scenes", "documents")
     ]
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
-    small = {"width": 8, "doses": (0.05,), "draws": 1, "samples": 4, "questions": 2}
+
+    def on_few(run, samples, questions=1, **fixed):
+        return lambda vlm, draw, *given, **options: run(
+            vlm, replace(draw, samples=samples, questions=questions), *given, **options | fixed
+        )
+
     monkeypatch.setattr(plan, "LONG", {"documents": {"pages": 3}})
-    monkeypatch.setattr(plan, "score_heads", lambda *given, **options: score_heads(*given, **{**options, "samples": 4}))
-    monkeypatch.setattr(plan, "measure_hybrid", lambda *given, **options: measure_hybrid(*given, **options | small))
+    monkeypatch.setattr(plan, "score_heads", on_few(score_heads, 4))
+    small = {"width": 8, "doses": (0.05,), "draws": 1}
+    monkeypatch.setattr(plan, "measure_hybrid", on_few(measure_hybrid, 4, 2, **small))
     (path,) = build.build_results(long, kinds=["hybrids"], folder=tmp_path)
     found = library.Hybrid.load(path)
-    assert found.task["difficulty"]["pages"] == 3 == found.ranking["task"]["difficulty"]["pages"]
-    assert (found.task["split"], found.ranking["task"]["split"]) == ("test", "select")
-    assert found.model["name"] == "mini-s-long" and len(found.core) == 1
-    few = {"widths": (4, 8), "doses": (0.0, 0.05), "samples": 4, "questions": 2, "repeats": 1}
-    monkeypatch.setattr(plan, "measure_tradeoff", lambda *given, **options: measure_tradeoff(*given, **options | few))
+    assert found.task.difficulty["pages"] == 3 == found.ranking.task.difficulty["pages"]
+    assert (found.task.split, found.ranking.task.split) == ("test", "select")
+    assert found.model.name == "mini-s-long" and len(found.core) == 1
+    few = {"widths": (4, 8), "doses": (0.0, 0.05), "repeats": 1}
+    monkeypatch.setattr(plan, "measure_tradeoff", on_few(measure_tradeoff, 4, 2, **few))
     (path,) = build.build_results(long, kinds=["tradeoffs"], folder=tmp_path)
-    assert [(one["width"], one["dose"]) for one in library.Tradeoff.load(path).points] == [
+    assert [(one.width, one.dose) for one in library.Tradeoff.load(path).points] == [
         (4, 0),
         (4, 0.05),
         (8, 0),
@@ -88,7 +95,8 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
-    assert plan.asked(vlm, "video").timed == 0.5
+    bridge = replace(vlm, study=plan.study("bridge"))
+    assert plan.tested_task(vlm, "video").timed == 0.5 and plan.tested_task(bridge, "video").timed == 0.0
     assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs"}
     names = [(job.kind, job.name) for job in build.jobs(vlm)]
     assert len(names) == len(set(names))
@@ -101,8 +109,8 @@ def test_committed_results_are_of_these_weights():
         for name in digests:
             for result in library.results(kind, name):
                 found = library._read(kind, name, result)
-                assert found.model["sha256"] == digests[name], f"{kind}/{name}/{result}: other weights"
-                assert found.task["split"] in ("validate", "test")
+                assert found.model.sha256 == digests[name], f"{kind}/{name}/{result}: other weights"
+                assert found.task.split in ("validate", "test")
                 seen += 1
     assert seen
 
@@ -113,14 +121,8 @@ def test_a_random_condition_is_had_again_from_the_weights(dice):
     small = [(name, result) for name, result in kinds if name.startswith("mini") and not result.count("-")]
     name, result = dice.choice(small)
     found = library.ablation(name, result)
-    condition = found.conditions[dice.choice(["core", "next", "lowest"])]
-    facts = found.task
-    options = {key: facts[key] for key in ("split", "seed", "samples", "questions")}
-    got = answer_sweep(
-        load(name), task(facts["domain"]).draw("test", samples=512), [HeadSet(condition["heads"])], **options
-    )
-    assert got.correct.double().mean().item() == pytest.approx(condition["accuracy"], abs=2 / facts["samples"]), (
-        name,
-        result,
-    )
-    assert atlas.cell(name, facts["domain"]).scores().top().to_json() == found.conditions["core"]["heads"]
+    condition, facts = getattr(found.conditions, dice.choice(["core", "next", "lowest"])), found.task
+    draw = task(facts.domain).draw(facts.split, seed=facts.seed, samples=facts.samples, questions=facts.questions)
+    got = answer_sweep(load(name), draw, [condition.heads])
+    assert got[0].accuracy == pytest.approx(condition.accuracy, abs=2 / facts.samples), (name, result)
+    assert atlas.cell(name, facts.domain).scores().top() == found.conditions.core.heads

@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,11 @@ from corelib.analysis.stats import p_value_of_counts
 from corelib.atlas import library
 from corelib.atlas.claims import Claim, claims, expectations
 from corelib.atlas.rules import Finding, beyond, earlier, kept, needed
-from corelib.core.values import Estimate
+from corelib.core.heads import HeadSet
+from corelib.core.values import Accuracy, Estimate
+from corelib.experiments.ablation import Condition, Conditions, Loss, Null, Percentile
+from corelib.experiments.ablation_curve import Dose
+from corelib.experiments.hybrid import CoreDense, Hybrid
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -25,8 +28,8 @@ def claim(*held: bool) -> Claim:
     return Claim("t", "r", "", "", tuple(Finding("m", ("d",), "", "", one) for one in held))
 
 
-def losing(base: float, losses: list[float]) -> dict:
-    return {"layer_matched": {"accuracy": [base - loss for loss in losses]}}
+def losing(base: float, losses: list[float]) -> dict[str, Null]:
+    return {"layer_matched": Null((), tuple(base - loss for loss in losses), ())}
 
 
 def test_verdicts_are_words():
@@ -38,19 +41,22 @@ def test_verdicts_are_words():
 
 def test_the_rule_of_the_ablation_has_three_parts():
     found = library.ablation("mini-s", "scenes")
-    quiet = {"value": 0.0, "low": -0.01, "high": 0.01}
-    conditions = {name: {"loss": {"accuracy": quiet}} for name in found.conditions}
-    conditions["core"] = {"loss": {"accuracy": {"value": 0.5, "low": 0.45, "high": 0.55}}}
-    base = found.base["accuracy"]
+
+    def that_costs(loss: Estimate) -> Condition:
+        return replace(found.conditions.core, loss=Loss(loss, loss))
+
+    quiet = that_costs(Estimate(0.0, -0.01, 0.01))
+    conditions = Conditions(core=that_costs(Estimate(0.5, 0.45, 0.55)), next=quiet, lowest=quiet)
+    base = found.base.accuracy
     kept = replace(found, conditions=conditions, null=losing(base, [0.0] * 18 + [0.45, 0.7]))
     assert needed("m", "d", kept).holds  # one of twenty draws may lose more
     often = replace(kept, null=losing(base, [0.0] * 17 + [0.6, 0.6, 0.7]))
     assert not needed("m", "d", often).holds
-    few = replace(kept, null=losing(base, [0.1] * 10), percentile={"layer_matched": {"accuracy": 1 / 11}})
+    few = replace(kept, null=losing(base, [0.1] * 10), percentile={"layer_matched": Percentile(1 / 11, 1 / 11)})
     assert needed("m", "d", few).holds and "p = 0.091 (the least that 10 sets allow)" in needed("m", "d", few).control
     for name in ("next", "lowest"):
-        loud = {"loss": {"accuracy": {"value": 0.05, "low": 0.0, "high": 0.2}}}
-        assert not needed("m", "d", replace(kept, conditions={**conditions, name: loud})).holds
+        loud = that_costs(Estimate(0.05, 0.0, 0.2))
+        assert not needed("m", "d", replace(kept, conditions=replace(conditions, **{name: loud}))).holds
 
 
 def test_a_loss_that_other_sets_reach_is_not_beyond_them():
@@ -81,9 +87,11 @@ def test_committed_percentiles_are_those_of_the_counts():
 
 
 def test_the_rule_of_acceleration_has_two_parts():
-    def hybrid(lost: float, high: float, others: float) -> SimpleNamespace:
-        core = [{"loss": {"value": lost, "low": -0.01, "high": high}}]
-        return SimpleNamespace(doses=[0.05], base={"accuracy": 0.9}, core=core, layer_matched=[[others], [others]])
+    def hybrid(lost: float, high: float, others: float) -> Hybrid:
+        core = (CoreDense(HeadSet("L0H0"), 9.0, 0.9 - lost, 0.8, 1.0, Estimate(lost, -0.01, high)),)
+        found = library.hybrid("mini-s-long", "scenes")
+        base = Accuracy(0.9, 0.85, 0.95)
+        return replace(found, doses=(0.05,), base=base, core=core, layer_matched=((others,), (others,)))
 
     good = kept("m", "d", hybrid(0.005, 0.015, 0.4))
     assert good.holds and good.effect == "0.5 points [-1.0, 1.5] of 90 %"
@@ -101,11 +109,11 @@ def test_every_claim_is_judged_where_it_was_measured():
 
 def test_an_expectation_needs_its_whole_interval():
     found = library.ablation("mini-s", "scenes")
-    ratio = {"value": 0.2, "low": 0.1, "high": 0.4, "largest": 0.3}
-    dose = replace(found, dose={**found.dose, "ratio": ratio})
+    ratio = Dose(0.2, 0.1, 0.4, 0.3)
+    dose = replace(found, dose=replace(found.dose, ratio=ratio))
     assert earlier("m", "d", dose, limit=1.0).holds and not earlier("m", "d", dose, limit=1 / 3).holds
     assert "at most 0.20" in earlier("m", "d", dose, limit=1.0).effect  # the other order never reached its D50
-    never = replace(found, dose={**found.dose, "ratio": {**ratio, "value": None, "high": None}})
+    never = replace(found, dose=replace(found.dose, ratio=replace(ratio, value=None, high=None)))
     assert not earlier("m", "d", never, limit=1.0).holds
     assert {one.model for each in expectations(["mini-s"]) for one in each.findings} == {"mini-s"}
 

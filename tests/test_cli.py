@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from values import some_scores
 
 from corelib.analysis.concentration import gini
-from corelib.core.heads import HeadScores
+from corelib.core.head_scores import HeadScores
 from corelib.tasks import task
 
 
@@ -83,7 +84,7 @@ def test_rank_says_what_the_files_say(run, tmp_path):
     assert len(first["order"]) == 48 and first["top"] == sorted(first["order"][:5]) and first["reliability"]
     one, two = map(HeadScores.load, files)
     assert first["sparsity"]["gini"] == pytest.approx(gini(one))
-    assert pair["spearman"] == pytest.approx(spearmanr(np.ravel(one.scores), np.ravel(two.scores)).statistic)
+    assert pair["spearman"] == pytest.approx(spearmanr(np.ravel(one), np.ravel(two)).statistic)
     assert {*pair["top"]["shared"]} <= {*first["top"]}
 
 
@@ -99,7 +100,7 @@ def _scores(path, **changes):
     ("changes", "top", "says"),
     [
         ({"schema": "corelib/head-scores/1"}, "5%", "has schema"),
-        ({"scores": [[0.1, float("nan")], [0.3, 0.4]]}, "5%", "not finite"),
+        ({"scores": [[0.1, float("nan")], [0.3, 0.4]]}, "5%", "scores.0.1: Input should be a finite number, got nan"),
         ({"scores": [[0.1, 0.2]]}, "5%", "the size that model gives"),
         ({"model": {"name": "n", "sha256": "b", "layers": 2, "heads": 2, "kv_heads": 1}}, "5%", "another model"),
         ({}, "0%", "above 0 and up to 100"),
@@ -161,8 +162,8 @@ def test_help_teaches(run):
         (["score", "--model", "mini-z", "--out", "s.json"], "unknown model 'mini-z'"),
         (["score", "--model", ".", "--out", "s.json"], "is not a model"),
         (["score", "--domain", "scene", "--out", "s.json"], "did you mean 'scenes'"),
-        (["score", "--samples", 0, "--out", "s.json"], "samples and batch must be 1 or more"),
-        (["score", "--samples", 2, "--seed", -1, "--out", "s.json"], "seed and index must be 0 or more"),
+        (["score", "--samples", 0, "--out", "s.json"], "samples must be a whole number, 1 or more, got 0"),
+        (["score", "--samples", 2, "--seed", -1, "--out", "s.json"], "seed must be a whole number, 0 or more, got -1"),
         (["score", "--split", "dev", "--out", "s.json"], "unknown split 'dev'"),
         (["score", "--metric", "rams", "--out", "s.json"], "unknown metric"),
         (["score", "--domain", "all", "--domain", "scenes", "--out", "s"], "stands alone"),

@@ -40,13 +40,14 @@ def test_the_card_says_what_its_numbers_say(name):
     folder = model_folder.bundled_folder(name)
     card = read_card(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
-    assert Recipe(**card["recipe"]) == Recipe.load(folder / "recipe.toml")
+    told = {**card["recipe"], "study": card.get("study", {})}  # what the book does with it stands by itself
+    assert Recipe(**told) == Recipe.load(folder / "recipe.toml")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_cards_accuracy_can_be_had_again(domain):
     said = read_card(model_folder.bundled_folder("mini-s"))["test"]["results"][domain]["base"]["accuracy"]
     found = measure_accuracy(load("mini-s"), task(domain).draw("test", samples=64, seed=TEST_SEED))
-    right = round(found["accuracy"] * 64)
+    right = round(found.accuracy * 64)
     assert binom.cdf(right, 64, said) > 1e-4, (said, found)
     assert binom.sf(right - 1, 64, said) > 1e-4, (said, found)

@@ -11,7 +11,10 @@ from corelib.benchmarks import record_cost
 from corelib.benchmarks.record_cost import RecordCost, eager_bytes, measure_record_cost, ways
 from corelib.benchmarks.timing import peak_bytes
 from corelib.core.errors import BadInput
+from corelib.core.values import BenchFacts
 from corelib.families import sizes
+
+TINY = BenchFacts("tiny", "random", 2, 2, 4, 2)
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +54,17 @@ def test_the_peak_is_the_most_that_was_held():
 @torch.no_grad()
 def test_what_does_not_fit_is_not_tried(model, monkeypatch, tmp_path):
     monkeypatch.setattr(record_cost, "free_memory", lambda device: eager_bytes(model, 110))
-    found = measure_record_cost(model, [96, 128], facts={"name": "tiny"}, repeats=1)
+    found = measure_record_cost(model, [96, 128], facts=TINY, repeats=1)
     assert RecordCost.load(found.save(tmp_path / "cost.json")) == found
     first, second = found.lengths
-    assert eager_bytes(model, 128) == 128**2 * 4 * (2 * 4 + 8) == second["eager"]["would need"]
-    assert first["eager"]["seconds"] > 0
-    assert all(row[way]["seconds"] > 0 for row in found.lengths for way in ("plain", "record"))
+    assert eager_bytes(model, 128) == 128**2 * 4 * (2 * 4 + 8) == second.eager.would_need
+    assert first.eager.seconds > 0
+    assert all(way.seconds > 0 for row in found.lengths for way in (row.plain, row.record))
 
 
 def test_bad_input_is_refused(model):
     for options in ({"lengths": []}, {"lengths": [10]}, {"lengths": [96], "repeats": 0}):
         with pytest.raises(BadInput, match="tokens or more"):
-            measure_record_cost(model, **options, facts={})
+            measure_record_cost(model, **options, facts=TINY)
     with pytest.raises(BadInput, match="take fewer tokens"):
-        measure_record_cost(model, [10**9], facts={})
+        measure_record_cost(model, [10**9], facts=TINY)

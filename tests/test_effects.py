@@ -9,49 +9,53 @@ from scipy.stats import spearmanr
 from corelib import atlas
 from corelib.core.errors import BadInput, BadResults
 from corelib.core.heads import HeadSet
+from corelib.core.values import Estimate
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.experiments.head_effects import DOSES, HeadEffects, beyond_company, measure_head_effects, random_company
 from corelib.tasks import task
-
-FEW = {"samples": 8, "questions": 2, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
 def tables():
     cell = atlas.cell("mini-s", "scenes")
     flat = [[0.0] * 8 for _ in range(6)]
-    return {"RAM": cell.scores().scores, "norm": cell.scores("answer/mean/output_norm").scores, "nothing": flat}
+    return {"RAM": cell.scores().values, "norm": cell.scores("answer/mean/output_norm").values, "nothing": flat}
 
 
 @pytest.fixture(scope="module")
-def found(vlm, tables):
-    return measure_head_effects(vlm, task("scenes").draw("validate", samples=256, questions=4), tables, sets=20, **FEW)
+def draw():
+    return task("scenes").draw("validate", samples=8, questions=2)
 
 
-def test_effects_are_paired_losses(vlm, found, tables):
+@pytest.fixture(scope="module")
+def found(vlm, draw, tables):
+    return measure_head_effects(vlm, draw, tables, sets=20, batch_size=8)
+
+
+def test_effects_are_paired_losses(vlm, draw, found, tables):
     heads = [HeadSet("L0H1"), HeadSet("L4H0"), HeadSet("L5H7")]
-    plain = answer_sweep(vlm, task("scenes").draw("validate", samples=512), [HeadSet(), *heads], **FEW)
+    plain = answer_sweep(vlm, draw, [HeadSet(), *heads], batch_size=8)
     for number, one in enumerate(heads, start=1):
         head = next(iter(one))
         lost = (plain.logprob[0] - plain.logprob[number]).double().mean().item()
-        assert found.alone["value"][head.layer][head.index] == pytest.approx(lost, abs=2e-4, rel=1e-3)
-        low, high = (found.alone[end][head.layer][head.index] for end in ("low", "high"))
-        assert low <= found.alone["value"][head.layer][head.index] <= high
-    assert found.base["accuracy"] == plain.correct[0].double().mean().item()
+        assert found.alone.value[head.layer][head.index] == pytest.approx(lost, abs=2e-4, rel=1e-3)
+        low, high = (table[head.layer][head.index] for table in (found.alone.low, found.alone.high))
+        assert low <= found.alone.value[head.layer][head.index] <= high
+    assert found.base.accuracy == plain.correct[0].double().mean().item()
     top = atlas.cell("mini-s", "scenes").scores().top(DOSES[1])
-    joint = answer_sweep(vlm, task("scenes").draw("validate", samples=512), [HeadSet(), top], **FEW)
+    joint = answer_sweep(vlm, draw, [HeadSet(), top], batch_size=8)
     loss = (joint.logprob[0] - joint.logprob[1]).double().mean().item()
-    assert found.joint["RAM"]["logprob"]["value"][1] == pytest.approx(loss, abs=1e-4)
+    assert found.joint["RAM"].logprob[1].value == pytest.approx(loss, abs=1e-4)
 
 
 def test_agreement_is_spearmans(found, tables):
     for name in ("RAM", "norm"):
         for kind in ("alone", "company"):
-            part = found.agreement[name][kind]
-            wanted = spearmanr(np.ravel(tables[name]), np.ravel(getattr(found, kind)["value"])).statistic
-            assert part["value"] == pytest.approx(wanted, abs=0.02)  # the tables are rounded
-            assert -1 <= part["low"] <= part["high"] <= 1
-    assert found.agreement["nothing"]["alone"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+            part = getattr(found.agreement[name], kind)
+            wanted = spearmanr(np.ravel(tables[name]), np.ravel(getattr(found, kind).value)).statistic
+            assert part.value == pytest.approx(wanted, abs=0.02)  # the tables are rounded
+            assert -1 <= part.low <= part.high <= 1
+    assert found.agreement["nothing"].alone == Estimate(0.0, 0.0, 0.0)
 
 
 def test_an_effect_in_company_is_what_a_head_adds():
@@ -68,7 +72,7 @@ def test_an_effect_in_company_is_what_a_head_adds():
     assert (single @ beyond_company(every, company).T)[0, 3] == pytest.approx(1.0)
 
 
-def test_files_and_bad_input(vlm, found, tables, tmp_path):
+def test_files_and_bad_input(vlm, draw, found, tables, tmp_path):
     assert HeadEffects.load(found.save(tmp_path / "effects.json")) == found
     (tmp_path / "bad.json").write_text('{"schema": "corelib/effects/9"}')
     with pytest.raises(BadResults, match="has schema"):
@@ -81,6 +85,6 @@ def test_files_and_bad_input(vlm, found, tables, tmp_path):
         ({"RAM": tables["RAM"]}, {"sets": 2}, "do not hold every head"),
     ):
         with pytest.raises(BadInput, match=says):
-            measure_head_effects(
-                vlm, task("scenes").draw("validate", samples=256, questions=4), scores, **{**FEW, **options}
-            )
+            measure_head_effects(vlm, draw, scores, batch_size=8, **options)
+    with pytest.raises(BadInput, match="an interval needs two or more"):
+        measure_head_effects(vlm, task("scenes").draw("validate", samples=2, questions=2), tables, sets=20)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.head_scores import HeadScores
-from corelib.core.heads import SCHEMA, Head, HeadSet
+from corelib.core.head_scores import HeadScores, Interval
+from corelib.core.heads import Head, HeadSet
+from corelib.core.values import Estimate, MetricFacts, ModelFacts, TaskFacts
 
 SETS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)))
 
@@ -20,11 +21,11 @@ SETS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)))
 def scores(layers=2, heads=3, **changes) -> HeadScores:
     table = [[0.1 * layer + 0.01 * head for head in range(heads)] for layer in range(layers)]
     given = {
-        "model": {"name": "mini-s", "sha256": None, "layers": layers, "heads": heads, "kv_heads": 1},
-        "task": {"domain": "scenes", "split": "select", "seed": 0, "samples": 8, "accuracy": 0.5},
-        "metric": {"quantity": "raw", "rows": "answer", "reduce": "mean"},
-        "scores": table,
-        "interval": {"level": 0.95, "low": table, "high": [[value + 0.1 for value in row] for row in table]},
+        "model": ModelFacts("mini-s", "a", layers, heads, 1),
+        "task": TaskFacts("scenes", "select", 0, 8, accuracy=0.5),
+        "metric": MetricFacts("raw", "answer", "mean"),
+        "values": table,
+        "interval": Interval(0.95, table, [[value + 0.1 for value in row] for row in table]),
         "chance": 0.1,
         "seconds": 1.5,
     }
@@ -77,7 +78,7 @@ def test_top_heads_and_ties():
     assert found.top(1 / 3).to_json() == ["L1H1", "L1H2"]
     assert [str(head) for head in found.order()][:2] == ["L1H2", "L1H1"]
     level = [[0.5] * 3] * 2
-    assert scores(scores=level).top(0.5).to_json() == ["L0H0", "L0H1", "L0H2"]
+    assert scores(values=level).top(0.5).to_json() == ["L0H0", "L0H1", "L0H2"]
 
 
 @pytest.mark.parametrize(
@@ -98,21 +99,34 @@ def test_round_trip(tmp_path):
     found = scores()
     path = found.save(tmp_path / "scores.json")
     assert HeadScores.load(path) == found
-    assert json.loads(path.read_text())["schema"] == SCHEMA
+    assert json.loads(path.read_text())["schema"] == HeadScores.schema
     assert found.software["corelib"]
+
+
+def test_scores_are_an_array_that_knows_its_heads():
+    found = scores()
+    table = np.asarray(found)
+    assert table.dtype == float and table.shape == found.shape == (2, 3) and table[1, 2] == found["L1H2"]
+    assert np.array(found, dtype=np.float32).dtype == np.float32 and np.max(found) == table.max()
+    for head in ("L1H2", Head(1, 2), (1, 2)):
+        assert found[head] == found.values[1][2]
+        assert found.estimate(head) == Estimate(found[head], found[head], found[head] + 0.1)
+    for head, says in (("L2H0", "the model has layers 0–1 with heads 0–2"), ("2", "as in 'L4H0'"), (1, "not a head")):
+        with pytest.raises(BadInput, match=says):
+            found[head]
+        with pytest.raises(BadInput, match=says):
+            found.estimate(head)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"scores": [[0.1, 0.2]]}, r"scores is not \[2\]\[3\]"),
-        ({"scores": [[0.1, 0.2, float("nan")]] * 2}, "not finite"),
-        ({"scores": None}, "not a table"),
-        ({"scores": [["a", "b", "c"]] * 2}, "not a table"),
-        ({"model": {"name": "mini-s"}}, "model must have exactly"),
-        ({"metric": None}, "metric must have exactly"),
-        ({"interval": {"level": 0.9, "low": [[1] * 3] * 2, "high": [[0] * 3] * 2}}, "low end lies above"),
-        ({"interval": {"level": 0.9, "low": [[1] * 3] * 2, "high": [[0] * 3]}}, "high is not"),
+        ({"values": [[0.1, 0.2]]}, r"scores is not \[2\]\[3\]"),
+        ({"values": [[0.1, 0.2, float("nan")]] * 2}, "not finite"),
+        ({"values": None}, "not a table"),
+        ({"values": [["a", "b", "c"]] * 2}, "not a table"),
+        ({"interval": Interval(0.9, [[1] * 3] * 2, [[0] * 3] * 2)}, "low end lies above"),
+        ({"interval": Interval(0.9, [[1] * 3] * 2, [[0] * 3])}, "high is not"),
     ],
 )
 def test_bad_scores_are_refused(changes, reason):
@@ -125,8 +139,13 @@ def test_bad_files_are_refused(tmp_path):
     payload = json.loads(path.read_text())
     for broken, reason in [
         ({**payload, "schema": "corelib/head-scores/9"}, "head-scores/9"),
-        ({**payload, "extra": 1}, "unknown: extra"),
-        ({name: value for name, value in payload.items() if name != "task"}, "unknown: task"),
+        ({**payload, "extra": 1}, r"scores\.json: extra: unknown key"),
+        (
+            {name: value for name, value in payload.items() if name != "task"},
+            r"scores\.json: task: this key is missing",
+        ),
+        ({**payload, "model": {"name": "mini-s"}}, r"scores\.json: model\.sha256: this key is missing \(and 3 more\)"),
+        ({**payload, "metric": None}, r"scores\.json: metric: "),
         ({**payload, "scores": [[1.0]]}, r"scores\.json: head scores"),
     ]:
         path.write_text(json.dumps(broken))

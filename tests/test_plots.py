@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from values import some_scores
 
 from corelib import plots
+from corelib.benchmarks.record_cost import CostAt, Spent, TooLarge
+from corelib.benchmarks.speed import SpeedAt
+from corelib.benchmarks.timing import Compared, Sizes
+from corelib.benchmarks.tradeoff import Point
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
+from corelib.core.values import Accuracy, Estimate, Tables
+from corelib.experiments.depth import DepthCurve
+from corelib.experiments.knockout import PathCurve
 from corelib.families.regions import Grid, tokens_of_box
 from corelib.models.attention_map import AttentionMap
 from corelib.plots.style import ink_on
@@ -24,13 +33,7 @@ RNG = np.random.default_rng(0)
 
 def head_scores(layers: int = 4, heads: int = 5) -> HeadScores:
     table = RNG.random((layers, heads))
-    return HeadScores(
-        model={"name": "m", "sha256": "", "layers": layers, "heads": heads, "kv_heads": 1},
-        task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
-        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
-        scores=table.tolist(),
-        interval={"level": 0.95, "low": (table - 0.1).tolist(), "high": (table + 0.1).tolist()},
-    )
+    return some_scores(table, low=table - 0.1, high=table + 0.1)
 
 
 def words(figure: Figure) -> str:
@@ -97,8 +100,8 @@ def test_strip_and_matrix_take_every_kind_of_token():
 def test_a_head_map_frames_the_top_heads_and_names_none_of_a_bare_table():
     scores = head_scores()
     (top,) = scores.top()
-    assert f"{scores.scores[top.layer][top.index]:.2f}" in words(plots.head_map(scores, chance=0.02))
-    figure = plots.head_map({"raw": scores.scores, "lift": scores.scores}, same_scale=True)
+    assert f"{scores[top]:.2f}" in words(plots.head_map(scores, chance=0.02))
+    figure = plots.head_map({"raw": scores.values, "lift": np.asarray(scores)}, same_scale=True)
     assert not [patch for patch in figure.axes[0].patches if not patch.get_fill()]
     plots.head_map(torch.rand(28, 16)).draw_without_rendering()
 
@@ -109,7 +112,7 @@ def test_charts_write_what_they_are_given():
     assert str(scores.order()[0]) in text
     assert str(scores.order()[1]) not in text
     assert "untrained" in text
-    table = {"scenes": {"base": {"accuracy": 0.91, "low": 0.8, "high": 0.97}}, "video": {}}
+    table = {"scenes": {"base": Accuracy(0.91, 0.8, 0.97)}, "video": {}}
     assert "0.91" in words(plots.accuracy_chart(table))
     assert "0.75" in words(plots.share_chart({"L0H0": {"evidence": 0.75, "rest": 0.25}}))
     assert "square" in words(plots.row_map(RNG.random((3, 2)), ["red", "square"], ["L0H0", "L0H1", "L0H2"], marked=[1]))
@@ -166,7 +169,7 @@ def test_lorenz_curves_say_how_uneven():
 
 
 def test_depth_runs_from_none_to_all():
-    curve = {"layers": [0, 2, 4], "accuracy": [0.1, 0.5, 0.9], "low": [0.0, 0.4, 0.8], "high": [0.2, 0.6, 1.0]}
+    curve = DepthCurve(8, (0, 2, 4), accuracy=(0.1, 0.5, 0.9), low=(0.0, 0.4, 0.8), high=(0.2, 0.6, 1.0))
     figure = plots.depth_chart({"m": {"attribute": curve, "relation": curve}})
     lines = [line for line in figure.axes[0].lines if line.get_label() == "relation"]
     assert lines[0].get_xdata().tolist() == [0, 0.5, 1] and "attribute" in words(figure)
@@ -217,7 +220,7 @@ def test_overlaps_above_chance_are_full_dots():
 
 def test_causal_figures_write_what_they_are_given():
     def loss(value):
-        return {"value": value, "low": value - 0.02, "high": value + 0.02}
+        return Estimate(value, value - 0.02, value + 0.02)
 
     row = {"null": [0.0, 0.1, 0.2], "core": loss(0.5), "next": loss(0.1), "lowest": loss(0.0), "full": 0.9}
     (panel,) = plots.null_chart({"mini-s": row, "bridge": row}, heading="H").axes
@@ -235,17 +238,17 @@ def test_causal_figures_write_what_they_are_given():
     np.testing.assert_allclose(lines["layer-matched, mean"].get_ydata(), [0.7])  # no disjoint control at 50 %
     np.testing.assert_allclose(lines["highest RAM first"].get_ydata(), [0.4, 0.1])
 
-    lost = {"evidence → answer": {"logprob": [1.0, 2.0], "low": [0.9, 1.9], "high": [1.1, 2.1]}}
+    lost = {"evidence → answer": PathCurve(logprob=(1.0, 2.0), low=(0.9, 1.9), high=(1.1, 2.1), accuracy=(0.1, 0.2))}
     panels = plots.path_chart({"scenes": ([0, 1], lost), "video": ([0, 1], lost)}, window=2).axes
     assert panels[1].get_xlabel() == "first of 2 layers" and len(panels) == 2
 
-    joint = {"RAM": {"value": 3.0}, "lift": {"value": 1.0}}  # without an interval
+    joint = {"RAM": 3.0, "lift": 1.0}  # without an interval
     measures = {"alone": {"RAM": loss(0.2), "lift": loss(0.4)}, "joint": joint}
     panels = plots.prediction_chart(measures, marked=["RAM"]).axes
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["lift", "RAM"]  # the best on top
 
     table = np.array([[0.1, 0.9], [0.5, 0.0]])
-    effect = {"value": table - 0.3, "low": table - 0.4, "high": table - 0.2}
+    effect = Tables(value=table - 0.3, low=table - 0.4, high=table - 0.2)
     panels = plots.effect_scatter(table, {"alone": effect, "in company": effect}, named=1).axes
     assert [text.get_text() for text in panels[0].texts] == ["L0H1"] and panels[1].get_title(loc="left") == "in company"
 
@@ -266,7 +269,7 @@ def test_acceleration_figures_write_what_they_are_given():
     assert all_.images[0].get_array().tolist() == [[2, 1, 0, 0], [2, 2, 0, 0], [2, 2, 2, 1], [2, 2, 2, 2]]
 
     def level(value):
-        return {"accuracy": value, "low": value - 0.1, "high": value + 0.1}
+        return Accuracy(value, value - 0.1, value + 0.1)
 
     kinds = {name: [level(0.5), level(0.9)] for name in ("core", "group", "uniform", "oracle")}
     draws = {"layer-matched": [[0.1, None], [0.3, None]], "random": [[0.1, 0.2]]}
@@ -276,15 +279,11 @@ def test_acceleration_figures_write_what_they_are_given():
     np.testing.assert_allclose(lines["layer-matched heads dense"].get_xydata(), [[0.05, 0.2]])
     np.testing.assert_allclose(lines["CoRe heads dense"].get_ydata(), [0.5, 0.9])
 
-    def took(dense, hybrid, **more):
-        way = {"dense": dense, "hybrid": hybrid}
-        return {
-            **{name: {"seconds": value, "least": value, "most": value} for name, value in way.items()},
-            "speedup": dense / hybrid,
-            **more,
-        }
+    def took(dense, hybrid, ideal=None):
+        return replace(Compared.of({"dense": [dense], "hybrid": [hybrid]}), ideal=ideal)
 
-    rows = [{"tokens": n, "attention": took(4, 2, ideal=3), "prefill": took(4, 3, ideal=2)} for n in (512, 2048)]
+    none = Sizes(None, None)
+    rows = [SpeedAt(n, "fold", took(4, 2, 3), took(4, 3, 2), took(1, 1), none, none) for n in (512, 2048)]
     (panel,) = plots.speed_chart({"a layer": rows}).axes
     lines = {line.get_label(): line for line in panel.lines}
     np.testing.assert_allclose(lines["attention"].get_ydata(), [2, 2])
@@ -293,13 +292,14 @@ def test_acceleration_figures_write_what_they_are_given():
 
 
 def test_a_trade_chart_joins_the_doses_of_a_window():
-    ends = {"low": 0.1, "high": 0.9}
-    points = [
-        {"width": w, "dose": d, "accuracy": 0.5 + d, "prefill": {"speedup": 2 - d}, **ends}
-        for w in (64, 8)
-        for d in (0.2, 0)
-    ]
-    (panel,) = plots.trade_chart({"scenes": (0.95, points)}).axes
+    def point(width, dose):
+        took = Compared.of({"dense": [2 - dose], "hybrid": [1.0]})
+        ends, loss, cache = {"low": 0.1, "high": 0.9}, Estimate(0.0, 0.0, 0.0), Sizes(None, None)
+        return Point(width, dose, HeadSet(), 0.5 + dose, **ends, loss=loss, attention=took, prefill=took, decode=took,
+                     cache=cache)  # fmt: skip
+
+    points = [point(width, dose) for width in (64, 8) for dose in (0.2, 0)]
+    (panel,) = plots.tradeoff_chart({"scenes": (0.95, points)}).axes
     names = panel.get_legend_handles_labels()[1]
     doses = ["0% of the heads dense", "20% of the heads dense"]
     assert names == ["all dense", "window of 8", "window of 64", *doses]
@@ -312,11 +312,8 @@ def test_a_trade_chart_joins_the_doses_of_a_window():
 
 
 def test_a_cost_chart_shows_what_did_not_fit():
-    plain, more = {"seconds": 1.0, "bytes": 2**30}, {"seconds": 2.0, "bytes": 2**31}
-    rows = [
-        {"tokens": 1024, "plain": plain, "record": plain, "eager": more},
-        {"tokens": 2048, "plain": more, "record": more, "eager": {"would need": 2**33}},
-    ]
+    plain, more = Spent(1.0, 1.0, 1.0, bytes=2**30), Spent(2.0, 2.0, 2.0, bytes=2**31)
+    rows = [CostAt(1024, plain, plain, more), CostAt(2048, more, more, TooLarge(2**33))]
     seconds, memory = plots.cost_chart(rows).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in memory.lines}
     assert lines["attention written out, as published"] == [[1024, 2]] and lines["would need"] == [[2048, 8]]

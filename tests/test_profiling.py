@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from corelib.core.errors import BadInput, BadResults, UnknownName
+from corelib.core.values import MetricFacts
 from corelib.experiments.evidence import swap_images, validate_evidence
 from corelib.experiments.reading import ALL_QUANTITIES, check_quantities, read_heads, readable
 from corelib.experiments.score_heads import measure_heads, score_heads
@@ -65,12 +70,23 @@ def test_a_killed_run_resumes_without_redoing(vlm, tmp_path, monkeypatch):
         measure_heads(vlm, task("scenes").draw("select", samples=6), batch_size=2, store=path)
 
 
+def test_scores_of_another_precision_are_not_mixed_in(vlm, tmp_path):
+    """What is computed in bfloat16 does not go on with what was computed in float32, nor the other way round."""
+    draw = task("scenes").draw("select", samples=4)
+    half = torch.autocast("cpu", torch.bfloat16)
+    for name, first, then in (("one", nullcontext(), half), ("two", half, nullcontext())):
+        with first:
+            measure_heads(vlm, replace(draw, samples=2), store=tmp_path / name)
+        with then, pytest.raises(BadResults, match=r"other settings \(precision\)"):
+            measure_heads(vlm, draw, store=tmp_path / name)
+
+
 def test_the_scores_file_says_where_it_comes_from(vlm, tmp_path):
     asked = metric("lift", rows="question")
     scores = score_heads(vlm, task("documents").draw("validate", samples=5, seed=3), metric=asked)
-    assert scores.model == vlm.facts and scores.model["sha256"]
-    assert scores.task["domain"] == "documents" and scores.task["samples"] == 5 and scores.task["split"] == "validate"
-    assert scores.metric == {"quantity": "lift", "rows": "question", "reduce": "mean"}
+    assert scores.model == vlm.facts and scores.model.sha256
+    assert scores.task.domain == "documents" and scores.task.samples == 5 and scores.task.split == "validate"
+    assert scores.metric == MetricFacts("lift", "question", "mean")
     assert scores.chance is None and score_heads(vlm, task("scenes").draw("select", samples=2)).chance > 0
     assert type(scores).load(scores.save(tmp_path / "s.json")) == scores
 
@@ -85,12 +101,14 @@ def test_swapped_questions_lose_their_evidence():
 def test_validity_reports_every_condition(vlm):
     found = validate_evidence(vlm, task("video").draw("test", samples=8, seed=1))
     assert {"base", "swapped", "without", "only"} <= set(found)
-    assert all(0 <= part["low"] <= part["accuracy"] <= part["high"] <= 1 for part in found.values())
+    assert all(0 <= part.low <= part.accuracy <= part.high <= 1 for part in found.values())
 
 
 def test_bad_options(vlm):
-    with pytest.raises(BadInput, match="samples and batch"):
-        score_heads(vlm, task("scenes").draw("select", samples=0))
+    with pytest.raises(BadInput, match="samples must be a whole number, 1 or more"):
+        task("scenes").draw("select", samples=0)
+    with pytest.raises(BadInput, match="batch_size must be 1 or more"):
+        score_heads(vlm, task("scenes").draw("select", samples=2), batch_size=0)
     for options, says in (
         ({"quantity": "lfit"}, "did you mean 'lift'"),
         ({"rows": "first"}, "query rows"),
@@ -131,6 +149,6 @@ def test_evidence_in_a_text_is_its_span(vlm):
         assert words(ids[encoded.source[row]]) == sample.context.split()
         assert encoded.after_image[row].sum() == encoded.lengths[row].sum()
     scores = score_heads(vlm, work.draw("select", samples=16))
-    assert scores.task["domain"] == "needle" and max(max(row) for row in scores.scores) > 3 * scores.chance
+    assert scores.task.domain == "needle" and np.max(scores) > 3 * scores.chance
     visible = encoded.real[0].sum().item() - 1  # up to the answer row
     assert scores.chance == pytest.approx(3 / visible)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from values import some_scores as scores
 
 from corelib.analysis.agreement import (
     compare_heads,
@@ -22,19 +23,7 @@ from corelib.analysis.agreement import (
     split_half,
 )
 from corelib.core.errors import BadInput
-from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Head, HeadSet
-
-
-def scores(table) -> HeadScores:
-    table = np.array(table, dtype=float)
-    return HeadScores(
-        model={"name": "m", "sha256": "", "layers": table.shape[0], "heads": table.shape[1], "kv_heads": 1},
-        task={"domain": "scenes", "split": "select", "seed": 0, "samples": 2, "accuracy": 0.5},
-        metric={"quantity": "raw", "rows": "answer", "reduce": "mean"},
-        scores=table.tolist(),
-        interval={"level": 0.95, "low": table.tolist(), "high": table.tolist()},
-    )
 
 
 def test_overlap_by_hand():
@@ -152,7 +141,7 @@ def test_two_models_are_not_compared_by_accident():
     one, two = scores([[1, 2], [4, 3]]), scores([[1, 2], [3, 4]])
     found = compare_heads(one, two, 0.25)
     assert found.spearman == spearman(one, two) and found.top.shared == HeadSet()
-    other = replace(two, model={**two.model, "name": "n", "sha256": "b" * 64})
+    other = replace(two, model=replace(two.model, name="n", sha256="b" * 64))
     with pytest.raises(BadInput, match="another model is another head"):
         compare_heads(one, other)
     assert compare_heads(one, other, same_model=False).spearman == found.spearman

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from corelib import load, score_heads
 from corelib.core.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
+from corelib.experiments.ablation import ablate_top
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
@@ -158,6 +160,70 @@ def test_a_folder_that_is_none(tmp_path):
         task(f"folder:{tmp_path}", pages=3)
 
 
+# --- heads are removed on a folder of one's own ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Eight pictures, four in each split, with two questions each."""
+    folder = tmp_path_factory.mktemp("own")
+    lines = []
+    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick"):
+        photograph(name).resize((96, 96)).save(folder / f"{name}.png")
+        for number in range(2):
+            box = [10, 10 + 30 * number, 60, 40 + 30 * number]
+            lines.append({"image": f"{name}.png", "question": f"What is {number}?", "answer": name, "boxes": [box]})
+    write(folder, lines)
+    return task(f"folder:{folder}")
+
+
+@pytest.fixture(scope="module")
+def tiny_vlm():
+    return load("tiny-random:smolvlm")
+
+
+@pytest.fixture(scope="module")
+def ranking(own, tiny_vlm):
+    return score_heads(tiny_vlm, own.draw("select", samples=4))
+
+
+@pytest.mark.parametrize(("samples", "questions", "batch_size"), [(8, 2, 4), (3, 1, 2), (3, 1, 1)])
+def test_chance_is_of_the_same_samples_as_all_else(own, tiny_vlm, ranking, monkeypatch, samples, questions, batch_size):
+    """All that is answered, with its own picture or with another one, is what was drawn, and about as much at once."""
+    draw, seen, encode = own.draw("test", samples=samples, questions=questions), {}, type(tiny_vlm).encode
+
+    def spy(vlm, given, **options):
+        given = list(given)
+        own_picture = bool(given[0].evidence)
+        seen.setdefault(own_picture, []).append([(one.index, one.question) for one in given])
+        return encode(vlm, given, **options)
+
+    monkeypatch.setattr(type(tiny_vlm), "encode", spy)
+    found = ablate_top(tiny_vlm, draw, ranking, fraction=0.2, draws=2, batch_size=batch_size)
+    assert seen[True] == seen[False]  # the same batches
+    assert [one for batch in seen[True] for one in batch] == [(one.index, one.question) for one in draw]
+    assert 0 <= found.chance <= 1 and found.task.samples == samples and found.task.sha256 == own.sha256
+
+
+def test_more_pictures_than_there_are_are_not_begun_with(own):
+    with pytest.raises(
+        BadInput, match=r"has 4 pictures in test, and 10 samples with 2 questions .* need 5: ask for few"
+    ):
+        own.draw("test", samples=10, questions=2)
+    with pytest.raises(BadInput, match=r"has 0 pictures in train.*there are pictures in select, test"):
+        own.draw("train", samples=1)
+
+
+def test_the_mean_is_that_of_as_many_pictures_as_there_are(own, tiny_vlm, ranking):
+    """A folder has fewer than 64 pictures in `select`; with none at all there is no mean."""
+    found = ablate_top(tiny_vlm, own.draw("test", samples=4), ranking, fraction=0.2, mode="mean", draws=2, batch_size=4)
+    assert found.mode == "mean" and found.conditions.core.loss.logprob.value != 0
+    empty = replace(own, sha256="another one")
+    vars(empty)["dealt"] = {**own.dealt, "select": []}
+    with pytest.raises(BadInput, match="no picture in select: mode 'mean' takes its means there"):
+        ablate_top(tiny_vlm, empty.draw("test", samples=4), ranking, fraction=0.2, mode="mean", draws=2)
+
+
 # --- the hub ---------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +279,7 @@ def test_a_model_is_profiled_on_a_data_set(name, monkeypatch):
     work = task(f"hub:{name}")
     split = next(split for split, groups in work.dealt.items() if groups)
     scores = score_heads(load("tiny-random:smolvlm"), work.draw(split, samples=1))
-    assert scores.task["domain"] == f"hub:{name}" and np.isfinite(scores.scores).all()
+    assert scores.task.domain == f"hub:{name}" and np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("name", SOURCES)

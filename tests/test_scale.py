@@ -31,17 +31,17 @@ def test_a_sample_is_the_tower_and_all_layers(small, name, tmp_path):
     subject = bench_models.published_size(name, 0.5, layers=1, dtype=torch.float32, device="cpu")
     found = measure_scale(subject, tokens=64, samples=20, repeats=1)
     assert Scale.load(found.save(tmp_path / "scale.json")) == found
-    parts = {part: found.parts[part]["seconds"] for part in found.parts}
-    assert found.model["measured layers"] == 1 < found.model["layers"]
-    assert found.a_sample == pytest.approx(parts["tower"] + found.model["layers"] * parts["layer with RAM"])
-    assert min(parts.values()) > 0 and found.books["store"] > 0
+    parts = {part: times.seconds for part, times in vars(found.parts).items()}
+    assert found.model.measured_layers == 1 < found.model.num_layers
+    assert found.a_sample == pytest.approx(parts["tower"] + found.model.num_layers * parts["layer_with_ram"])
+    assert min(parts.values()) > 0 and found.books.store > 0
 
 
 def test_books_hold_a_number_a_head_and_sample(tmp_path):
     sizes = []
     for samples in (40, 80):
         (tmp_path / str(samples)).mkdir()
-        sizes.append(time_bookkeeping(tmp_path / str(samples), samples, 4, 8)["on disk"])
+        sizes.append(time_bookkeeping(tmp_path / str(samples), samples, 4, 8).on_disk)
     whole = 40 * 4 * 8 * 4
     assert whole < sizes[0] < whole + 5 * 1000  # each of the five shards says what it holds
     assert sizes[1] == 2 * sizes[0]

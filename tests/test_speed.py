@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tiny import HEADS, shrunk, tiny_model
+from tiny import HEADS, KV_HEADS, shrunk, tiny_model
 
 from corelib.benchmarks import speed, timing
 from corelib.benchmarks.speed import Speed, ideal, measure_speed
@@ -16,11 +16,14 @@ from corelib.core import memory
 from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
+from corelib.core.values import AccuracyKept, BenchFacts, Estimate
 from corelib.experiments.out_of_window import accuracy_kept
 from corelib.families import sizes
 from corelib.models.vlm import load
 from corelib.sparse import Window
 from corelib.tasks import task
+
+TINY = BenchFacts("tiny", "random", 2, 2, HEADS, KV_HEADS)
 
 
 @pytest.fixture
@@ -59,25 +62,25 @@ def test_pictures_are_as_many_tokens_as_is_said(small, name):
 @torch.no_grad()
 def test_what_is_measured(tmp_path, small):
     model = sizes.build_size("qwen3-vl-2b", dtype=torch.float32)
-    options = {"facts": {"name": "tiny"}, "repeats": 2}
+    options = {"facts": TINY, "repeats": 2}
     found = measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options)
     assert Speed.load(found.save(tmp_path / "bench.json")) == found
-    assert [row["tokens"] for row in found.lengths] == [40, 64]
-    assert found.accuracy == {}
+    assert [row.tokens for row in found.lengths] == [40, 64]
+    assert found.accuracy is None
     for row in found.lengths:
-        assert "first" not in row and row["backend"] == "fold"
-        assert all(held is None or held >= 0 for held in row["memory"].values())
+        assert row.first is None and row.backend == "fold"
+        assert all(held is None or held >= 0 for held in vars(row.memory).values())
         for name in ("attention", "prefill", "decode"):
-            one = row[name]
-            assert one["speedup"] == one["dense"]["seconds"] / one["hybrid"]["seconds"]
-            assert all(one[way]["least"] <= one[way]["seconds"] <= one[way]["most"] for way in speed.WAYS)
-        assert row["attention"]["dense"]["seconds"] < row["prefill"]["dense"]["seconds"]
+            one = getattr(row, name)
+            assert one.speedup == one.dense.seconds / one.hybrid.seconds
+            assert all(way.least <= way.seconds <= way.most for way in (one.dense, one.hybrid))
+        assert row.attention.dense.seconds < row.prefill.dense.seconds
         each, steps = 2 * 16 * 4, 1 + 2 * speed.STEPS  # a key and a value of 16 floats
-        assert row["cache"]["dense bytes"] == 2 * 2 * (row["tokens"] + steps) * each
-        assert row["cache"]["hybrid bytes"] == (row["tokens"] + steps + 3 * (4 + 7)) * each
+        assert row.cache.dense == 2 * 2 * (row.tokens + steps) * each
+        assert row.cache.hybrid == (row.tokens + steps + 3 * (4 + 7)) * each
     see = lambda tokens: sizes.image_inputs("qwen3-vl-2b", tokens, dtype=torch.float32)  # noqa: E731
-    first = measure_speed(model, HeadSet(), Window(8, 4), [40], pictures=see, **options).lengths[0]["first"]
-    assert first["tokens"] == 4 + 1026 + 16 and first["ideal"] >= 1
+    first = measure_speed(model, HeadSet(), Window(8, 4), [40], pictures=see, **options).lengths[0].first
+    assert first.tokens == 4 + 1026 + 16 and first.ideal >= 1
 
 
 def test_the_promise():
@@ -100,7 +103,7 @@ def test_the_stopwatch_counts_the_attention_alone(monkeypatch):
 
 
 def test_bad_input_is_refused_before_it_begins(run, tmp_path, monkeypatch):
-    model, options = tiny_model("smolvlm"), {"facts": {}}
+    model, options = tiny_model("smolvlm"), {"facts": TINY}
     for lengths, repeats in (([], 1), ([3], 1), ([30], 0)):
         with pytest.raises(BadInput, match="give lengths beyond the 4 sinks"):
             measure_speed(model, HeadSet(), Window(8), lengths, repeats=repeats, **options)
@@ -155,4 +158,4 @@ def test_a_window_that_reaches_everything_tests_nothing():
     with pytest.raises(BadInput, match="a window of 99 keys reaches the evidence"):
         accuracy_kept(vlm, work.draw("test", samples=4), HeadSet(), Window(99))
     kept = accuracy_kept(vlm, work.draw("test", samples=16), HeadSet.all(vlm.num_layers, vlm.num_heads), Window(8))
-    assert kept["hybrid"] == {**kept["dense"], "loss": {"value": 0, "low": 0, "high": 0}}
+    assert kept.hybrid == AccuracyKept(**vars(kept.dense), loss=Estimate(0.0, 0.0, 0.0))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from corelib.bridge import language
 from corelib.core.errors import BadInput, BadRegion, UnknownName
 from corelib.models.batch import ROWS
+from corelib.models.vlm import load
 from corelib.tasks import DOMAINS, TASKS, Box, task
 
 
@@ -90,6 +92,26 @@ def test_bad_questions_and_regions(vlm):
     with pytest.raises(UnknownName, match="query rows"):
         vlm.encode([sample]).rows("first")
     assert ROWS[0] == "answer"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mini-s", {}),
+        ("mini-s", {"checkpoint": "before"}),
+        ("mini-s", {"untrained": True}),
+        ("mini-s", {"device": "cpu"}),
+        ("bridge", {}),
+        ("smollm2", {}),
+        ("tiny-random:qwen3-vl", {}),
+    ],
+)
+def test_a_model_is_loaded_to_be_asked_and_not_to_be_trained(name, options):
+    if name in ("bridge", "smollm2") and not language.is_installed():
+        pytest.skip("the language model under the bridge is not installed here")
+    model = load(name, **options).model
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_any_picture_can_be_asked_about(vlm):

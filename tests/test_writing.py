@@ -33,10 +33,11 @@ def test_a_data_set_is_judged_by_its_own_rule(name, monkeypatch):
 
 
 def test_it_is_stated_with_its_interval():
-    stated = Generations("exact", ("7",) * 10, (True,) * 8 + (False,) * 2).stated
-    assert stated["accuracy"] == 0.8 and round(stated["low"], 3) == 0.490 and round(stated["high"], 3) == 0.943
+    stated = Generations("exact", ("7",) * 10, (True,) * 8 + (False,) * 2).accuracy
+    assert stated.accuracy == 0.8 and stated.samples == 10
+    assert round(stated.low, 3) == 0.490 and round(stated.high, 3) == 0.943
 
 
 def test_bad_requests(vlm):
-    with pytest.raises(BadInput, match="tokens=0"):
+    with pytest.raises(BadInput, match="tokens must be 1 or more, got 0"):
         generate_answers(vlm, task("scenes").draw("select", samples=64), tokens=0)

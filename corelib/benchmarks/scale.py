@@ -1,6 +1,7 @@
 """What a profile of a large model on many samples takes: the parts of one sample, and the bookkeeping of all.
 
-    found = measure_scale(published("qwen3-vl-32b", 0.05, layers=1, dtype=torch.float32, device="cpu"), samples=100_000)
+    subject = published_size("qwen3-vl-32b", 0.05, layers=1, dtype=torch.float32, device="cpu")
+    found = measure_scale(subject, samples=100_000)
     found.a_sample                              # seconds: the tower, and all layers with RAM read
 
 A large model does not fit on a laptop, but one of its layers does, and all layers are alike. So the tower and one layer
@@ -85,12 +86,12 @@ def measure_scale(
     repeats: int = 3,
     progress: Progress = silent,
 ) -> Scale:
-    """Time a published size with one layer (`subjects.published`), then the bookkeeping of `samples` samples,
+    """Time a published size with one layer (`bench_models.published_size`), then the bookkeeping of `samples` samples,
     in a folder that is gone afterwards."""
     began = time.perf_counter()
     facts, model = subject.facts, subject.model
     if subject.pictures is None or facts.measured_layers != 1:
-        raise BadInput("measure one layer of a published size: published(name, share, layers=1, …)")
+        raise BadInput("measure one layer of a published size: published_size(name, share, layers=1, …)")
     if repeats < 1 or samples < 4 or tokens < 64:
         raise BadInput(f"{tokens} tokens, {samples} samples, {repeats} repeats: give 64, 4 and 1 or more")
     inputs = {name: value for name, value in subject.pictures(tokens).items() if name not in WORDS}

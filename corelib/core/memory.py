@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
 
 from corelib.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 

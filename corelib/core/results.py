@@ -141,9 +141,12 @@ def _adapter(kind: type[R]) -> TypeAdapter[R]:
 
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
-    wrong = error.errors(include_url=False, include_input=False)
+    wrong = error.errors(include_url=False)
+    given, kind = wrong[0]["input"], wrong[0]["type"]
     where = ".".join(map(str, wrong[0]["loc"]))
     what = wrong[0]["msg"].removeprefix("Value error, ").replace("Unexpected keyword argument", "unknown key")
     what = what.replace("Field required", "this key is missing")
+    if isinstance(given, str | int | float | None) and kind not in ("value_error", "unexpected_keyword_argument"):
+        what += f", got {given!r:.40}"  # what is written there, if it is no more than a word or a number
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     return f"{where}: {what}{more}" if where else f"{what}{more}"

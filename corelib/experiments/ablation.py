@@ -36,7 +36,7 @@ from corelib.experiments.ablation_curve import (
     fit_dose_response,
     sufficiency,
 )
-from corelib.experiments.answer_sweep import answer_sweep, check_scores, compute_dtype
+from corelib.experiments.answer_sweep import answer_sweep, check_pictures, check_scores, compute_dtype
 from corelib.experiments.evidence import chance_accuracy
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
@@ -185,8 +185,7 @@ def ablate_top(
     began = time.perf_counter()
     if draws < 1 or dose_draws < 1:
         raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
-    if draw.pictures < 2:
-        raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
+    check_pictures(draw)
     check_scores(vlm, scores, draw, same_samples)
     order, size = scores.order(), (vlm.num_layers, vlm.num_heads)
     core = scores.top(fraction)

@@ -32,10 +32,10 @@ from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 from corelib.tasks import Draw
+from corelib.tasks.draw import TOGETHER
 
 MODES = ("zero", "mean", "resample", "knockout", "image_knockout")
 REFERENCE = 64  # samples of `select` at most: what a mean output is a mean of
-TOGETHER = 3  # pictures that may always be one batch, so that none is alone, without another one to exchange with
 
 Answering = Callable[[Batch], AnswerScores]  # a batch → its answers under each set
 
@@ -80,6 +80,12 @@ def answer_sweep(
     batches = partial(draw.batches, batch_size, together=TOGETHER)
     found = collect(answer, draw.samples, batches, fingerprint, store, progress)
     return AnswerScores(found["correct"].T, found["logprob"].T)
+
+
+def check_pictures(draw: Draw) -> None:
+    """Refuse a draw of one picture: intervals resample pictures."""
+    if draw.pictures < 2:
+        raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
 
 
 def check_model(vlm: VLM, scores: HeadScores) -> None:

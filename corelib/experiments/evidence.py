@@ -21,6 +21,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.values import Proportion
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw, Sample
+from corelib.tasks.draw import TOGETHER
 
 CONDITIONS = ("base", "swapped", "without", "only")
 
@@ -71,7 +72,7 @@ def validate_evidence(
     """
     right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
     kinds: list[str] = []
-    for indices in draw.batches(batch_size, together=2):
+    for indices in draw.batches(batch_size, together=TOGETHER):
         drawn = draw.take(indices)
         batch = vlm.encode(drawn)
         right["base"] += vlm.answer(batch).correct.tolist()
@@ -100,7 +101,7 @@ def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportio
 def chance_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> float:
     """Accuracy on the same questions with another sample's picture: the chance level, measured."""
     right = []
-    for indices in draw.batches(batch_size, together=2):
+    for indices in draw.batches(batch_size, together=TOGETHER):
         right += vlm.answer(vlm.encode(swap_images(draw.take(indices)))).correct.tolist()
     return sum(right) / len(right)
 

@@ -1,7 +1,7 @@
 """Let a model write its answers, and judge them by the task's rule: the same text, the same option, boxes that overlap.
 
-    found = write_answers(load("mini-s"), task("scenes"), samples=64)
-    found.stated, found.texts[0]                # accuracy with its interval; what the model wrote first
+    found = generate_answers(load("mini-s"), task("scenes").draw("test", samples=64))
+    found.accuracy, found.texts[0]              # accuracy with its interval; what the model wrote first
 
 Everywhere else an answer is right if its very tokens are the most likely ones (`VLM.answer`): one pass tells, and
 ablations need thousands of them. Where an answer can be put in many ways, ask here first whether the model can do the

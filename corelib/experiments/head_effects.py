@@ -31,7 +31,7 @@ from corelib.core.heads import Head, HeadSet, top_count
 from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Curve, Estimate, ModelFacts, Software, Tables, TaskFacts
-from corelib.experiments.answer_sweep import answer_sweep, compute_dtype
+from corelib.experiments.answer_sweep import answer_sweep, check_pictures, compute_dtype
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
@@ -107,6 +107,7 @@ def measure_head_effects(
             )
     if not tables or sets < 2:
         raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
+    check_pictures(draw)
     company = random_company(every, sets, draw.seed)
     counts = [top_count(dose, len(every)) for dose in DOSES]
     tops = {name: [HeadSet(ordered(table)[:count]) for count in counts] for name, table in tables.items()}

@@ -31,7 +31,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.sample_store import collect
 from corelib.core.values import Estimate, ModelFacts, Software, TaskFacts
-from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.answer_sweep import check_pictures, compute_dtype
 from corelib.experiments.head_effects import Plain
 from corelib.models.answers import stacked
 from corelib.models.batch import Batch
@@ -116,8 +116,7 @@ def knock_out_paths(
     window = max(1, round(vlm.num_layers / WINDOWS)) if window is None else window
     if not 1 <= window <= vlm.num_layers:
         raise BadInput(f"a window of {window} layers in a model of {vlm.num_layers}: give 1 to {vlm.num_layers}")
-    if draw.pictures < 2:
-        raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
+    check_pictures(draw)
     first = tuple(range(vlm.num_layers - window + 1))
     spans = [*((start, start + window) for start in first), (0, vlm.num_layers)]
     fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), **draw.fingerprint, "window": window}

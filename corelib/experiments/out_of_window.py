@@ -26,7 +26,7 @@ from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
 from corelib.core.sample_store import collect
 from corelib.core.values import Accuracy, AccuracyKept, Estimate, TaskFacts
-from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.answer_sweep import check_pictures, compute_dtype
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.from_question import whole_pass
@@ -96,10 +96,9 @@ def answer_under(
     With several questions about each picture (or row of pictures), these are read once a condition. `named` says what
     the conditions are: a `store` holds answers of these and no others.
     """
-    if batch_size < 1 or draw.samples < 2:
-        raise BadInput(
-            f"samples={draw.samples}, batch_size={batch_size}: give 2 samples or more, and 1 or more at once"
-        )
+    check_pictures(draw)
+    if batch_size < 1:
+        raise BadInput(f"batch_size must be 1 or more, got {batch_size}")
     fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), **draw.fingerprint}
     fingerprint |= {"window": [window.width, window.sinks], **(named or {})}
 

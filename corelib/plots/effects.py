@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.core.values import Estimate
+from corelib.core.values import Estimate, Tables
 from corelib.plots.naming import name_points
 from corelib.plots.style import (
     ATTENTION,
@@ -57,19 +57,19 @@ def prediction_chart(
 @styled
 def effect_scatter(
     score: object,
-    effects: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    effects: Mapping[str, Tables],
     *,
     label: str = "RAM",
     named: int = 4,
     heading: str = "",
 ) -> Figure:
-    """Every head by its score and by what is lost without it, one panel a kind of effect (`value`, `low`, `high`, each
-    [layer][head]). The shade tells the layer; the `named` heads with the largest effect or score carry their names."""
+    """Every head by its score and by what is lost without it, one panel a kind of effect. The shade tells the layer;
+    the `named` heads with the largest effect or score carry their names."""
     across = as_table(score)
     layer, scale = np.repeat(np.arange(len(across)), across.shape[1]), Normalize(0, len(across) - 1)
     figure, axes = sheet(4.5 * len(effects) + 0.6, 4.4 + (0.35 if heading else 0), columns=len(effects))
     for panel, (name, found) in zip(axes[0], effects.items(), strict=True):
-        up, low, high = (as_table(found[end]) for end in ("value", "low", "high"))
+        up, low, high = (as_table(table) for table in (found.value, found.low, found.high))
         panel.vlines(across, low, high, color=MUTED, linewidth=1.2, alpha=0.5)
         panel.scatter(across, up, c=layer, cmap=DEPTH, norm=scale, s=34, edgecolor="white", linewidth=0.5, zorder=3)
         panel.axhline(0, color=LINE, linewidth=1, zorder=0)

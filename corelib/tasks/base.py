@@ -133,7 +133,7 @@ class Task(ABC):
         return Draw(self, split, seed, samples, questions)
 
     def with_difficulty(self, **difficulty) -> Task:
-        """The same task with other difficulty: `Scenes().harder(objects=16)`."""
+        """The same task with other difficulty: `Scenes().with_difficulty(objects=16)`."""
         known = [f.name for f in fields(self)]
         for key in difficulty:
             check_known(f"difficulty of {self.name}", key, known)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from corelib.core.errors import BadInput
 from corelib.core.values import TaskFacts
-from corelib.tasks.assets import check_split
+from corelib.tasks.assets import SPLITS, check_split
 from corelib.tasks.sample import Sample
 
 if TYPE_CHECKING:
     from corelib.tasks.base import Task
+
+TOGETHER = 3  # pictures that may always be one batch, so that none is alone, without another one to exchange with
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ class Draw(Sequence[Sample]):
             )
         there = self.task.available(self.split, self.pictures)
         if there < self.pictures:
+            about = f" with {self.questions} questions about each picture" if self.questions > 1 else ""
+            some = [split for split in SPLITS if self.task.available(split, 1)]
             raise BadInput(
-                f"{self.task.name} has {there} pictures in {self.split}, and {self.samples} samples with "
-                f"{self.questions} questions about each picture need {self.pictures}: ask for fewer samples"
+                f"{self.task.name} has {there} pictures in {self.split}, and {self.samples} samples{about} need "
+                f"{self.pictures}: ask for fewer samples (there are pictures in {', '.join(some) or 'no split'})"
             )
 
     @property

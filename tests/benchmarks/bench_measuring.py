@@ -9,11 +9,12 @@ no test. Processors without instructions for bfloat16 are many times slower in i
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 
 from corelib.benchmarks.bench_models import published_size
-from corelib.benchmarks.record_cost import measure_record_cost
+from corelib.benchmarks.record_cost import TooLarge, measure_record_cost
 
 GEOMETRY = "qwen3-vl-2b"
 
@@ -29,18 +30,18 @@ if __name__ == "__main__":
         found = measure_record_cost(
             subject.model,
             options.tokens,
-            facts={**subject.facts, "dtype": options.dtype},
+            facts=replace(subject.facts, dtype=options.dtype),
             progress=lambda done, total: print(f"{done} of {total} lengths", flush=True),
         )
     for row in found.lengths:
-        plain = row["plain"]
-        print(f"{row['tokens']:6d} tokens: plain {plain['seconds']:.2f} s, {plain['bytes'] / 2**20:.0f} MiB")
+        plain = row.plain
+        print(f"{row.tokens:6d} tokens: plain {plain.seconds:.2f} s, {(plain.bytes or 0) / 2**20:.0f} MiB")
         for way in ("record", "eager"):
-            one = row[way]
-            if "would need" in one:
-                print(f"{way:>13}: would need {one['would need'] / 2**30:.0f} GiB")
+            one = getattr(row, way)
+            if isinstance(one, TooLarge):
+                print(f"{way:>13}: would need {one.would_need / 2**30:.0f} GiB")
             else:
-                slower, larger = (one[what] / plain[what] for what in ("seconds", "bytes"))
-                print(f"{way:>13}: {slower:.2f} times as long, {larger:.2f} times the memory")
+                larger = f", {one.bytes / plain.bytes:.2f} times the memory" if one.bytes and plain.bytes else ""
+                print(f"{way:>13}: {one.seconds / plain.seconds:.2f} times as long{larger}")
     if options.out:
         found.save(options.out)

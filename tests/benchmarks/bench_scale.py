@@ -35,10 +35,10 @@ if __name__ == "__main__":
         repeats=options.repeats,
         progress=lambda done, total: print(f"{done} of {total} steps", flush=True),
     )
-    for name, part in found.parts.items():
-        print(f"{name:>15}: {part['seconds']:.2f} s [{part['least']:.2f}, {part['most']:.2f}]")
-    print(f"{'a sample':>15}: {found.a_sample:.1f} s in all {found.model['layers']} layers, added up")
-    for name, value in found.books.items():
+    for name, part in vars(found.parts).items():
+        print(f"{name:>15}: {part.seconds:.2f} s [{part.least:.2f}, {part.most:.2f}]")
+    print(f"{'a sample':>15}: {found.a_sample:.1f} s in all {found.model.num_layers} layers, added up")
+    for name, value in vars(found.books).items():
         print(f"{name:>15}: {'unknown' if value is None else f'{value:,.1f}'}")
     if options.out:
         found.save(options.out)
