@@ -1,4 +1,4 @@
-"""Write the page on what a profile of a large model on many samples costs, from what was measured.
+"""Write the page on what it costs to score the heads of a large model on many samples, from what was measured.
 
 python tools/cost_page.py            # book/cost.md
 python tools/cost_page.py --check    # changes nothing; fails if the page is not what the results say
@@ -25,7 +25,7 @@ rent a machine. This page is written from measurements (`tools/cost_page.py`); n
 
 ## One sample
 
-A profile reads every sample once, in one forward pass. RAM is read along the way. So
+Every sample is read once, in one forward pass, and RAM along the way. So
 
 > cost = samples × (vision tower + layers × one layer with RAM read) + bookkeeping
 
@@ -38,7 +38,7 @@ run*.
 {rows}
 
 {tokens:,} visual tokens a sample, {dtype}, on {cores} processor cores without a GPU, medians of {repeats} runs.
-Such a machine is good for trying things, and not for profiling such models.
+Such a machine is good for trying things, and not for scoring such models.
 """
 BOOKS = """
 ## Keeping books
@@ -51,8 +51,8 @@ in full, on random numbers in place of scores, for {samples:,} samples.
 |---|---|---|---|---|---|---|
 {rows}
 
-Next to the passes this is little. The memory is the reason why a profile keeps the one score that was asked for. The
-head atlas keeps all of them, of a few hundred samples.
+Next to the passes this is little. The memory is the reason why `score_heads` keeps the one score that was asked for.
+The head atlas keeps all of them, of a few hundred samples.
 """
 GPU = """
 ## On a GPU
@@ -83,7 +83,7 @@ random one. They need no more samples than the interval that you want to quote a
 def results() -> list[Scale]:
     """All that was measured on a processor, small models first."""
     found = [Scale.load(path) for path in (atlas.HOME / "bench").glob("scale-*-cpu.json")]
-    return sorted(found, key=lambda one: (one.model["layers"] * one.model["heads"], one.model["name"]))
+    return sorted(found, key=lambda one: (one.model.num_layers * one.model.num_heads, one.model.name))
 
 
 def page(found: list[Scale]) -> str:
@@ -92,27 +92,28 @@ def page(found: list[Scale]) -> str:
     shared = {"samples": first.samples, "tokens": first.tokens, "repeats": first.repeats, **first.machine}
     if any(one.samples != first.samples or one.tokens != first.tokens or one.machine != first.machine for one in found):
         raise SystemExit("cost_page: the results are not of one machine and size; measure all of them again")
-    head = HEAD.format(rows="\n".join(map(sample_row, found)), dtype=first.model["dtype"], **shared)
+    head = HEAD.format(rows="\n".join(map(sample_row, found)), dtype=first.model.dtype, **shared)
     books = BOOKS.format(rows="\n".join(map(books_row, found)), **shared)
     return head + books + GPU + LESS
 
 
 def sample_row(one: Scale) -> str:
-    file = f"{FILES}/scale-{one.model['name']}-cpu.json"
-    tower, layer, read = (f"{one.parts[part]['seconds']:.1f} s" for part in ("tower", "layer", "layer with RAM"))
+    file = f"{FILES}/scale-{one.model.name}-cpu.json"
+    parts = one.parts.tower, one.parts.layer, one.parts.layer_with_ram
+    tower, layer, read = (f"{part.seconds:.1f} s" for part in parts)
     whole = one.a_sample * one.samples
     long = f"{whole / YEAR:.1f} years" if whole > YEAR else f"{whole / 86_400:.0f} days"
     return (
-        f"| [`{one.model['name']}`]({file}) | {tower} | {layer} | {read} | {one.model['layers']} | "
+        f"| [`{one.model.name}`]({file}) | {tower} | {layer} | {read} | {one.model.num_layers} | "
         f"{one.a_sample:.0f} s | {long} |"
     )
 
 
 def books_row(one: Scale) -> str:
-    books, heads = one.books, one.model["layers"] * one.model["heads"]
-    store, load, summarise = (f"{books[what]:.0f} s" for what in ("store", "load", "summarise"))
-    disk, peak = (f"{books[what] / 2**30:.1f} GiB" if books[what] else "unknown" for what in ("on disk", "peak"))
-    return f"| `{one.model['name']}` | {heads:,} | {store} | {disk} | {load} | {summarise} | {peak} |"
+    books, heads = one.books, one.model.num_layers * one.model.num_heads
+    store, load, summarise = (f"{spent:.0f} s" for spent in (books.store, books.load, books.summarise))
+    disk, peak = (f"{size / 2**30:.1f} GiB" if size else "unknown" for size in (books.on_disk, books.peak))
+    return f"| `{one.model.name}` | {heads:,} | {store} | {disk} | {load} | {summarise} | {peak} |"
 
 
 def main() -> None:

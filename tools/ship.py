@@ -21,7 +21,7 @@ from corelib.training.run import ship
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the folder of a finished run (`corelib train … --out RUN`)")
-    parser.add_argument("--name", default="mini-s", help="the embedded model, and its recipe (default: %(default)s)")
+    parser.add_argument("--name", default="mini-s", help="the bundled model, and its recipe (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=1024, help="test samples a task (default: %(default)s)")
     options = parser.parse_args()
     folder = ship(options.run, options.name)
