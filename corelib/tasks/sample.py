@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -42,7 +43,7 @@ class Sample:
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
-    notes: dict = field(default_factory=dict, compare=False, hash=False)
+    notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod
     def of(cls, images: Sequence[Image.Image], question: str, *, video: bool = False) -> Sample:
