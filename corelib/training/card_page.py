@@ -125,7 +125,7 @@ def render(card: Mapping[str, Any]) -> str:
         "",
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
-        f"{trained} (`corelib/training/curricula.py`, `tower_supervision.py`). "
+        f"{trained} (`corelib/training/stages.py`, `tower_supervision.py`). "
         f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}{precision}. The rest, and how the "
         "recipe came about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
         "",
