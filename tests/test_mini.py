@@ -16,7 +16,7 @@ from corelib.core.errors import BadInput, BadWeights, UnknownName, UnsupportedAr
 from corelib.mini import checkpoint
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, fit, patchify
-from corelib.mini.vocabulary import build_tokenizer
+from corelib.mini.vocabulary import build_tokenizer, token_id
 from corelib.models.vlm import load
 from corelib.tasks import TASKS, task
 
@@ -155,3 +155,11 @@ def test_what_is_not_a_model_is_refused(saved, tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(BadInput, match=r"config\.json"):
         load(folder)
+
+
+def test_a_token_that_does_not_exist_has_no_id():
+    tokenizer = build_tokenizer()
+    assert token_id(tokenizer, "red") == tokenizer.get_vocab()["red"]
+    tokenizer.unk_token = None
+    with pytest.raises(BadInput, match="no token 'mauve'"):
+        token_id(tokenizer, "mauve")

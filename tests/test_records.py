@@ -18,7 +18,7 @@ from corelib.experiments.ablation import ablate_top
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
-from corelib.tasks.hub import SOURCES, Hub
+from corelib.tasks.hub import SOURCES, Hub, shown
 from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer
 
 # --- collage ---------------------------------------------------------------------------------------------------------
@@ -335,3 +335,13 @@ def test_scoring_by_hand():
         score_answer("[0, 0, 10, 10]", "left", "box")
     with pytest.raises(UnknownName, match="rule"):
         score_answer("a", "b", "fuzzy")
+
+
+def test_a_picture_of_the_hub_is_decoded_or_bytes():
+    picture, file = Image.new("RGB", (3, 2)), io.BytesIO()
+    picture.save(file, "PNG")
+    assert shown(picture) is picture
+    assert shown(file.getvalue()).size == shown({"bytes": file.getvalue(), "path": None}).size == (3, 2)
+    for strange in (7, {"path": "a.png"}):
+        with pytest.raises(BadResults, match="a picture of the set is a"):
+            shown(strange)

@@ -233,6 +233,8 @@ def test_a_cooling_stage_ends_cold():
     stage = MINI.index(POLISHING)
     assert [Curriculum(0.8, MINI, stage, {}, {}, taken=k).lr_factor for k in (0, POLISHING.steps // 2)] == [1.0, 0.5]
     assert Curriculum(0.8, MINI, MINI.index(PLACING), {}, {}, taken=PLACING.steps - 1).lr_factor == 1.0
+    with pytest.raises(BadInput, match="number of its steps"):
+        replace(POLISHING, steps=None)
 
 
 def test_every_token_states_the_questions_it_answers():

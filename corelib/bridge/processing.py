@@ -88,9 +88,9 @@ class BridgeProcessor:
                 raise BadInput(f"{len(mine)} pictures for {list(row).count(PLACEHOLDER_ID)} placeholders")
             expanded.append([t for i in row for t in ([i] * side**2 if i == PLACEHOLDER_ID else [i])])
         canvases = torch.zeros(len(ids), max(map(len, fitted)), 3, side * CELL, side * CELL)
-        for row, mine in enumerate(fitted):
+        for number, mine in enumerate(fitted):
             for place, (canvas, _) in enumerate(mine):
-                canvases[row, place] = pixels_of(canvas)
+                canvases[number, place] = pixels_of(canvas)
         return expanded, {"pixel_values": canvases}
 
     def pad(self, ids: Sequence[Sequence[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]:

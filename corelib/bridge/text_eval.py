@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 TEXTS = (
     "The river rises in the hills north of the town. In spring it floods the meadows, and by August one can "
@@ -45,7 +46,7 @@ TEXTS = (
 
 
 @torch.no_grad()
-def text_loss(model: nn.Module, tokenizer, texts: tuple[str, ...] = TEXTS) -> float:
+def text_loss(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...] = TEXTS) -> float:
     """Mean cross-entropy, in nats a token, of `texts` under a language model (or the one inside a multimodal
     model).
 

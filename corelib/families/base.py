@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Int
@@ -47,11 +48,17 @@ class ModelInputs:
 class Family(ABC):
     """One adapter a family."""
 
-    tokenizer: PreTrainedTokenizerBase
+    if TYPE_CHECKING:  # a field of some families, made by others: at run time, this would be the field's default
+
+        @property
+        def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
     @abstractmethod
     def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
-        """Samples as model inputs, with their answers or without. Refuses a question that the model cannot read."""
+        """Samples as model inputs, with their answers or without.
+
+        Raises: BadInput for a question or a picture that the model cannot read.
+        """
 
 
 def touching(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Int
@@ -28,13 +28,19 @@ from corelib.tasks.sample import Sample
 class Processor(Protocol):
     """What is asked of a processor: its words, its way to put a question, and what it makes of pictures."""
 
-    tokenizer: PreTrainedTokenizerBase
     end: str  # closes an answer
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
     def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
     def asked(self, question: str) -> str: ...
-    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]: ...
-    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
+    def expand(
+        self,
+        ids: Sequence[Sequence[int]],
+        images: Sequence[Sequence[Image.Image]] | None = None,
+        videos: Sequence[Sequence[Image.Image]] | None = None,
+    ) -> tuple[list[list[int]], dict[str, Tensor]]: ...
+    def pad(self, ids: Sequence[Sequence[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]: ...
 
 
 def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
@@ -49,7 +55,7 @@ def runs(marked: Bool[Tensor, " token"]) -> list[Int[Tensor, " run"]]:
 
 
 class Bundled(Family):
-    """What the two kinds of embedded models share."""
+    """What the two kinds of bundled models share."""
 
     processor: Processor
 
@@ -59,7 +65,10 @@ class Bundled(Family):
 
     @abstractmethod
     def check(self, question: str) -> None:
-        """Refuse a question that the model cannot read."""
+        """Refuse a question that the model cannot read.
+
+        Raises: BadInput, which says how to ask.
+        """
 
     @abstractmethod
     def grid(self, image: Image.Image) -> Grid:
@@ -101,7 +110,7 @@ class Bundled(Family):
 class Mini(Bundled):
     """The adapter of the mini models: patches of `patch_size` pixels, `spatial_merge_size`² of them to a token."""
 
-    config: object
+    config: Any  # transformers does not type the parts of a configuration
     processor: MiniProcessor
 
     def check(self, question: str) -> None:
@@ -124,14 +133,14 @@ class Mini(Bundled):
         return Grid(height // cell, width // cell, image.width, image.height, patch=patch, merge=merge)
 
     def visual(self, ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
-        return (ids == self.config.image_token_id) | (ids == self.config.video_token_id)
+        return ids.eq(self.config.image_token_id) | ids.eq(self.config.video_token_id)
 
 
 @dataclass(frozen=True)
 class Bridge(Bundled):
     """The adapter of the bridge: every picture on a square canvas, small enough to need no splitting into tiles."""
 
-    config: object
+    config: Any  # transformers does not type the parts of a configuration
     processor: BridgeProcessor
 
     def check(self, question: str) -> None:
@@ -145,4 +154,4 @@ class Bridge(Bundled):
         return Grid(side, side, image.width, image.height, patch=patch, merge=merge, resized=size)
 
     def visual(self, ids: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
-        return ids == self.config.image_token_id
+        return ids.eq(self.config.image_token_id)

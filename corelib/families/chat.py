@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from corelib.core.errors import BadInput
 from corelib.families.base import Family, ModelInputs, View, left_pad, touching
 from corelib.families.regions import Grid
+from corelib.mini.vocabulary import token_id
 from corelib.tasks.sample import Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
@@ -59,13 +60,13 @@ class ProcessedImages:
 class Chat(Family):
     """A published family. `template` is the Jinja chat template of the checkpoint."""
 
-    config: object
+    config: Any  # transformers does not type the parts of a configuration, nor what processors return
     tokenizer: PreTrainedTokenizerBase
-    image_processor: object
+    image_processor: Any
     template: str
 
     architecture: ClassVar[str]  # the model's class in transformers
-    processor: ClassVar[type]  # the image processor's, in the version without torchvision: the same pixels everywhere
+    processor: ClassVar[type[Any]]  # the image processor's, without torchvision: the same pixels everywhere
     lead: ClassVar[str] = ""  # stands between the prompt and an answer
     clips: ClassVar[bool] = True  # can take the frames of a clip as one; otherwise as so many pictures
     marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip
@@ -113,10 +114,13 @@ class Chat(Family):
         return ModelInputs({**inputs, **self.more(inputs)}, views, torch.tensor(lengths), *marked)
 
     def prompt(self, sample: Sample, shown: Sequence[str], video: bool) -> tuple[str, int, int]:
-        """The prompt with its pictures filled in, and the characters at which context and question begin."""
+        """The prompt with its pictures filled in, and the characters at which context and question begin.
+
+        Raises: BadInput for an empty question, or a chat template that is not of this family.
+        """
         if not sample.question.strip():
             raise BadInput("the question is empty: ask something, such as 'What stands on the red square?'")
-        content: list[dict] = []
+        content: list[dict[str, str]] = []
         if video:
             content.append({"type": "video"})
         for number in range(0 if video else len(sample.images)):
@@ -124,11 +128,11 @@ class Chat(Family):
                 content.append({"type": "text", "text": f"{self._name(sample)} {number + 1}: "})
             content.append({"type": "image"})
         content.append({"type": "text", "text": SLOT})
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=True,
+        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        text = str(
+            self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template, tokenize=False, add_generation_prompt=True
+            )
         )
         parts = re.split("|".join(re.escape(mark) for mark in self.marks), text)
         if len(parts) != len(shown) + 1 or text.count(SLOT) != 1:
@@ -148,11 +152,12 @@ class Chat(Family):
         return "Frame" if sample.video else "Page" if sample.domain == "documents" else "Picture"
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     @cached_property
     def visual_ids(self) -> list[int]:
-        return [self.tokenizer.convert_tokens_to_ids(token) for token in self.visual_tokens()]
+        return [token_id(self.tokenizer, token) for token in self.visual_tokens()]
 
     def _placed(self, ids: Int[Tensor, " token"], shown: Sequence[PromptImage]) -> list[View]:
         """Every piece at its positions in the prompt."""

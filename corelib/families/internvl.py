@@ -82,12 +82,15 @@ class InternVL(Chat):
     @property
     def side(self) -> int:
         """The side of a tile, in tokens."""
-        return round(self.tile / self.config.vision_config.patch_size[0] * self.config.downsample_ratio)
+        patch: int = self.config.vision_config.patch_size[0]
+        shrink: float = self.config.downsample_ratio
+        return round(self.tile / patch * shrink)
 
     @property
     def tile(self) -> int:
         """The side of a tile, in pixels."""
-        return self.config.vision_config.image_size[0]
+        pixels: int = self.config.vision_config.image_size[0]
+        return pixels
 
     def _shown(self, number: int, image: Image.Image, tiles: int) -> PromptImage:
         patch, merge = self.config.vision_config.patch_size[0], round(1 / self.config.downsample_ratio)

@@ -41,7 +41,7 @@ def best_resolution(width: int, height: int, allowed: Sequence[tuple[int, int]])
         wasted = rows * columns - kept
         if kept > most or (kept == most and wasted < least):
             best, most, least = (rows, columns), kept, wasted
-    return tuple(best)
+    return best
 
 
 def resized(width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
@@ -113,29 +113,32 @@ class LlavaOnevision(Chat):
     @property
     def _side(self) -> int:
         """The side of a tile, in tokens."""
-        return self._tile // self.config.vision_config.patch_size
+        patch: int = self.config.vision_config.patch_size
+        return self._tile // patch
 
     @property
     def _tile(self) -> int:
         """The side of a tile, in pixels."""
-        return self.config.vision_config.image_size
+        pixels: int = self.config.vision_config.image_size
+        return pixels
 
-    def _whole(self, image: Image.Image, **more) -> Grid:
+    def _whole(self, image: Image.Image, resized: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0)) -> Grid:
         patch = self.config.vision_config.patch_size
-        return Grid(self._side, self._side, image.width, image.height, patch=patch, merge=1, **more)
+        size = (self._side, self._side, image.width, image.height)
+        return Grid(*size, patch=patch, merge=1, resized=resized, shift=shift)
 
     def _padded(self, number: int, image: Image.Image) -> PromptImage:
         """One of several pictures: on a square canvas, in one tile, with one newline token behind it."""
         scale = self._tile / max(image.size)
-        shift = tuple((max(image.size) - side) // 2 * scale for side in image.size)
-        grid = self._whole(image, resized=(image.width * scale, image.height * scale), shift=shift)
+        left, top = ((max(image.size) - side) // 2 * scale for side in image.size)
+        grid = self._whole(image, resized=(image.width * scale, image.height * scale), shift=(left, top))
         return PromptImage(IMAGE * (grid.tokens + 1), (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
 
     def _anyres(self, number: int, image: Image.Image) -> PromptImage:
         """A picture by itself: the whole of it, then its tiles in rows, with a newline token behind each row."""
         whole = self._whole(image, resized=(self._tile, self._tile))
         grid = self._mosaic(image)
-        places = torch.arange(grid.rows * (grid.columns + 1)).unflatten(0, (grid.rows, -1))[:, :-1].flatten()
+        places = torch.arange(grid.rows * (grid.columns + 1)).reshape(grid.rows, -1)[:, :-1].flatten()
         pieces = (
             ImageSpan((number,), whole, torch.arange(whole.tokens)),
             ImageSpan((number,), grid, places + whole.tokens),
@@ -143,16 +146,26 @@ class LlavaOnevision(Chat):
         return PromptImage(IMAGE * (whole.tokens + grid.rows * (grid.columns + 1)), pieces)
 
     def _mosaic(self, image: Image.Image) -> Grid:
-        canvas = best_resolution(*image.size, [tuple(one) for one in self.config.image_grid_pinpoints])
+        allowed = [(height, width) for height, width in self.config.image_grid_pinpoints]
+        canvas = best_resolution(*image.size, allowed)
         size = resized(*image.size, canvas)
         patch, side, tile = self.config.vision_config.patch_size, self._side, self._tile
-        left = kept(*(length // tile * side for length in canvas), *image.size)
+        left = kept(canvas[0] // tile * side, canvas[1] // tile * side, *image.size)
         starts = [[place // side * tile + place % side * patch for place in axis] for axis in left]
-        spans = [tuple((start, start + patch) for start in axis) for axis in starts]
+        rows, columns = (tuple((start, start + patch) for start in axis) for axis in starts)
         most = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
         ratio = (len(left[0]) * len(left[1]) / (most * side**2)) ** 0.5
         if ratio > 1.1:
-            spans = [mixed(axis, int(len(axis) // ratio)) for axis in spans]
+            rows, columns = (mixed(axis, int(len(axis) // ratio)) for axis in (rows, columns))
         shift = ((canvas[1] - size[0]) // 2, (canvas[0] - size[1]) // 2)
-        cut = {"patch": patch, "merge": 1, "resized": size, "shift": shift, "spans": tuple(spans)}
-        return Grid(len(spans[0]), len(spans[1]), *image.size, **cut)
+        return Grid(
+            len(rows),
+            len(columns),
+            image.width,
+            image.height,
+            patch=patch,
+            merge=1,
+            resized=size,
+            shift=shift,
+            spans=(rows, columns),
+        )

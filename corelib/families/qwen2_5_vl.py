@@ -38,12 +38,12 @@ class Qwen25VL(Chat):
         found = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         sizes = found["image_grid_thw"].tolist()
         if not video:
-            shown = [
+            seen = [
                 PromptImage(START + IMAGE * grid.tokens + END, (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
                 for number, grid in enumerate(map(self.grid, sizes, images))
             ]
             return ProcessedImages(
-                shown, {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
+                seen, {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
             )
         if len({image.size for image in images}) != 1:
             raise BadInput("the frames of a clip must have one size")
@@ -51,7 +51,8 @@ class Qwen25VL(Chat):
         slices = [
             [min(first + k, len(images) - 1) for k in range(merged)] for first in range(0, len(images), merged)
         ]  # the last frame fills up the last slice
-        frames = found["pixel_values"].unflatten(0, (len(images), -1))
+        still = found["pixel_values"]
+        frames = still.reshape(len(images), -1, still.shape[-1])
         pixels = torch.cat([self._merged(frames, mine) for mine in slices])
         grid = self.grid(sizes[0], images[0])
         shown = self.clip([tuple(dict.fromkeys(mine)) for mine in slices], grid)
@@ -83,5 +84,5 @@ class Qwen25VL(Chat):
 
     def _merged(self, frames: Float[Tensor, "frame patch pixel"], mine: Sequence[int]) -> Float[Tensor, "patch pixel"]:
         """One slice: the patches of a still picture hold it as often as frames are merged; here each is another one."""
-        apart = frames.unflatten(2, (3, len(mine), -1))  # [frame, patch, colour, time, pixel]
+        apart = frames.reshape(*frames.shape[:2], 3, len(mine), -1)  # [frame, patch, colour, time, pixel]
         return torch.stack([apart[frame, :, :, time] for time, frame in enumerate(mine)], 2).flatten(1)

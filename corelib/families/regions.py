@@ -77,9 +77,11 @@ class Grid:
         return torch.stack([start, start + self.token], 1)
 
 
-def _shares(pieces: Float[Tensor, "piece 2"], scale: float, shift: float, edges: Float[Tensor, "token 2"]):
-    """How much of every token each piece of one axis covers: [token, piece]."""
-    start, end = (pieces * scale + shift).T
+def _shares(
+    pieces: Float[Tensor, "piece 2"], scale: float, shift: float, edges: Float[Tensor, "token 2"]
+) -> Float[Tensor, "token piece"]:
+    """How much of every token each piece of one axis covers."""
+    start, end = (pieces * scale + shift).unbind(1)
     low, high = edges[:, :1], edges[:, 1:]
     return (end.minimum(high) - start.maximum(low)).clamp(min=0) / (high - low)
 
@@ -99,6 +101,8 @@ def _on_grid(grid: Grid, weights: Float[Tensor, "y x"], ys: Tensor, xs: Tensor, 
 def coverage(grid: Grid, box: Box) -> Float[Tensor, " token"]:
     """The share of every token's area that the box covers. In a clip, `box.image` is the frame.
 
+    Raises: BadRegion if the box has no area, lies outside its image, or on a frame that is not there.
+
     >>> coverage(Grid(rows=1, columns=3, width=96, height=32), Box(16, 0, 64, 32)).tolist()
     [0.5, 1.0, 0.0]
     """
@@ -113,7 +117,10 @@ def coverage(grid: Grid, box: Box) -> Float[Tensor, " token"]:
 
 
 def coverage_of_mask(grid: Grid, mask: Bool[Tensor, "height width"], image: int = 0) -> Float[Tensor, " token"]:
-    """The share of every token's area under a pixel mask: exact, whatever the scale between pixels and tokens."""
+    """The share of every token's area under a pixel mask: exact, whatever the scale between pixels and tokens.
+
+    Raises: BadRegion if the mask is not of the image's size, or marks nothing.
+    """
     if tuple(mask.shape) != (grid.height, grid.width):
         raise BadRegion(f"the mask is {list(mask.shape)}: give [height, width] {[grid.height, grid.width]}")
     if not mask.any():
@@ -125,6 +132,8 @@ def coverage_of_mask(grid: Grid, mask: Bool[Tensor, "height width"], image: int 
 def tokens_of_box(grid: Grid, box: Box, threshold: float = 0.0) -> Int[Tensor, " selected"]:
     """Tokens, in raster order, of which the box covers more than `threshold` (0: any overlap).
 
+    Raises: BadInput for a threshold outside [0, 1), BadRegion if no token is covered by so much.
+
     >>> tokens_of_box(Grid(rows=2, columns=2, width=64, height=64), Box(0, 0, 32, 33)).tolist()
     [0, 2]
     """
@@ -134,7 +143,10 @@ def tokens_of_box(grid: Grid, box: Box, threshold: float = 0.0) -> Int[Tensor, "
 def tokens_of_mask(
     grid: Grid, mask: Bool[Tensor, "height width"], threshold: float = 0.0, image: int = 0
 ) -> Int[Tensor, " selected"]:
-    """Tokens, in raster order, of which the mask covers more than `threshold`."""
+    """Tokens, in raster order, of which the mask covers more than `threshold`.
+
+    Raises: BadInput for a threshold outside [0, 1), BadRegion if no token is covered by so much.
+    """
     return _above(coverage_of_mask(grid, mask, image), threshold)
 
 

@@ -1,7 +1,7 @@
 """The published sizes of real models. A model of random weights and this size takes the time of the real one.
 
-    model = build("qwen3-vl-2b", layers=2)     # two of its 28 decoder layers, its whole vision tower
-    inputs = pictures("qwen3-vl-2b", 4096)     # as many pictures as make about 4,096 visual tokens
+    model = build_size("qwen3-vl-2b", layers=2)       # two of its 28 decoder layers, its whole vision tower
+    inputs = image_inputs("qwen3-vl-2b", 4096)        # as many pictures as make about 4,096 visual tokens
 
 Numbers are those of each checkpoint's public `config.json`; what does not change the time of a layer (ids, dropout) is
 left at its default.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,17 +37,19 @@ class Size:
     """One published model: its decoder, its vision tower, and where the numbers stand."""
 
     family: str
-    text: Mapping[str, object]
-    vision: Mapping[str, object]
+    text: Mapping[str, Any]  # as in the checkpoint's config.json
+    vision: Mapping[str, Any]
     tied: bool  # the output matrix is the embedding
     source: str
 
     @property
     def layers(self) -> int:
-        return self.text["num_hidden_layers"]
+        return int(self.text["num_hidden_layers"])
 
 
-def _text(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int = 151_936, **more) -> dict:
+def _text(
+    hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int = 151_936, **more: object
+) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "intermediate_size": inner,
@@ -61,7 +64,7 @@ def _text(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocab
 
 
 def _qwen3_vl(
-    checkpoint: str, hidden: int, vision: tuple[int, int, int, list[int]], text: dict, tied: bool = False
+    checkpoint: str, hidden: int, vision: tuple[int, int, int, list[int]], text: Mapping[str, Any], tied: bool = False
 ) -> Size:
     depth, width, inner, deep = vision
     tower = {
@@ -119,26 +122,41 @@ SIZES = {
 
 def _new(size: Size, layers: int) -> PreTrainedModel:
     text, vision = {**size.text, "num_hidden_layers": layers}, dict(size.vision)
+    model: Qwen3VLForConditionalGeneration | InternVLForConditionalGeneration | LlavaOnevisionForConditionalGeneration
     if size.family == "qwen3_vl":
-        ids = {"image_token_id": IMAGE, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8}
-        config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=size.tied, **ids)
-        model = Qwen3VLForConditionalGeneration(config)
+        model = Qwen3VLForConditionalGeneration(
+            Qwen3VLConfig(
+                text_config=text,
+                vision_config=vision,
+                tie_word_embeddings=size.tied,
+                image_token_id=IMAGE,
+                video_token_id=6,
+                vision_start_token_id=7,
+                vision_end_token_id=8,
+            )
+        )
     elif size.family == "internvl":
-        config = InternVLConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, image_seq_length=256)
-        model = InternVLForConditionalGeneration(config)
+        model = InternVLForConditionalGeneration(
+            InternVLConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, image_seq_length=256)
+        )
     else:
-        places = {"image_token_index": IMAGE, "image_grid_pinpoints": [[384, 384]]}
-        config = LlavaOnevisionConfig(text_config=text, vision_config=vision, **places)
-        model = LlavaOnevisionForConditionalGeneration(config)
+        model = LlavaOnevisionForConditionalGeneration(
+            LlavaOnevisionConfig(
+                text_config=text, vision_config=vision, image_token_index=IMAGE, image_grid_pinpoints=[[384, 384]]
+            )
+        )
     if size.tied:
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight
+        model.lm_head.weight = model.model.language_model.embed_tokens.weight
     return model
 
 
 def build_size(
     name: str, *, layers: int | None = None, dtype: torch.dtype = torch.bfloat16, device: str = "cpu"
 ) -> PreTrainedModel:
-    """A model of this size with random weights, or with only its first `layers` decoder layers."""
+    """A model of this size with random weights, or with only its first `layers` decoder layers.
+
+    Raises: UnknownName for a size that is not in `SIZES`, BadInput if it has fewer layers.
+    """
     size = SIZES[check_known("geometry", name, SIZES)]
     layers = _layers(size, layers)
     before = torch.get_default_dtype()
@@ -150,11 +168,12 @@ def build_size(
         torch.set_default_dtype(before)
     for parameter in model.parameters():
         torch.nn.init.uniform_(parameter, -0.02, 0.02)
-    return model.eval().requires_grad_(False)
+    model.train(False)
+    return model.requires_grad_(False)
 
 
 def weight_bytes(name: str, layers: int | None = None, dtype: torch.dtype = torch.bfloat16) -> int:
-    """The memory that the weights of `build` will take, without taking it."""
+    """The memory, in bytes, that the weights of `build_size` will take, without taking it."""
     size = SIZES[check_known("geometry", name, SIZES)]
     with torch.device("meta"), no_init_weights():
         model = _new(size, _layers(size, layers))

@@ -75,7 +75,8 @@ class SmolVLM(Chat):
     def side(self) -> int:
         """The side of a tile, in tokens."""
         vision = self.config.vision_config
-        return vision.image_size // vision.patch_size // self.config.scale_factor
+        tokens: int = vision.image_size // vision.patch_size // self.config.scale_factor
+        return tokens
 
     def _shown(self, number: int, image: Image.Image, rows: int, columns: int) -> PromptImage:
         side, vision = self.side, self.config.vision_config

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import tokenizers
 import torch
@@ -20,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from corelib.core.errors import check_known
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm
 from corelib.families.chat import Chat
+from corelib.mini.vocabulary import token_id
 
 PREFIX = "tiny-random:"
 SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
@@ -55,10 +58,10 @@ class TinyFamily:
     template: str
     special: tuple[str, ...]  # tokens beside the bytes
     config: Callable[[Callable[[str], int]], PretrainedConfig]  # of a function from tokens to ids
-    pixels: dict  # settings of the image processor
+    pixels: dict[str, Any]  # settings of the image processor
 
 
-def _text(kind: str, size: int, **more) -> dict:
+def _text(kind: str, size: int, **more: object) -> dict[str, Any]:
     return {
         "model_type": kind,
         "vocab_size": size,
@@ -84,7 +87,7 @@ SIZE = 512  # of the vocabulary
 PLAIN = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")  # padding, the end of an answer, the beginning of a turn
 
 
-def _qwen_ids(at: Callable[[str], int]) -> dict:
+def _qwen_ids(at: Callable[[str], int]) -> dict[str, Any]:
     names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
     return {f"{key}_token_id": at(f"<|{name}|>") for key, name in names.items()}
 
@@ -124,16 +127,20 @@ def _llava_onevision(at: Callable[[str], int]) -> PretrainedConfig:
 
 def _smolvlm(at: Callable[[str], int]) -> PretrainedConfig:
     vision = {**VISION, "image_size": 128, "patch_size": 16}
-    text = _text("llama", SIZE)
-    ids = {"image_token_id": at("<image>"), "pad_token_id": 0}
-    return transformers.SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=4, **ids)
+    return transformers.SmolVLMConfig(
+        text_config=_text("llama", SIZE),
+        vision_config=vision,
+        scale_factor=4,
+        image_token_id=at("<image>"),
+        pad_token_id=0,  # type: ignore[call-arg]  # transformers takes it, but does not declare it
+    )
 
 
 def _pinpoints(tile: int) -> list[list[int]]:
     return [[tile * rows, tile * columns] for rows in range(1, 7) for columns in range(1, 7)]
 
 
-def _square(side: int) -> dict:
+def _square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
 
@@ -195,14 +202,19 @@ def tokenizer(special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(list(special))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=special[0], eos_token=special[1])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers does not type its arguments
+        tokenizer_object=inner, pad_token=special[0], eos_token=special[1]
+    )
 
 
 def build_tiny(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
-    """A tiny random model and its adapter, by the name of its family."""
+    """A tiny random model and its adapter, by the name of its family; the same for the same seed.
+
+    Raises: UnknownName if there is no such family.
+    """
     kind = KINDS[check_known("family of a tiny model", name, KINDS)]
     words = tokenizer(kind.special)
-    config = kind.config(words.convert_tokens_to_ids)
+    config = kind.config(partial(token_id, words))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, kind.family.architecture)(config)

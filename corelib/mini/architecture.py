@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from corelib.mini.vocabulary import build_tokenizer
+from corelib.mini.vocabulary import build_tokenizer, token_id
 
 PATCH, MERGE = 16, 2
 
@@ -43,8 +43,8 @@ SIZES = {
 
 
 def configuration(size: Size) -> Qwen3VLConfig:
+    """The configuration of a mini model of this size, with the ids of its own tokenizer."""
     tokenizer = build_tokenizer()
-    token = tokenizer.convert_tokens_to_ids
     third = size.head_dim // 6  # of the rotary frequencies, to height and to width; the rest to time
     return Qwen3VLConfig(
         text_config={
@@ -81,10 +81,10 @@ def configuration(size: Size) -> Qwen3VLConfig:
             "deepstack_visual_indexes": list(size.deepstack),
             "initializer_range": 0.05,
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        image_token_id=token_id(tokenizer, "<|image_pad|>"),
+        video_token_id=token_id(tokenizer, "<|video_pad|>"),
+        vision_start_token_id=token_id(tokenizer, "<|vision_start|>"),
+        vision_end_token_id=token_id(tokenizer, "<|vision_end|>"),
         tie_word_embeddings=True,
     )
 

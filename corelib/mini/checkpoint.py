@@ -17,7 +17,10 @@ from corelib.mini.processing import MiniProcessor
 def load(
     folder: Path, checkpoint: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor, str]:
-    """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it."""
+    """Model, processor and weights' sha256 of a folder that `save` wrote; or of an earlier `checkpoint` in it.
+
+    Raises: BadWeights if the weights are missing or damaged, UnknownName if there is no such checkpoint.
+    """
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     digest = model_folder.verify(folder, checkpoint)
     with model_folder.quiet_transformers():
@@ -28,7 +31,8 @@ def load(
         earlier = load_file(model_folder.stage_file(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    return model.eval(), MiniProcessor(tokenizer), digest
+    model.train(False)
+    return model, MiniProcessor(tokenizer), digest
 
 
 def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor]:
@@ -36,8 +40,11 @@ def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGe
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]), model_folder.quiet_transformers():
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-    return model.eval(), MiniProcessor(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
+        model = Qwen3VLForConditionalGeneration._from_config(  # type: ignore[no-untyped-call]  # untyped in transformers
+            config, attn_implementation="sdpa"
+        )
+    model.train(False)
+    return model, MiniProcessor(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
 
 
 def _without_tower_rope(path: Path) -> None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from corelib.core.errors import BadInput
 from corelib.mini.architecture import MERGE, PATCH
 from corelib.mini.prompt import END, opening
+from corelib.mini.vocabulary import token_id
 
 CELL = PATCH * MERGE  # pixels a visual token covers, each way
 MAX_CELLS = 4096  # visual tokens of one picture, at most
@@ -70,15 +71,27 @@ class MiniProcessor:
         ids = self.tokenizer(list(text), add_special_tokens=False)["input_ids"]
         return self.pad(*self.expand(ids, images, videos))
 
-    def expand(self, ids, images=None, videos=None) -> tuple[list[list[int]], dict[str, Tensor]]:
-        """Turn each placeholder into as many tokens as its picture has, and the pictures into patches."""
+    def expand(
+        self,
+        ids: Sequence[Sequence[int]],
+        images: Sequence[Sequence[Image.Image]] | None = None,
+        videos: Sequence[Sequence[Image.Image]] | None = None,
+    ) -> tuple[list[list[int]], dict[str, Tensor]]:
+        """Turn each placeholder into as many tokens as its picture has, and the pictures into patches.
+
+        Returns the longer rows of ids, and pixels [patch, pixel] with their grids [picture, (time, height, width)].
+        Raises: BadInput if a row has not one placeholder a picture, or if the frames of a clip differ in size.
+        """
+        rows = [list(row) for row in ids]
         pixels: dict[str, Tensor] = {}
         for key, pictures in (("image", images), ("video", videos)):
             if not pictures or not any(pictures):
                 continue
-            token = self.tokenizer.convert_tokens_to_ids(f"<|{key}_pad|>")
-            patches, grids, expanded = [], [], []
-            for row, mine in zip(ids, pictures, strict=True):
+            token = token_id(self.tokenizer, f"<|{key}_pad|>")
+            patches: list[Tensor] = []
+            grids: list[tuple[int, int, int]] = []
+            expanded: list[list[int]] = []
+            for row, mine in zip(rows, pictures, strict=True):
                 cut = [patchify(picture) for picture in mine]
                 if row.count(token) != len(cut):
                     raise BadInput(f"{len(cut)} pictures for {row.count(token)} placeholders <|{key}_pad|>")
@@ -90,19 +103,20 @@ class MiniProcessor:
                 elif cut:
                     if len({grid for _, grid in cut}) != 1:
                         raise BadInput("the frames of a clip must have one size")
-                    grids.append((len(cut), *cut[0][1][1:]))
-            ids = expanded
+                    _, height, width = cut[0][1]
+                    grids.append((len(cut), height, width))
+            rows = expanded
             suffix = "" if key == "image" else "_videos"
             pixels[f"pixel_values{suffix}"] = torch.cat(patches)
             pixels[f"{key}_grid_thw"] = torch.tensor(grids)
-        return ids, pixels
+        return rows, pixels
 
-    def pad(self, ids: list[list[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+    def pad(self, ids: Sequence[Sequence[int]], pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Left-pad to one length; mark which tokens are text (0), image (1) and video (2)."""
         length = max(map(len, ids))
         fill = self.tokenizer.pad_token_id
-        input_ids = torch.tensor([[fill] * (length - len(row)) + row for row in ids])
+        input_ids = torch.tensor([[fill] * (length - len(row)) + list(row) for row in ids])
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
-        image, video = (self.tokenizer.convert_tokens_to_ids(f"<|{kind}_pad|>") for kind in ("image", "video"))
+        image, video = (token_id(self.tokenizer, f"<|{kind}_pad|>") for kind in ("image", "video"))
         kinds = (input_ids == image).int() + 2 * (input_ids == video).int()
         return {"input_ids": input_ids, "attention_mask": mask, "mm_token_type_ids": kinds, **pixels}

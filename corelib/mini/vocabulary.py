@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from corelib.core.errors import BadInput
 from corelib.tasks.documents import LABELS
 from corelib.tasks.shapes import COLOURS, SHAPES
 
@@ -36,10 +37,24 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers does not type its arguments
         tokenizer_object=backend,
         additional_special_tokens=list(VISUAL),
         padding_side="left",
         clean_up_tokenization_spaces=False,
         **SPECIAL,
     )
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """The id of one token.
+
+    Raises: BadInput if the tokenizer has no such token, nor one for what it does not know.
+
+    >>> token_id(build_tokenizer(), "<|endoftext|>")
+    0
+    """
+    found = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(found, int):
+        raise BadInput(f"the tokenizer has no token {token!r}: it is not of this model")
+    return found

@@ -6,11 +6,13 @@ know the world there are real pictures: `collage`, `folder:PATH` (your own) and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from corelib.core.errors import BadInput, check_known
 from corelib.core.geometry import Box
 from corelib.tasks import folder, hub
 from corelib.tasks.assets import SPLITS
-from corelib.tasks.base import Picture, Question, Task
+from corelib.tasks.base import Picture, Question, Setting, Task
 from corelib.tasks.collage import Collage
 from corelib.tasks.documents import Documents
 from corelib.tasks.draw import Draw
@@ -26,11 +28,17 @@ RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
 TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}  # that models are trained on
 UNTRAINED = {Recital.name: Recital}  # that a language model can do by itself
 WORLD_KNOWLEDGE = {Collage.name: Collage}  # that only a model can do which knows the world
-EXTERNAL = {folder.PREFIX: Folder.at, hub.PREFIX: lambda name: Hub(source=name)}  # tasks that are read from elsewhere
+EXTERNAL: dict[str, Callable[[str], Task]] = {  # tasks that are read from elsewhere
+    folder.PREFIX: Folder.at,
+    hub.PREFIX: lambda name: Hub(source=name),
+}
 
 
-def task(name: str, **difficulty) -> Task:
-    """The task called `name`, at the given difficulty.
+def task(name: str, **difficulty: Setting) -> Task:
+    """The task called `name`, at the given difficulty (the fields of its class; those not given stay at the default).
+
+    Raises: UnknownName for a task or a difficulty that does not exist, BadInput for a difficulty of a task that is read
+    from elsewhere.
 
     >>> task("documents", pages=4).pages
     4
@@ -59,6 +67,7 @@ __all__ = [
     "Picture",
     "Question",
     "Sample",
+    "Setting",
     "Task",
     "task",
 ]

@@ -4,7 +4,8 @@
 * Photographs that scikit-learn, scikit-image and matplotlib ship: every photograph belongs to exactly one split.
 * The DejaVu fonts that matplotlib ships.
 
-Nothing is downloaded and no pixel is copied into this project: all of it is read from the installed packages.
+Nothing is downloaded: the library reads all of it from the installed packages and ships no copy. Figures in the stored
+notebooks show crops of the photographs (see `NOTICE`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "De
 
 
 def check_split(split: str) -> str:
+    """`split` itself. Raises: UnknownName if there is no such split."""
     return check_known("split", split, SPLITS)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,8 @@ from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split, generator
 from corelib.tasks.draw import Draw
 from corelib.tasks.sample import Sample
+
+Setting = bool | float | str | tuple[str, ...]  # of a difficulty; an int is a float
 
 # Words of a question that say how to look; all others say what for.
 TEMPLATE = frozenset("digit on in of left right above below frame page ? ,".split())
@@ -63,7 +65,11 @@ class Task(ABC):
         """Kind of question → the share of samples that ask it."""
 
     @abstractmethod
-    def picture(self, rng: np.random.Generator, split: str) -> Picture: ...
+    def picture(self, rng: np.random.Generator, split: str) -> Picture:
+        """One picture of a split and all its questions, drawn with `rng`.
+
+        Raises: BadInput for a difficulty that cannot be drawn.
+        """
 
     def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
         """The picture of (domain, split, seed, index), and the random stream behind it."""
@@ -80,6 +86,8 @@ class Task(ABC):
 
     def questions_for(self, split: str, seed: int, index: int, count: int) -> list[Sample]:
         """`count` different questions about one picture; the first is `sample(split, seed, index)`.
+
+        Raises: BadInput if so many cannot be asked about it.
 
         >>> from corelib.tasks import task
         >>> [sample.kind for sample in task("scenes").questions_for("test", 0, 0, 3)]
@@ -118,6 +126,10 @@ class Task(ABC):
         ]
 
     def samples(self, split: str, seed: int, count: int, start: int = 0) -> Iterator[Sample]:
+        """The samples `start` … `start + count - 1`, one about each picture.
+
+        Raises: BadInput if `count` is below 1.
+        """
         if count <= 0:
             raise BadInput(f"the number of samples must be 1 or more, got {count}")
         for index in range(start, start + count):
@@ -132,8 +144,12 @@ class Task(ABC):
         """
         return Draw(self, split, seed, samples, questions)
 
-    def with_difficulty(self, **difficulty) -> Task:
-        """The same task with other difficulty: `Scenes().with_difficulty(objects=16)`."""
+    def with_difficulty(self, **difficulty: Setting) -> Self:
+        """The same task with other difficulty: `Scenes().with_difficulty(objects=16)`.
+
+        Raises: UnknownName for a key that is not a difficulty of this task. Whether a value is allowed shows when a
+        picture is drawn.
+        """
         known = [f.name for f in fields(self)]
         for key in difficulty:
             check_known(f"difficulty of {self.name}", key, known)

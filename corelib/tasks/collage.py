@@ -68,14 +68,14 @@ class Collage(Task):
         for place, (name, number) in enumerate(zip(names, numbers, strict=True)):
             if name not in asked:
                 continue
-            others = tuple(badge for other, badge in enumerate(badges) if other != place)
+            rivals = tuple(badge for other, badge in enumerate(badges) if other != place)
             questions.append(
                 Question(
                     "number",
                     f"Which number is printed on {NAMES[name]}?",
                     str(number),
                     (badges[place],),
-                    others,
+                    rivals,
                     (cells[place],),
                 )
             )

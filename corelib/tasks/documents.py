@@ -49,7 +49,8 @@ class Documents(Task):
         self._require(1 <= self.pages <= 99, f"pages must be 1…99, got {self.pages}")
         self._require(1 <= self.fields <= len(LABELS), f"fields must be 1…{len(LABELS)}, got {self.fields}")
         self._require(1 <= self.digits <= 5, f"digits must be 1…5, got {self.digits}")
-        images, entries = [], []
+        images: list[Image.Image] = []
+        entries: list[tuple[int, str, str, Box, Box]] = []  # page, label, value, and where these two stand
         for page in range(self.pages):
             image = background(rng, split, (self.width, self.fields * ROW), self.clutter)
             image = Image.blend(image, Image.new("RGB", image.size, (252, 250, 244)), 0.72)
@@ -62,14 +63,14 @@ class Documents(Task):
                 first = rng.integers(1, 10) if self.digits > 1 else rng.integers(10)
                 value = "".join(str(d) for d in (first, *rng.integers(0, 10, self.digits - 1)))
                 y = line * ROW + (ROW - size) // 2 - 3 + int(rng.integers(-2, 3))
-                boxes = []
+                boxes: list[Box] = []
                 for x, text in ((margin, str(label)), (column, value)):
                     pen.text((x, y), text, font=face, fill=ink)
                     left, top, right, bottom = face.getbbox(text)
                     boxes.append(Box(x + left, y + top, x + right, y + bottom, image=page))
                 if rng.random() < 0.5:  # a ruled line below some fields
                     pen.line((margin, (line + 1) * ROW - 2, self.width - margin, (line + 1) * ROW - 2), (170,) * 3)
-                entries.append((page, str(label), value, *boxes))
+                entries.append((page, str(label), value, boxes[0], boxes[1]))
             images.append(image)
         questions = tuple(
             Question(

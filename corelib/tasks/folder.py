@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -42,14 +42,17 @@ class Folder(ItemTask):
 
     @classmethod
     def at(cls, path: str) -> Folder:
-        """The task of a file, read and checked."""
+        """The task of a file, read and checked.
+
+        Raises: BadInput, with file and line, if a record cannot be used.
+        """
         file = _file(path)
         found = cls(path=path, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
         _ = found.records
         return found
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         return {"domain": PREFIX + self.path, "sha256": self.sha256}
 
     def load(self) -> Iterator[Item]:
@@ -90,10 +93,10 @@ def _record(line: str, folder: Path, where: str) -> Item:
         raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
     boxes, others = (tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors"))
     kind, read = str(given.get("kind", "question")), partial(_read, tuple(paths))
-    return Item(tuple(names), given["question"], given["answer"], boxes, others, kind, read)
+    return Item(tuple(names), given["question"], given["answer"], boxes, others, kind, read=read)
 
 
-def _one_of(given: dict) -> bool:
+def _one_of(given: Mapping[str, Any]) -> bool:
     return ("image" in given) != ("images" in given)
 
 
@@ -105,9 +108,9 @@ def _size(path: Path, where: str) -> tuple[int, int]:
         raise BadInput(f"{where}: cannot read the picture {path}: give a PNG or JPEG file") from None
 
 
-def _box(given: object, sizes: list[tuple[int, int]], where: str) -> Box:
+def _box(given: object, sizes: Sequence[tuple[int, int]], where: str) -> Box:
     numbers = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
-    if not numbers or len(given) not in (4, 5):
+    if not isinstance(given, list) or not numbers or len(given) not in (4, 5):
         raise BadInput(f"{where}: box {given}: give [x0, y0, x1, y1], and with several pictures the picture's number")
     image = given[4] if len(given) == 5 else 0
     if image not in range(len(sizes)):

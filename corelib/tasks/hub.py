@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -30,6 +30,7 @@ from corelib.core.geometry import Box
 from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "hub:"
+Row = Mapping[str, Any]  # of a data set, by column: what is in a column, the set decides
 MOST = 2000  # records that are read of a set, at most
 
 
@@ -40,23 +41,36 @@ class Source:
     id: str
     split: str
     columns: tuple[str, ...]  # that its rows must have
-    records: Callable[[Mapping], Iterator[Item]]
+    records: Callable[[Row], Iterator[Item]]
     rule: str  # of `scoring.py`
     licence: str  # as its page states it; read it there before you use a set
     config: str | None = None
 
 
 def shown(value: object) -> Image.Image:
-    """A picture, as data sets hold it: decoded, or as the bytes of a file."""
+    """A picture, as data sets hold it: decoded, or as the bytes of a file.
+
+    Raises: BadResults if it is neither.
+    """
     if isinstance(value, Mapping):
         value = value.get("bytes")
-    return Image.open(BytesIO(value)) if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return Image.open(BytesIO(value))
+    if not isinstance(value, Image.Image):
+        raise BadResults(f"a picture of the set is a {type(value).__name__}: pictures and bytes of files can be read")
+    return value
 
 
 def _corners(box: Sequence[float], image: int = 0) -> Box:
     """COCO's (x, y, width, height)."""
     x, y, width, height = (float(one) for one in box)
     return Box(x, y, x + width, y + height, image=image)
+
+
+def _edges(box: Sequence[float], image: int) -> Box:
+    """(x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = (float(one) for one in box)
+    return Box(x0, y0, x1, y1, image=image)
 
 
 def _written(box: Box) -> str:
@@ -67,13 +81,13 @@ def _located(phrase: str) -> str:
     return f"Where is {phrase.strip().rstrip('.')}? Answer with its box in pixels as [x0, y0, x1, y1]."
 
 
-def _refcocog(row: Mapping) -> Iterator[Item]:
+def _refcocog(row: Row) -> Iterator[Item]:
     box, read = _corners(row["bbox"]), lambda: [shown(row["image"])]
     for phrase in row["answer"]:
         yield Item((str(row["file_name"]),), _located(phrase), _written(box), (box,), read=read)
 
 
-def _refcoco_m(row: Mapping) -> Iterator[Item]:
+def _refcoco_m(row: Row) -> Iterator[Item]:
     name, read = str(row["image_id"]), lambda: [shown(row["image"])]
     for sample in row["samples"]:
         box = _corners(sample["bbox"])
@@ -81,24 +95,26 @@ def _refcoco_m(row: Mapping) -> Iterator[Item]:
             yield Item((name,), _located(phrase), _written(box), (box,), read=read)
 
 
-def _mmdocir(row: Mapping) -> Iterator[Item]:
+def _mmdocir(row: Row) -> Iterator[Item]:
     pages = [shown(page) for page in row["page_images"]]
-    boxes = tuple(Box(*(float(one) for one in mark["bbox"]), image=int(mark["page"])) for mark in row["layout_mapping"])
+    boxes = tuple(_edges(mark["bbox"], int(mark["page"])) for mark in row["layout_mapping"])
     names = tuple(f"{row['doc_name']}/{number}" for number in range(len(pages)))
     yield Item(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
 
 
-def _mmlongbench(row: Mapping) -> Iterator[Item]:
+def _mmlongbench(row: Row) -> Iterator[Item]:
     pages = [shown(page) for page in row["images"]]
     boxes = tuple(
-        Box(0, 0, *pages[number - 1].size, image=number - 1) for number in row["evidence_pages"] if number <= len(pages)
+        Box(0, 0, pages[number - 1].width, pages[number - 1].height, image=number - 1)
+        for number in row["evidence_pages"]
+        if number <= len(pages)
     )
     names, kind = tuple(f"{row['doc_id']}/{number}" for number in range(len(pages))), str(row["answer_format"])
     if boxes:  # some questions have no answer in the document
         yield Item(names, row["question"], str(row["answer"]), boxes, kind=kind, read=lambda: pages)
 
 
-def _hc_stvg(row: Mapping) -> Iterator[Item]:
+def _hc_stvg(row: Row) -> Iterator[Item]:
     frames = [shown(frame) for frame in row["frames"]]
     boxes = tuple(_corners(box, image) for image, box in enumerate(row["bbox"]) if box)
     names = tuple(f"{row['video_id']}/{number}" for number in range(len(frames)))
@@ -140,7 +156,7 @@ class Hub(ItemTask):
     revision: str | None = None
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         extra = {key: value for key, value in (("most", self.most), ("revision", self.revision)) if value}
         return {"domain": PREFIX + self.source, "source": self.origin.id, **extra}
 
@@ -166,17 +182,23 @@ class Hub(ItemTask):
         for row in (first, *rows):
             yield from self.origin.records(row)
 
-    def rows(self) -> Iterable[Mapping]:
-        """The rows of the set, one after the other, without downloading the whole of it."""
+    def rows(self) -> Iterable[Row]:
+        """The rows of the set, one after the other, without downloading the whole of it.
+
+        Raises: MissingPackage without the package `datasets`, HubUnreachable if the set cannot be opened.
+        """
         origin = self.origin
         try:
             from datasets import load_dataset
         except ImportError:
             raise MissingPackage("data sets of the hub need the package datasets: pip install datasets") from None
         try:
-            return load_dataset(origin.id, origin.config, split=origin.split, revision=self.revision, streaming=True)
+            rows: Iterable[Row] = load_dataset(
+                origin.id, origin.config, split=origin.split, revision=self.revision, streaming=True
+            )
         except Exception as error:
             raise HubUnreachable(
                 f"{origin.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of your "
                 "own (folder:PATH)"
             ) from None
+        return rows

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,7 +36,7 @@ class Item:
     boxes: tuple[Box, ...]
     distractors: tuple[Box, ...] = ()
     kind: str = "question"
-    read: Callable[[], Sequence[Image.Image]] | None = None  # the pictures themselves
+    read: Callable[[], Sequence[Image.Image]] = field(kw_only=True)  # gives the pictures themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,15 @@ class ItemTask(Task):
     """A task whose questions are records."""
 
     @abstractmethod
-    def load(self) -> Sequence[Item]:
+    def load(self) -> Iterable[Item]:
         """All records; called once."""
 
     @cached_property
     def records(self) -> tuple[Item, ...]:
+        """All records, read and checked.
+
+        Raises: BadInput if there is none, and what `load` raises.
+        """
         found = tuple(self.load())
         if not found:
             raise BadInput(f"{self.name}: there is no record")
@@ -81,7 +85,7 @@ class ItemTask(Task):
                 "question about each picture), or for several questions"
             )
         order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
-        group = groups[order[index]]
+        group = groups[int(order[index])]
         questions = tuple(
             Question(record.kind, record.question, record.answer, record.boxes, record.distractors) for record in group
         )

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
+from typing import Any
 
 from PIL import Image
 
@@ -44,7 +45,7 @@ class Sample:
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
-    notes: dict = field(default_factory=dict, compare=False, hash=False)
+    notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod
     def of(cls, images: Sequence[Image.Image], question: str, *, video: bool = False) -> Sample:

@@ -92,15 +92,15 @@ class Scenes(Task):
             for name, target in neighbours.items():
                 if name not in self.relations:
                     continue
-                rivals = [t for t in things if t not in (target, anchor)]
-                rivals = [t for t in rivals if t.resembles(target) or t in neighbours.values()]
+                others = [t for t in things if t not in (target, anchor)]
+                others = [t for t in others if t.resembles(target) or t in neighbours.values()]
                 questions.append(
                     Question(
                         "relation",
                         f"digit {name} {anchor.words} {end}",
                         str(target.digit),
                         (boxes[target],),
-                        tuple(boxes[t] for t in rivals),
+                        tuple(boxes[t] for t in others),
                         (boxes[anchor],),
                     )
                 )

@@ -1,7 +1,7 @@
 """Was an answer right? The rule of each kind of answer, for what a model wrote itself.
 
-    judged("The answer is (B).", "B", "choice")        # 1.0
-    judged("[10, 10, 50, 50]", "[10, 10, 40, 50]", "box")  # 1.0: they overlap by 75 %
+    score_answer("The answer is (B).", "B", "choice")            # 1.0
+    score_answer("[10, 10, 50, 50]", "[10, 10, 40, 50]", "box")  # 1.0: they overlap by 75 %
 
 `corelib.experiments.generate` lets a model write and asks here. All other experiments score without writing: right is
 an answer whose very tokens are the most likely ones (`VLM.answer`).
@@ -64,15 +64,21 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def score_answer(given: str, answer: str, rule: str = "exact") -> float:
-    """1.0 or 0.0. `exact`: the same after `normalised`, or begun by it as a whole word; `choice`: the same `letter`;
-    `box`: `overlap` of 0.5 or more, both in the same unit."""
+    """1.0 if `given` is right, 0.0 if not. `exact`: the same after `normalise`, or begun by it as a whole word;
+    `choice`: the same `option_letter`; `box`: `overlap` of 0.5 or more, both in the same unit.
+
+    Raises: UnknownName for another rule, BadInput if the rule is `box` and `answer` is no box.
+
+    >>> score_answer("The kettle.", "kettle"), score_answer("I choose D", "B", "choice")
+    (1.0, 0.0)
+    """
     check_known("rule", rule, ("exact", "choice", "box"))
     if rule == "choice":
         return float(option_letter(given) == option_letter(answer) != "")
     if rule == "box":
-        wanted, found = box_of(answer), box_of(given)
-        if not wanted:
+        place, pointed = box_of(answer), box_of(given)
+        if not place:
             raise BadInput(f"the answer {answer!r} is no box: give four numbers")
-        return float(bool(found) and overlap(found, wanted) >= OVERLAP)
+        return float(bool(pointed) and overlap(pointed, place) >= OVERLAP)
     wanted, found = normalise(answer), normalise(given)
     return float(found == wanted or (wanted != "" and found.startswith(wanted + " ")))

@@ -4,7 +4,7 @@ needle:      red square 7 ; blue star 3 ; … digit on blue star ?   → 3     (
 arithmetic:  3 plus 4 ?                                             → 7     (nothing to retrieve)
 recital:     red square: 7⏎blue star: 3⏎ … blue star:               → 3     (retrieval, as a text that goes on)
 
-The embedded models are trained on the first two. The third is for a language model that nobody has taught to answer.
+The bundled models are trained on the first two. The third is for a language model that nobody has taught to answer.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.families.bundled import Processor
+from corelib.mini.vocabulary import token_id
 from corelib.tasks import Picture, Task
 
 ANSWER, CAPTION = 1, 2
@@ -26,6 +27,8 @@ ANSWER, CAPTION = 1, 2
 
 @dataclass(frozen=True)
 class TrainingBatch:
+    """Packed sequences as model inputs, and which of their tokens are learned."""
+
     inputs: dict[str, Tensor]
     roles: Int[Tensor, "batch token"]  # 0: not learned, ANSWER, CAPTION; of the token itself
     turns: Int[Tensor, "batch token"]  # 0: what stands before the first question, k: the k-th turn, -1: padding
@@ -85,7 +88,7 @@ def pack(
     """Choose `questions` of each picture, by the shares of their kinds, and write everything down; the caption too, if
     the model `lists` what it sees."""
     tokenizer = processor.tokenizer
-    end = tokenizer.convert_tokens_to_ids(processor.end)
+    end = token_id(tokenizer, processor.end)
     texts = []
     for picture, rng in pictures:
         kinds = [question.kind for question in picture.questions]
@@ -99,9 +102,13 @@ def pack(
         texts.append((head, turns))
     every = [text for head, turns in texts for text in (head, *(part for *both, _ in turns for part in both))]
     flat = iter(tokenizer(every, add_special_tokens=False)["input_ids"])  # all at once: the tokenizer is quick in bulk
-    ids, roles, numbers = [], [], []
+    ids: list[list[int]] = []
+    roles: list[list[int]] = []
+    numbers: list[list[int]] = []
     for _, turns in texts:
-        row, role, number = list(next(flat)), [], []
+        row: list[int] = list(next(flat))
+        role: list[int] = []
+        number: list[int] = []
         for k, (*_, kind) in enumerate(turns, start=1):
             ask, told = next(flat), [*next(flat), end]
             row += [*ask, *told]
@@ -115,5 +122,5 @@ def pack(
     expanded, pixels = processor.expand(ids, None if video else pictures_only, pictures_only if video else None)
     inputs = processor.pad(expanded, pixels)
     length = inputs["input_ids"].shape[1]
-    roles, turns = (torch.tensor([[0] * (length - len(row)) + row for row in rows]) for rows in (roles, numbers))
-    return TrainingBatch(inputs, roles, turns.masked_fill(inputs["attention_mask"] == 0, -1), end)
+    role_of, turn_of = (torch.tensor([[0] * (length - len(row)) + row for row in rows]) for rows in (roles, numbers))
+    return TrainingBatch(inputs, role_of, turn_of.masked_fill(inputs["attention_mask"].eq(0), -1), end)

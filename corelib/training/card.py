@@ -1,4 +1,4 @@
-"""The model card of an bundled model: every number in it is measured here, none is typed.
+"""The model card of a bundled model: every number in it is measured here, none is typed.
 
 `measure_card` tests a finished model on pictures nobody trained or tuned on; `write_card` puts the result beside the
 weights, with the README.md that `card_page.py` makes of it.
@@ -6,8 +6,10 @@ weights, with the README.md that `card_page.py` makes of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +18,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import read_json, software, write_json
 from corelib.experiments.evidence import measure_accuracy, validate_evidence
 from corelib.models.vlm import LANGUAGE, VLM, load
-from corelib.tasks import TASKS, task
+from corelib.tasks import TASKS, Draw, Task, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
@@ -32,19 +34,21 @@ def measure_card(
     *,
     samples: int = 1024,
     progress: Progress = silent,
-) -> dict:
-    """Accuracy, chance and evidence validity of the model in `folder`, and the facts of the training run in `run`."""
+) -> dict[str, Any]:
+    """Accuracy and evidence validity of the model in `folder`, and the facts of the training run in `run`, as JSON.
+
+    Raises: BadInput if the folder has no recipe or holds no model, BadResults if `run` is not a training run.
+    """
     recipe = Recipe.load(Path(folder) / "recipe.toml")
     vlm = load(folder)
-    options = {"split": "test", "seed": TEST_SEED, "samples": samples}
-    tests: dict[str, dict[str, dict]] = {}
+    tests: dict[str, dict[str, dict[str, Any]]] = {}
     pretrained = recipe.model_kind == "bridge"  # and so large that half precision saves much time
     with torch.autocast("cpu", torch.bfloat16, enabled=pretrained):
         for number, name in enumerate(TASKS):
-            found = validate_evidence(vlm, task(name).draw(**options))
+            found = validate_evidence(vlm, _drawn(task(name), samples))
             tests[name] = {condition: asdict(one) for condition, one in found.items()}
             progress(number + 1, len(TASKS) + 1)
-        tests["single digit"] = {"base": asdict(measure_accuracy(vlm, SINGLE_OBJECT.draw(**options)))}
+        tests["single digit"] = {"base": asdict(measure_accuracy(vlm, _drawn(SINGLE_OBJECT, samples)))}
         progress(len(TASKS) + 1, len(TASKS) + 1)
     state = read_json(Path(run) / "state.json", "corelib/training-state/1")
     return {
@@ -66,31 +70,37 @@ def measure_card(
             "machine": state["machine"],
         },
         "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if pretrained else None, "results": tests},
-        **({"language": measure_language(vlm, options)} if pretrained else {}),
+        **({"language": measure_language(vlm, samples)} if pretrained else {}),
         **({"study": dict(recipe.study)} if recipe.study else {}),
         "bars": {name: {"bar": bar, "met": tests[name]["base"]["accuracy"] >= bar} for name, bar in BARS.items()},
         "software": software(),
     }
 
 
-def measure_language(vlm: VLM, options: dict) -> dict:
-    """What learning to see has done to the language model: its loss on ordinary text, and how well it finds things in
-    a text, before and after."""
+def _drawn(work: Task, samples: int) -> Draw:
+    return work.draw("test", seed=TEST_SEED, samples=samples)
+
+
+def measure_language(vlm: VLM, samples: int) -> dict[str, Any]:
+    """What learning to see has done to the language model: its loss on ordinary text (nats a token), and how well it
+    finds things in a text (on so many samples), before and after."""
     before = load(LANGUAGE)
     loss = {name: round(text_loss(one.model, one.tokenizer), 4) for name, one in (("before", before), ("after", vlm))}
     found = {
-        f"{name} {when}": asdict(measure_accuracy(one, task(name).draw(**options)))
+        f"{name} {when}": asdict(measure_accuracy(one, _drawn(task(name), samples)))
         for when, one in (("before", before), ("after", vlm))
         for name in ("needle", "recital")
     }
     return {"texts": len(TEXTS), "loss": loss, **found}
 
 
-def write_card(folder: str | Path, card: dict) -> None:
+def write_card(folder: str | Path, card: Mapping[str, Any]) -> None:
+    """Put a card beside the weights: `card.json`, and `README.md` made of it. Raises: CannotWrite."""
     folder = Path(folder)
     write_json(folder / "card.json", card)
     (folder / "README.md").write_text(render(card), encoding="utf-8")
 
 
-def read_card(folder: str | Path) -> dict:
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """The card that `write_card` put there. Raises: BadResults if there is none."""
     return read_json(Path(folder) / "card.json", SCHEMA)

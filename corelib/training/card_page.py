@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from corelib.core import model_folder
 from corelib.mini.vocabulary import words
-from corelib.tasks import DOMAINS, TASKS, task
+from corelib.tasks import DOMAINS, TASKS
+from corelib.tasks.documents import Documents
+from corelib.tasks.scenes import Scenes
+from corelib.tasks.text import Needle
+from corelib.tasks.video import Video
 
-SCENES, DOCUMENTS, VIDEO, NEEDLE = (task(name) for name in ("scenes", "documents", "video", "needle"))
+SCENES, DOCUMENTS, VIDEO, NEEDLE = Scenes(), Documents(), Video(), Needle()
 DATA = {
     "scenes": f"Referring expressions: a handwritten digit on one of {SCENES.objects} coloured shapes, or on its "
     "neighbour.",
@@ -38,17 +45,17 @@ ABOUT = {  # by room
 }
 
 
-def _interval(part: dict | None) -> str:
+def _interval(part: Mapping[str, Any] | None) -> str:
     return "–" if part is None else f"{part['accuracy']:.3f} ({part['low']:.3f}–{part['high']:.3f})"
 
 
-def _machine(facts: dict) -> str:
+def _machine(facts: Mapping[str, Any]) -> str:
     where = "no accelerator" if facts["device"] == "cpu" else f"an accelerator ({facts['device']})"
     return f"{facts['cores']} {facts['processor']} cores and {where}"
 
 
-def render(card: dict) -> str:
-    """The card as Markdown."""
+def render(card: Mapping[str, Any]) -> str:
+    """A card, as `measure_card` returns it, as Markdown."""
     model, test, recipe, training = (card[key] for key in ("model", "test", "recipe", "training"))
     results, about = test["results"], ABOUT[model_folder.room(model["name"])]
     unfinished = []
@@ -118,7 +125,7 @@ def render(card: dict) -> str:
         "",
         f"{training['steps']} steps, {training['hours']} hours on {_machine(training['machine'])} (shared with other "
         "work). "
-        f"{trained} (`corelib/training/curricula.py`, `tower_supervision.py`). "
+        f"{trained} (`corelib/training/stages.py`, `tower_supervision.py`). "
         f"Seed {recipe['seed']}, AdamW, learning rate {recipe['learning_rate']}{precision}. The rest, and how the "
         "recipe came about, is in `recipe.toml`; `corelib train recipe.toml --out run` follows it.",
         "",
@@ -141,7 +148,7 @@ def render(card: dict) -> str:
 WHEN = ("before", "after")
 
 
-def _language(card: dict) -> list[str]:
+def _language(card: Mapping[str, Any]) -> list[str]:
     """The section on what became of a pretrained language model."""
     if "language" not in card:
         return []

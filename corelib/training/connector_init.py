@@ -44,7 +44,7 @@ def _kind_and_word(fact: str) -> tuple[str, str, bool]:
 
 def _centred(vectors: Float[Tensor, "fact width"]) -> Float[Tensor, "fact width"]:
     less = vectors - vectors.mean(0)
-    return less / less.norm(dim=1, keepdim=True)
+    return less.div(less.norm(dim=1, keepdim=True))
 
 
 def wording(embed: Callable[[str], Float[Tensor, " width"]]) -> Float[Tensor, "fact width"]:

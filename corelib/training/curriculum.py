@@ -6,17 +6,21 @@ their ladders, or when its time is over. Which stages there are is in `stages.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+
+from corelib.core.errors import BadInput
+from corelib.tasks import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
     """One difficulty, how many pictures of it make a batch, and how many questions are asked about each."""
 
-    difficulty: dict
+    difficulty: Mapping[str, Setting]  # of its task; what is left out stays at the default
     pictures: int
     questions: int  # 0: the model only lists what it sees; a tower that learns alone is asked nothing
 
@@ -27,9 +31,12 @@ Part = Literal["tower", "language", "both"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Tasks that are trained together, each with its ladder."""
+    """Tasks that are trained together, each with its ladder.
 
-    ladders: dict[str, tuple[Rung, ...]]
+    Raises: BadInput if the rate is to fall over no given number of steps.
+    """
+
+    ladders: Mapping[str, tuple[Rung, ...]]
     goal: tuple[str, ...] = ()  # the stage ends when these tasks have climbed their ladders,
     steps: int | None = None  # or, if this is given, after so many steps
     fresh: bool = False  # it begins with an untrained language model, and the optimiser and the warm-up begin anew
@@ -41,7 +48,11 @@ class Stage:
     lists: bool = True  # after the questions, the model lists what it sees
     rests: bool = False  # a task that is mastered, or that is not the stage's goal, is left out of most steps
     keeps: int = 0  # passages of its own in every step, on which the language model must stay what it was
-    wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`wording.py`)
+    wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`connector_init.py`)
+
+    def __post_init__(self) -> None:
+        if self.cooling and not self.steps:
+            raise BadInput("a stage whose learning rate falls to zero needs the number of its steps")
 
 
 @dataclass
@@ -59,30 +70,34 @@ class Curriculum:
     promote_at: float
     stages: tuple[Stage, ...]
     stage: int = 0
-    rung: dict[str, int] | None = None  # of every task; None: the first
-    running: dict[str, float] | None = None
+    rung: dict[str, int] = field(default_factory=dict)  # of every task; empty: the first
+    running: dict[str, float] = field(default_factory=dict)  # accuracy of every task; empty: zero
     taken: int = 0  # steps of this stage
 
     def __post_init__(self) -> None:
-        self.rung = dict.fromkeys(self.ladders, 0) if self.rung is None else self.rung
-        self.running = dict.fromkeys(self.ladders, 0.0) if self.running is None else self.running
+        self.rung = self.rung or dict.fromkeys(self.ladders, 0)
+        self.running = self.running or dict.fromkeys(self.ladders, 0.0)
 
     @property
     def now(self) -> Stage:
+        """The stage that the run is in."""
         return self.stages[self.stage]
 
     @property
     def enough(self) -> float:
+        """The running accuracy at which a task climbs a rung of this stage."""
         return self.promote_at if self.now.enough is None else self.now.enough
 
     @property
-    def ladders(self) -> dict[str, tuple[Rung, ...]]:
+    def ladders(self) -> Mapping[str, tuple[Rung, ...]]:
+        """The rungs of every task of this stage, the easiest first."""
         return self.now.ladders
 
     @property
     def lr_factor(self) -> float:
         """What the stage multiplies the learning rate by."""
-        return self.now.pace * (1 - self.taken / self.now.steps if self.now.cooling else 1.0)
+        left = 1 - self.taken / self.now.steps if self.now.cooling and self.now.steps else 1.0
+        return self.now.pace * left
 
     def choose(self, rng: np.random.Generator) -> dict[str, int]:
         """A rung for every task: mostly the highest reached, at times a lower one, so that nothing is forgotten. A task

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import kl_div
+from transformers import SmolVLMForConditionalGeneration
 
 from corelib.bridge import adapter
 
@@ -24,7 +25,9 @@ POOL = 256  # passages that one process knows
 
 
 @torch.no_grad()
-def passages(model: nn.Module, start: int, seed: int, count: int = POOL) -> Int[Tensor, "passage token"]:
+def passages(
+    model: SmolVLMForConditionalGeneration, start: int, seed: int, count: int = POOL
+) -> Int[Tensor, "passage token"]:
     """Passages that the language model says without its adapters: sampled word by word at temperature 1, from the
     token `start` (which is left away)."""
     device = next(model.parameters()).device
@@ -39,7 +42,7 @@ def passages(model: nn.Module, start: int, seed: int, count: int = POOL) -> Int[
     return spoken[:, 1:]
 
 
-def kl_to_base(model: nn.Module, text: Int[Tensor, "passage token"]) -> Float[Tensor, ""]:
+def kl_to_base(model: SmolVLMForConditionalGeneration, text: Int[Tensor, "passage token"]) -> Float[Tensor, ""]:
     """KL from the language model without adapters to that with them, in nats a token."""
     with torch.no_grad(), adapter.off(model):
         before = model(input_ids=text, use_cache=False).logits.float().log_softmax(-1)

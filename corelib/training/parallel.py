@@ -9,6 +9,9 @@ and the mean over shares, so the recipe names it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -24,14 +27,19 @@ from corelib.training.trainable import Trainable, build_trainable
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 KEPT = "ordinary text"
 Entries = dict[str, tuple[float, float]]  # task → (loss, accuracy)
+Order = tuple[int, Mapping[str, Rung], Stage]  # what a step is made of: its number, its rungs, the stage
 
 
 def contribute(
-    pupil: Trainable, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int
+    trainable: Trainable, recipe: Recipe, step: int, rungs: Mapping[str, Rung], stage: Stage, share: int
 ) -> Entries:
-    """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`."""
-    pupil.set_learning(stage.learns)
-    entries = {}
+    """Add the gradient of one share (of `recipe.processes`) of step `step` to the model's `.grad`. Returns loss and
+    accuracy of each task that has pictures in this share.
+
+    Raises: BadInput if the stage keeps what a language model was, and the model was none.
+    """
+    trainable.set_learning(stage.learns)
+    entries: Entries = {}
     for name, rung in rungs.items():
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
         first = step * MOST_PICTURES
@@ -40,73 +48,96 @@ def contribute(
             continue
         if stage.learns == "tower":
             pictures = [picture for picture, _ in drawn]
-            levels = pupil.tower_tokens([image for picture in pictures for image in picture.images])
-            holds = label(pictures, pupil.family.grid).to(pupil.device)
+            levels = trainable.tower_tokens([image for picture in pictures for image in picture.images])
+            holds = label(pictures, trainable.family.grid).to(trainable.device)
             loss, accuracy = state_facts(levels, holds, stage.quiet)
         else:
-            batch = pack(pupil.processor, work, drawn, rung.questions, stage.lists).to(pupil.device)
-            loss, accuracy = batch.loss(pupil.logits(batch), recipe.caption_weight)
-        (loss / recipe.processes).backward()
+            batch = pack(trainable.processor, work, drawn, rung.questions, stage.lists).to(trainable.device)
+            loss, accuracy = batch.loss(trainable.logits(batch), recipe.caption_weight)
+        torch.autograd.backward(loss / recipe.processes)
         entries[name] = (loss.item(), accuracy)
     if stage.keeps:
-        loss = pupil.kl_to_base(step, share, max(1, stage.keeps // recipe.processes))
-        (loss / recipe.processes).backward()
+        loss = trainable.kl_to_base(step, share, max(1, stage.keeps // recipe.processes))
+        torch.autograd.backward(loss / recipe.processes)
         entries[KEPT] = (loss.item(), 0.0)
     return entries
 
 
-def _work(pipe, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
+def _work(pipe: Connection, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
     torch.set_num_threads(1)
-    pupil = build_trainable(recipe)
-    pupil.model.train()
-    for mine, shared, gradient in zip(pupil.trained().values(), parameters, gradients, strict=True):
+    trainable = build_trainable(recipe)
+    trainable.model.train()
+    for mine, shared, gradient in zip(trainable.trained().values(), parameters, gradients, strict=True):
         mine.data, mine.grad = shared, gradient
+    order: Order | None
     while (order := pipe.recv()) is not None:
+        step, rungs, stage = order
         for gradient in gradients:
             gradient.zero_()
         try:
-            pipe.send(contribute(pupil, recipe, *order, share))
+            pipe.send(contribute(trainable, recipe, step, rungs, stage, share))
         except Exception as error:  # the parent raises it
             pipe.send(error)
             raise
 
 
+@dataclass(frozen=True)
+class _Member:
+    """A helper process, the way to it, and the gradients that it writes."""
+
+    process: BaseProcess
+    pipe: Connection
+    gradients: list[Tensor]
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    """The tensor itself, moved to memory that all processes share."""
+    moved: Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch does not type it
+    return moved
+
+
 class Team:
     """The helper processes of a run; none of them if the recipe asks for one process."""
 
-    def __init__(self, recipe: Recipe, pupil: Trainable) -> None:
-        self.parameters, self.members = list(pupil.trained().values()), []
+    def __init__(self, recipe: Recipe, trainable: Trainable) -> None:
+        self.parameters = list(trainable.trained().values())
+        self.members: list[_Member] = []
         if recipe.processes > 1:
             torch.set_num_threads(1)
         context = multiprocessing.get_context("spawn")
         for share in range(1, recipe.processes):
-            parameters = [parameter.data.share_memory_() for parameter in self.parameters]
-            gradients = [torch.zeros_like(parameter).share_memory_() for parameter in parameters]
+            parameters = [_shared(parameter.data) for parameter in self.parameters]
+            gradients = [_shared(torch.zeros_like(parameter)) for parameter in parameters]
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, recipe, parameters, gradients, share), daemon=True)
             process.start()
-            self.members.append((process, here, gradients))
+            self.members.append(_Member(process, here, gradients))
 
     def ask(self, step: int, rungs: Mapping[str, Rung], stage: Stage) -> None:
-        for _, pipe, _ in self.members:
-            pipe.send((step, dict(rungs), stage))
+        """Let every helper begin with its share of a step."""
+        for member in self.members:
+            member.pipe.send((step, dict(rungs), stage))
 
     def gather(self) -> list[Entries]:
-        """Wait for the helpers, and add their gradients to the model's."""
-        found = []
-        for _, pipe, gradients in self.members:
-            entries = pipe.recv()
+        """Wait for the helpers, and add their gradients to the model's. Returns what each of them computed.
+
+        Raises: what a helper raised.
+        """
+        found: list[Entries] = []
+        for member in self.members:
+            entries: Entries | Exception = member.pipe.recv()
             if isinstance(entries, Exception):
                 raise entries
             found.append(entries)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            for parameter, gradient in zip(self.parameters, member.gradients, strict=True):
                 if not parameter.requires_grad:
                     continue
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
         return found
 
     def dismiss(self) -> None:
-        for process, pipe, _ in self.members:
-            pipe.send(None)
-            process.join()
+        """End the helpers."""
+        for member in self.members:
+            member.pipe.send(None)
+            member.process.join()
         self.members = []

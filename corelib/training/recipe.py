@@ -22,7 +22,7 @@ class Recipe:
     size: str = "mini-s"
     seed: int = 0
     curriculum: str = ""  # of `stages.py`; empty: the one that its room begins with
-    begins_with: str = ""  # an bundled mini model whose weights the run goes on from; empty: untrained
+    begins_with: str = ""  # a bundled mini model whose weights the run goes on from; empty: untrained
     processes: int = 2  # that share a batch, each on one thread
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
@@ -74,7 +74,11 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """The recipe of an bundled model by its name, or any recipe by its path."""
+        """The recipe of a bundled model by its name, or any recipe by its path.
+
+        Raises: BadInput if it cannot be read or has a value that is not allowed, UnknownName for an entry or a size
+        that does not exist.
+        """
         bundled = RECIPES / f"{path}.toml"
         path = bundled if bundled.exists() else path
         try:
@@ -86,7 +90,8 @@ class Recipe:
             check_known("recipe entry", key, known)
         return cls(**values)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """Every entry, as JSON."""
         return asdict(self)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -40,6 +41,9 @@ def train(
 
     Returns the folder of the finished model, or of the run if it stopped at `until`. A run that was killed and goes
     on gives the same weights as one that was not.
+
+    Raises: BadInput if `until` is below 1 or `folder` is a file, CannotWrite if it cannot be made, BadResults if it
+    holds a run of another recipe.
     """
     folder = Path(folder)
     if until is not None and until < 1:
@@ -53,19 +57,22 @@ def train(
     if trainer.step < recipe.steps:
         return folder
     trainer.snapshot()
-    trainer.model.to("cpu").eval()
+    trainer.model.cpu().train(False)
     finished = folder / "model"
-    vlm = VLM(recipe.size, trainer.model, trainer.pupil.family, trainer.pupil.save(finished))
+    vlm = VLM(recipe.size, trainer.model, trainer.trainable.family, trainer.trainable.save(finished))
     if recipe.begins_with:
         return finished
-    with trainer.pupil.eval_precision():
+    with trainer.trainable.eval_precision():
         domains = (*RETRIEVING, *(UNTRAINED if recipe.model_kind == "bridge" else ()))
         log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=domains)
     return finished
 
 
-def read_log(folder: str | Path) -> list[dict]:
-    """The log of a run, one entry a step."""
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The log of a run, one entry a step.
+
+    Raises: BadInput if the folder has none.
+    """
     path = Path(folder) / "log.jsonl"
     if not path.exists():
         raise BadInput(f"{folder} is not a training run: it has no log.jsonl")

@@ -1,4 +1,4 @@
-"""What the embedded models are shown, and when.
+"""What the bundled models are shown, and when.
 
 **Mini models**: first to see, then to find, then to relate, then everything.
 
@@ -20,8 +20,9 @@ now: a model that first learns to copy from text does not look.
 *Placing* and *polishing* teach the tower as above, from nothing, on fuller pictures. *Quieting*: nothing behind the
 bridge's connector keeps its tokens to one length, so the tower has learned to deny all that does not hold, loudly; now
 it learns to say the same facts no louder than needed.
-*Finding*: what the tower states is put into the language model's words, once (`wording.py`); then the language model,
-through its adapters, learns to find one thing among few. It reads each question as if it stood alone (`batches.py`).
+*Finding*: what the tower states is put into the language model's words, once (`connector_init.py`); then the language
+model, through its adapters, learns to find one thing among few. It reads each question as if it stood alone
+(`batches.py`).
 *Fields*, *beside*, *frames*: then one new kind of question at a time, alone but for a reminder of the older ones in
 every fourth step. Pages always have eight fields: on a smaller canvas SmolVLM puts patches at other places of its table
 of positions, and this tower cannot read there. Sides come one after the other: of two at once, one was learned.
@@ -34,7 +35,9 @@ visual tokens. Its tower stays as it is.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+from corelib.tasks import Setting
 from corelib.tasks.scenes import RELATIONS
 from corelib.training.curriculum import Rung, Stage
 
@@ -51,7 +54,7 @@ def _scenes(
     sides: tuple[str, ...] = SIDES,
 ) -> Rung:
     shown = {"objects": objects, "rows": side, "columns": side}
-    difficulty = {**shown, "relational": relational, "relations": sides}
+    difficulty: dict[str, Setting] = {**shown, "relational": relational, "relations": sides}
     return Rung(difficulty=difficulty, pictures=pictures, questions=questions)
 
 
@@ -59,7 +62,7 @@ def _pages(pages: int, fields: int, pictures: int, questions: int) -> Rung:
     return Rung(difficulty={"pages": pages, "fields": fields}, pictures=pictures, questions=questions)
 
 
-def _clip(frames: int, pictures: int, questions: int, **more) -> Rung:
+def _clip(frames: int, pictures: int, questions: int, **more: Setting) -> Rung:
     return Rung(difficulty={"frames": frames, **more}, pictures=pictures, questions=questions)
 
 
@@ -116,25 +119,23 @@ _MANY = {**_EVERYWHERE, "scenes": (_scenes(20, 6, 24, 0),)}
 BRIDGE_PLACING = Stage(_MANY, steps=1500, learns="tower")
 BRIDGE_POLISHING = replace(POLISHING, ladders=_MANY)
 QUIETING = Stage(_MANY, steps=400, learns="tower", cooling=True, pace=0.5, quiet=0.003)
-_ADAPTING = {"learns": "language", "pace": 0.5, "lists": False, "rests": True}
-BRIDGE_FINDING = Stage(
+_adapting = partial(Stage, learns="language", pace=0.5, lists=False, rests=True)
+BRIDGE_FINDING = _adapting(
     {
         "scenes": (_scenes(4, 3, 16, 6, relational=0.0), _scenes(8, 3, 16, 8, relational=0.0)),
     },
     goal=("scenes",),
     fresh=True,
     wording=True,
-    **_ADAPTING,
 )
-FIELDS = Stage(
+FIELDS = _adapting(
     {
         "documents": (_pages(1, 8, 14, 8),),
         "scenes": (_scenes(8, 3, 12, 9, relational=0.0),),
     },
     goal=("documents",),
-    **_ADAPTING,
 )
-BESIDE = Stage(
+BESIDE = _adapting(
     {
         "scenes": (
             *(_scenes(20, 6, 9, 10, relational=0.9, sides=(side,)) for side in SIDES),
@@ -144,18 +145,16 @@ BESIDE = Stage(
     },
     goal=("scenes",),
     enough=0.8,  # not every digit is read among 20 things: more would take long
-    **_ADAPTING,
 )
-FRAMES = Stage(
+FRAMES = _adapting(
     {
         "video": (_clip(4, 10, 12, regulars=1, guests=3, timed=0.8),),
         "scenes": (_scenes(20, 6, 4, 20, relational=0.6),),
         "documents": (_pages(2, 8, 4, 16),),
     },
     goal=("video",),
-    **_ADAPTING,
 )
-READING = Stage(
+READING = _adapting(
     {
         "scenes": (_scenes(12, 6, 6, 16, relational=0.5),),
         "documents": (_pages(2, 8, 4, 16),),
@@ -164,10 +163,9 @@ READING = Stage(
         "arithmetic": (Rung(difficulty={}, pictures=2, questions=4),),
     },
     steps=513,
-    **_ADAPTING,
 )
 _NEEDLES = {"needle": READING.ladders["needle"][-1:]}
-KEEPING = replace(READING, ladders=READING.ladders | _NEEDLES, steps=None, pace=0.25, keeps=8)
+KEEPING = replace(READING, ladders={**READING.ladders, **_NEEDLES}, steps=None, pace=0.25, keeps=8)
 BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING, KEEPING)
 
 

@@ -64,7 +64,8 @@ def facts(question: Question) -> tuple[str, ...]:
 def directions(width: int) -> Float[Tensor, "fact width"]:
     """One direction a fact, orthonormal, the same in every run."""
     random = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
-    return torch.linalg.qr(random).Q[: len(FACTS)]
+    basis: Tensor = torch.linalg.qr(random).Q
+    return basis[: len(FACTS)]
 
 
 def _token_facts(grid: Grid, asked: Sequence[Question]) -> Bool[Tensor, "token fact"]:

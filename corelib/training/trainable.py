@@ -12,21 +12,21 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
+from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration, SmolVLMForConditionalGeneration
 
 from corelib.bridge import adapter, language
 from corelib.bridge import checkpoint as bridge_store
-from corelib.bridge.architecture import build_bridge as build_bridge
-from corelib.bridge.architecture import new_parts, word_scale
+from corelib.bridge.architecture import build_bridge, new_parts, word_scale
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
 from corelib.families import bundled as families
 from corelib.mini import checkpoint as mini_store
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, patchify
-from corelib.mini.vocabulary import build_tokenizer
+from corelib.mini.vocabulary import build_tokenizer, token_id
 from corelib.training.batches import TrainingBatch
 from corelib.training.connector_init import translation
 from corelib.training.curriculum import Part
@@ -37,11 +37,11 @@ from corelib.training.recipe import Recipe
 class Trainable(ABC):
     """A model in training."""
 
-    model: nn.Module
+    model: PreTrainedModel
     family: families.Bundled
 
     @property
-    def processor(self):
+    def processor(self) -> families.Processor:
         return self.family.processor
 
     @property
@@ -74,24 +74,30 @@ class Trainable(ABC):
     def save(self, folder: Path) -> str:
         """Write a folder that `corelib.load` reads. Returns the weights' sha256."""
 
-    def eval_precision(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager[object]:
         """How the model computes while it is measured: in which precision, and not compiled."""
         return nullcontext()
 
     def kl_to_base(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
-        """How far a pretrained language model has moved from what it was, on `count` passages of its own."""
+        """How far a pretrained language model has moved from what it was, on `count` passages of its own: nats a token.
+
+        Raises: BadInput for a model that was nothing before.
+        """
         raise BadInput("a stage that keeps what a language model was needs one that was something before: the bridge")
 
 
 class TrainableMini(Trainable):
     """A mini model: tower and language model are trained from nothing."""
 
+    model: Qwen3VLForConditionalGeneration
+
     def __init__(self, size: str, seed: int, fast: bool = False, begins_with: str = "") -> None:
         self.size, self.seed, self.fast = size, seed, fast
         self.model = build_mini(SIZES[size], seed)
         if begins_with:
             self.model.load_state_dict(mini_store.load(model_folder.bundled_folder(begins_with))[0].state_dict())
-        self.family = families.Mini(self.model.config, MiniProcessor(build_tokenizer()))
+        self.mini_processor = MiniProcessor(build_tokenizer())
+        self.family = families.Mini(self.model.config, self.mini_processor)
         if fast:
             self.model.set_attn_implementation({"text_config": "eager"})  # compiled, its way back beats "sdpa"
             for layer in self.model.model.language_model.layers:
@@ -112,7 +118,8 @@ class TrainableMini(Trainable):
 
     def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
         with mixed_precision(self.device) if self.fast else nullcontext():
-            return self.model(**batch.inputs, use_cache=False).logits[:, :-1][batch.learned]
+            logits: Tensor = self.model(**batch.inputs, use_cache=False).logits
+            return logits[:, :-1][batch.learned]
 
     def renew_language(self, wording: bool = False) -> None:
         new = dict(build_mini(SIZES[self.size], self.seed).named_parameters())
@@ -120,17 +127,20 @@ class TrainableMini(Trainable):
             parameter.data.copy_(new[name] if ".language_model." in name else parameter.data.half())
 
     def save(self, folder: Path) -> str:
-        return mini_store.save(folder, self.model, self.processor)
+        return mini_store.save(folder, self.model, self.mini_processor)
 
-    def eval_precision(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager[object]:
         return torch.compiler.set_stance("force_eager") if self.fast else nullcontext()
 
 
 class TrainableBridge(Trainable):
     """The bridge: a new tower and connector, and adapters on a language model that stays as it is."""
 
+    model: SmolVLMForConditionalGeneration
+
     def __init__(self, seed: int) -> None:
-        self.seed, self.spoken = seed, {}
+        self.seed = seed
+        self.spoken: dict[int, Int[Tensor, "passage token"]] = {}  # by share
         source = language.locate()
         self.model = build_bridge(source, seed)
         self.family = families.Bridge(self.model.config, bridge_store.processor(source))
@@ -162,7 +172,8 @@ class TrainableBridge(Trainable):
     def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
         with self.eval_precision():
             hidden = self.model.model(**batch.apart(), use_cache=False).last_hidden_state
-            return self.model.lm_head(hidden[:, :-1][batch.learned])
+            logits: Tensor = self.model.lm_head(hidden[:, :-1][batch.learned])
+            return logits
 
     def renew_language(self, wording: bool = False) -> None:
         with torch.no_grad():
@@ -175,25 +186,27 @@ class TrainableBridge(Trainable):
     def embed(self, word: str) -> Float[Tensor, " width"]:
         """A word's embedding: the mean of its tokens'."""
         ids = self.processor.tokenizer(word, add_special_tokens=False)["input_ids"]
-        return self.model.get_input_embeddings().weight[ids].mean(0).cpu()
+        words: Float[Tensor, "word width"] = self.model.model.text_model.get_input_embeddings().weight
+        return words[ids].mean(0).cpu()
 
     def save(self, folder: Path) -> str:
         return bridge_store.save(folder, self.model)
 
-    def eval_precision(self) -> AbstractContextManager:
+    def eval_precision(self) -> AbstractContextManager[object]:
         return mixed_precision(self.device)
 
     def kl_to_base(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
         with self.eval_precision():
             if share not in self.spoken:  # of its own language model: the same whenever a run goes on
-                start = self.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+                start = token_id(self.processor.tokenizer, "<|endoftext|>")
                 self.spoken[share] = passages(self.model, start, seed=self.seed * 64 + share)
             pool = self.spoken[share]
             chosen = torch.arange(step * count, (step + 1) * count) % len(pool)
             return kl_to_base(self.model, pool[chosen])
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager:
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Products in bfloat16 where autocast finds them safe."""
     return torch.autocast(device.type, torch.bfloat16)
 
 

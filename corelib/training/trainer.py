@@ -12,10 +12,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from corelib.core.errors import BadResults, check_known
 from corelib.core.model_folder import to_half
@@ -31,14 +33,18 @@ from corelib.training.trainable import build_trainable
 
 
 class Trainer:
-    """One run: `Trainer(recipe, folder).run()` starts it or goes on with it."""
+    """One run: `Trainer(recipe, folder).run()` starts it or goes on with it.
+
+    Raises: UnknownName for a curriculum that does not exist, BadResults if the folder holds a run of another recipe.
+    """
 
     def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
         check_known("curriculum", recipe.curriculum_name, CURRICULA)
-        self.pupil = build_trainable(recipe)
-        self.model = self.pupil.model.to(device)
-        self.trained = dict(self.pupil.trained())
+        self.trainable = build_trainable(recipe)
+        self.model = self.trainable.model
+        nn.Module.to(self.model, device)  # the same as `model.to`, whose types transformers hides
+        self.trained = dict(self.trainable.trained())
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
@@ -50,18 +56,18 @@ class Trainer:
         if (self.folder / "state.json").exists():
             self.restore()
 
-    def advance(self) -> dict:
+    def advance(self) -> dict[str, Any]:
         """One step: a batch of every task, one update. Returns what the log keeps."""
         if self.team is None:
-            self.team = Team(self.recipe, self.pupil)
+            self.team = Team(self.recipe, self.trainable)
         rng = np.random.default_rng([self.recipe.seed, self.step])
         chosen = self.curriculum.choose(rng)
         rungs = {name: self.curriculum.ladders[name][rung] for name, rung in chosen.items()}
         self.model.train()
         order = (self.step, rungs, self.curriculum.now)
         self.team.ask(*order)
-        shares = [contribute(self.pupil, self.recipe, *order, 0), *self.team.gather()]
-        entry: dict = {"step": self.step, "stage": self.curriculum.stage}
+        shares = [contribute(self.trainable, self.recipe, *order, 0), *self.team.gather()]
+        entry: dict[str, Any] = {"step": self.step, "stage": self.curriculum.stage}
         for name, rung in chosen.items():
             parts = [share[name] for share in shares if name in share]
             loss, accuracy = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
@@ -83,19 +89,20 @@ class Trainer:
     def renew_language(self, wording: bool = False) -> None:
         """An untrained language model, or adapter, behind the tower that there is; the optimiser and the warm-up begin
         anew. Snapshots of the old one go: its heads are gone too."""
-        self.pupil.renew_language(wording)
+        self.trainable.renew_language(wording)
         self.optimiser.state.clear()
         self.began = self.step
         shutil.rmtree(self.folder / "snapshots", ignore_errors=True)
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy on the `validate` split at the default difficulty, one question a picture."""
-        vlm = VLM(self.recipe.size, self.model.eval(), self.pupil.family)
-        options = {"split": "validate", "seed": 0, "samples": self.recipe.evaluate_samples}
-        with self.pupil.eval_precision():
-            return {name: measure_accuracy(vlm, task(name).draw(**options)).accuracy for name in TASKS}
+        vlm = VLM(self.recipe.size, self.model, self.trainable.family)
+        self.model.train(False)
+        count = self.recipe.evaluate_samples
+        with self.trainable.eval_precision():
+            return {name: measure_accuracy(vlm, task(name).draw("validate", samples=count)).accuracy for name in TASKS}
 
-    def run(self, report: Callable[[dict], None] = lambda entry: None, until: int | None = None) -> None:
+    def run(self, report: Callable[[dict[str, Any]], None] = lambda entry: None, until: int | None = None) -> None:
         """Train to the end of the recipe (or to step `until`); `report` gets one entry a step."""
         stop = min(self.recipe.steps, until or self.recipe.steps)
         if self.step == 0:
@@ -154,6 +161,7 @@ class Trainer:
                 os.unlink(old)
 
     def restore(self) -> None:
+        """Go on where the folder's state stands. Raises: BadResults if another recipe began it."""
         state = read_json(self.folder / "state.json", schema="corelib/training-state/1")
         free = {"study", "processes", "steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
         for key, value in self.recipe.as_dict().items():
