@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,13 +22,14 @@ from corelib.core.heads import ROWS
 from corelib.metrics.baselines import copy_paste
 from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
-from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
+from corelib.metrics.ram import VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks import Sample
 
 BASIC_QUANTITIES = (*VARIANTS, "visual")
 ALL_QUANTITIES = (*QUANTITIES, *DERIVED)
+REDUCED: tuple[Literal["mean", "max"], ...] = ("mean", "max")  # over the rows of a sample
 NEEDS = {"copy_paste": "box_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
 
 
@@ -107,7 +109,8 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
         if "localization" in asked:
             spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
-        seen = LayerReading(attention, regions, index, encoded.real, call.value, call.module.o_proj.weight)
+        w_o = call.module.get_parameter("o_proj.weight")
+        seen = LayerReading(attention, regions, index, encoded.real, call.value, w_o)
         return torch.stack([QUANTITIES[name](seen).float() for name in direct], -1)
 
     with record(vlm.model, union, reduce=reduce) as recorded:
@@ -115,6 +118,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
+        assert answers.next_tokens is not None  # `answer` gives them
         produced = (answers.next_tokens == encoded.tokens.roll(-1, 1)).gather(1, index)
         rows["copy_paste"] = copy_paste(rows["box_hit"], produced[:, None])
     if "null_calibrated" in asked:
@@ -123,7 +127,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     scores, by_chance = {}, {}
     for name, mask in wanted.items():
         mine = mask.gather(1, index) & real
-        for how in REDUCTIONS:
+        for how in REDUCED:
             for quantity in (one for one in asked if one in rows):
                 batch, layers, heads, count = rows[quantity].shape
                 flat = reduce_rows(rows[quantity].reshape(batch, layers * heads, count), mine, how)
