@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
 
 from corelib.core.values import Estimate
 from corelib.plots.naming import name_points
@@ -56,8 +57,8 @@ def prediction_chart(
 
 @styled
 def effect_scatter(
-    score: object,
-    effects: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    score: ArrayLike,
+    effects: Mapping[str, Mapping[str, ArrayLike]],
     *,
     label: str = "RAM",
     named: int = 4,
