@@ -127,8 +127,9 @@ coverage: $(VENV)/.installed  ## which lines of corelib the unit tests run (a me
 	@echo "== unit tests and doctests, with coverage"
 	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --cov=corelib --cov-report=term:skip-covered $(UNIT)
 
-lint: $(VENV)/.installed  ## ruff (mistakes, format), and the floors that imports keep (import-linter)
+lint: $(VENV)/.installed  ## mistakes and format (ruff), types (mypy), the floors that imports keep (import-linter)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "ruff: clean"
+	@$(BIN)/mypy --no-error-summary && echo "mypy: clean"
 	@found=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }; echo "imports: downward"
 
 format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format the code
@@ -152,7 +153,7 @@ constraints: $(VENV)/.installed  ## write constraints.txt from what .venv holds 
 	@echo "constraints.txt: $$(grep -c '==' constraints.txt) pins"
 
 clean:  ## remove what was built (not the environments, not runs/)
-	@rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis .ipynb_checkpoints notebooks/.ipynb_checkpoints
+	@rm -rf _build dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .ipynb_checkpoints notebooks/.ipynb_checkpoints
 	@find corelib tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environments

@@ -9,6 +9,24 @@ The names below are imported when they are first used, so `import corelib` itsel
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py compares it with the table below
+    from corelib.analysis.agreement import compare_heads as compare_heads
+    from corelib.attention.intervene import ablate as ablate
+    from corelib.attention.intervene import knockout as knockout
+    from corelib.attention.record import record as record
+    from corelib.core.geometry import Box as Box
+    from corelib.core.head_scores import HeadScores as HeadScores
+    from corelib.core.heads import Head as Head
+    from corelib.core.heads import HeadSet as HeadSet
+    from corelib.experiments.score_heads import score_heads as score_heads
+    from corelib.models.vlm import VLM as VLM
+    from corelib.models.vlm import load as load
+    from corelib.sparse import Window as Window
+    from corelib.sparse import sparsify as sparsify
+    from corelib.tasks import Sample as Sample
+    from corelib.tasks import task as task
 
 _HOMES = {
     "load": "corelib.models.vlm",
@@ -30,10 +48,12 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'corelib' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # else a checker would believe every name
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'corelib' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -36,6 +36,7 @@ WANTED = (*METRICS.values(), *map(Metric, DESCRIPTORS))
 SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
 CURVE = 11  # layers at most in a depth curve,
 DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
+Running = Callable[[Job], AbstractContextManager[Progress]]  # shows a job's progress
 FEW = 8  # samples of a kind: fewer give no scores of their own
 
 
@@ -129,7 +130,7 @@ def build_results(
     names: Sequence[str] | None = None,
     again: bool = False,
     folder: Path = HOME,
-    running: Callable[[Job], AbstractContextManager[Progress]] = lambda job: nullcontext(silent),
+    running: Running = lambda job: nullcontext(silent),
 ) -> Iterator[Path]:
     """Measure what is not there yet (or all of it `again`), or only the results of these `names`; goes on where a
     stopped run was. `running` shows a job's progress while it is measured."""
@@ -142,7 +143,7 @@ def build_results(
     return _measured(vlm, chosen, again, folder, running)
 
 
-def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, running: Callable) -> Iterator[Path]:
+def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, running: Running) -> Iterator[Path]:
     for job in chosen:
         target = folder / job.kind / vlm.file_name / f"{job.name}.json"
         if again or not _is_there(job, target, vlm):

@@ -93,7 +93,7 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
 def expectations(models: Iterable[str] | None = None) -> list[Claim]:
     """What we expected of the ablations before they were run, judged like the abstract's claims."""
     ablated = _ablated(_names(models))
-    doses = [(one, found) for *one, found in ablated if found.dose and found.dose.ratio]
+    doses = [one for one in ablated if one[2].dose and one[2].dose.ratio]
     return [
         Claim(
             "The top 5 % cost more than other heads of their layers",
@@ -107,14 +107,14 @@ def expectations(models: Iterable[str] | None = None) -> list[Claim]:
             "D50 in CoRe order over D50 in layer-matched order: whole interval below 1",
             "07_causal_ablation",
             "ablations",
-            tuple(earlier(*one, found, limit=1.0) for one, found in doses),
+            tuple(earlier(*one, limit=1.0) for one in doses),
         ),
         Claim(
             "In `bridge`, the largest model, a third of the heads or less",
             "the same ratio: upper limit below 1/3",
             "07_causal_ablation",
             "ablations",
-            tuple(earlier(*one, found, limit=1 / 3) for one, found in doses if one[0] == "bridge"),
+            tuple(earlier(*one, limit=1 / 3) for one in doses if one[0] == "bridge"),
             about=("bridge",),
         ),
     ]

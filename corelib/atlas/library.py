@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import Field
 
@@ -137,7 +137,9 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-KINDS = {
+Causal = Ablation | HeadEffects | PathKnockouts | Hybrid | Tradeoff
+R = TypeVar("R", bound=Result)
+KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
     "effects": HeadEffects,
     "knockouts": PathKnockouts,
@@ -148,27 +150,27 @@ KINDS = {
 
 def ablation(model: str, name: str) -> Ablation:
     """A committed ablation by its name, such as `scenes` or `scenes-on-needle`."""
-    return _read("ablations", model, name)
+    return _read(Ablation, "ablations", model, name)
 
 
 def effects(model: str, name: str) -> HeadEffects:
     """Committed effects of all heads, such as `scenes-validate`."""
-    return _read("effects", model, name)
+    return _read(HeadEffects, "effects", model, name)
 
 
 def knockouts(model: str, name: str) -> PathKnockouts:
     """Committed knockouts of the paths of a domain."""
-    return _read("knockouts", model, name)
+    return _read(PathKnockouts, "knockouts", model, name)
 
 
 def hybrid(model: str, domain: str) -> Hybrid:
     """A committed result with few heads dense."""
-    return _read("hybrids", model, domain)
+    return _read(Hybrid, "hybrids", model, domain)
 
 
 def tradeoff(model: str, domain: str) -> Tradeoff:
     """A committed trade of accuracy for speed."""
-    return _read("tradeoffs", model, domain)
+    return _read(Tradeoff, "tradeoffs", model, domain)
 
 
 def results(kind: str, model: str) -> tuple[str, ...]:
@@ -177,6 +179,6 @@ def results(kind: str, model: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (HOME / kind / model).glob("*.json")))
 
 
-def _read(kind: str, model: str, name: str):
+def _read(result: type[R], kind: str, model: str, name: str) -> R:
     check_known(f"result of {model} among {kind}", name, results(kind, model))
-    return KINDS[kind].load(HOME / kind / model / f"{name}.json")
+    return result.load(HOME / kind / model / f"{name}.json")

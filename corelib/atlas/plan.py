@@ -73,7 +73,7 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., Ablation | HeadEffects | PathKnockouts | Hybrid | Tradeoff]  # of `store` and `progress`
+    measure: Callable[..., library.Causal]  # of `store` and `progress`
 
 
 def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:

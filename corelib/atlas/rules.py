@@ -76,7 +76,7 @@ def kept(model: str, domain: str, found: Hybrid) -> Finding:
     """With the top 5 % dense, is less than `KEPT` lost, upper limit, and more with others of the same layers?"""
     at, base = found.doses.index(PERCENT), found.base.accuracy
     loss = found.core[at].loss
-    accuracies = [curve[at] for curve in found.layer_matched if curve[at] is not None]
+    accuracies = [value for curve in found.layer_matched if (value := curve[at]) is not None]
     others = 100 * (base - np.mean(accuracies))
     value, low, high = (100 * end for end in (loss.value, loss.low, loss.high))
     effect = f"{value:.1f} points [{low:.1f}, {high:.1f}] of {100 * base:.0f} %"

@@ -49,7 +49,7 @@ def trained_model(vlm: VLM, scores: HeadScores, share: float, *, dtype: torch.dt
     def accuracy(dense: HeadSet, window: Window, *, samples: int) -> HybridAccuracy:
         return accuracy_kept(vlm, work.draw("test", samples=samples), dense, window)
 
-    vlm.model.to(device, dtype)
+    vlm.model.to(device, dtype)  # type: ignore[arg-type]  # transformers wraps Module.to without its self
     return BenchModel(vlm.model, scores.top(share), facts, accuracy=accuracy)
 
 
@@ -62,11 +62,10 @@ def published_size(
     needed = weight_bytes(name, layers, dtype)
     check_fits(f"the weights of {name}", needed, torch.device(device), f"take fewer layers (it has {size.layers})")
     model = build_size(name, layers=layers, dtype=dtype, device=device)
-    measured, heads = layers or size.layers, size.text["num_attention_heads"]
+    measured, config = layers or size.layers, model.config.get_text_config()
+    heads = config.num_attention_heads
     every = list(HeadSet.all(measured, heads))
     drawn = np.random.default_rng(seed).permutation(len(every))[: top_count(share, len(every))]
-    facts = BenchFacts(
-        name, "random", size.layers, measured, heads, size.text["num_key_value_heads"], source=size.source
-    )
+    facts = BenchFacts(name, "random", size.layers, measured, heads, config.num_key_value_heads, source=size.source)
     dense = HeadSet(every[place] for place in drawn)
     return BenchModel(model, dense, facts, partial(image_inputs, name, dtype=dtype, device=device))

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from corelib.attention.interface import attention_implementation, attention_modules
 from corelib.attention.record import record
@@ -114,9 +115,9 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
     rows[:, -ROWS:] = True
     evidence[:, length // 2 - EVIDENCE // 2 : length // 2 + EVIDENCE // 2] = True
 
-    def read(**options):
-        found = model.get_decoder()(inputs_embeds=embedded, use_cache=False, **options)
-        model.get_output_embeddings()(found.last_hidden_state[:, -1])
+    def read(**options: bool) -> BaseModelOutputWithPast:
+        found: BaseModelOutputWithPast = model.get_decoder()(inputs_embeds=embedded, use_cache=False, **options)
+        model.get_output_embeddings()(found[0][:, -1])
         return found
 
     def plain() -> None:
@@ -129,7 +130,7 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
 
     def eagerly() -> Tensor:
         with attention_implementation(model, "eager"):
-            maps = read(output_attentions=True).attentions
+            maps = read(output_attentions=True).attentions or ()
         return torch.stack([ram(one[:, :, -ROWS:].float(), evidence)[0] for one in maps])
 
     return {"plain": plain, "record": recorded, "eager": eagerly}
@@ -137,17 +138,15 @@ def ways(model: PreTrainedModel, length: int) -> dict[str, Callable[[], Float[Te
 
 def eager_bytes(model: PreTrainedModel, length: int) -> int:
     """What the maps of all layers take, and one layer's softmax in single precision."""
-    heads = model.config.get_text_config().num_attention_heads
+    heads: int = model.config.get_text_config().num_attention_heads
     return length**2 * heads * (len(attention_modules(model)) * model.dtype.itemsize + 8)
 
 
 def _at(model: PreTrainedModel, length: int, repeats: int) -> CostAt:
-    row: dict[str, Spent | TooLarge] = {}
     needed, free = eager_bytes(model, length), free_memory(model.device)
     chosen = ways(model, length)
     if free is not None and needed > 0.9 * free:
         del chosen["eager"]
-        row["eager"] = TooLarge(needed)
     times: dict[str, list[float]] = {name: [] for name in chosen}
     most: dict[str, list[int]] = {name: [] for name in chosen}
     for turn in range(repeats + 1):
@@ -157,7 +156,8 @@ def _at(model: PreTrainedModel, length: int, repeats: int) -> CostAt:
             if turn:  # the first round warms up
                 times[name].append(spent)
                 most[name] += [one for one in [held()] if one is not None]
+    row: dict[str, Spent] = {}
     for name, mine in times.items():
         held_bytes = round(statistics.median(most[name])) if most[name] else None
         row[name] = Spent(**vars(Times.of(mine)), bytes=held_bytes)
-    return CostAt(length, **row)
+    return CostAt(length, row["plain"], row["record"], row.get("eager", TooLarge(needed)))

@@ -15,18 +15,19 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from corelib.analysis.agreement import split_half
 from corelib.analysis.stats import bootstrap_interval
 from corelib.benchmarks.bench_models import BenchModel
 from corelib.benchmarks.record_cost import ways
 from corelib.benchmarks.timing import Times, machine_facts, peak_bytes, timed
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.sample_store import SampleStore, in_batches
@@ -34,6 +35,13 @@ from corelib.core.values import BenchFacts, Machine, Software
 
 BATCH = 8  # samples a shard
 WORDS = ("input_ids", "attention_mask", "mm_token_type_ids")  # of the inputs, what the tower does not get
+
+
+@runtime_checkable
+class Seeing(Protocol):
+    """A model whose vision tower can run alone."""
+
+    def get_image_features(self, **inputs: Tensor) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ def measure_scale(
     if repeats < 1 or samples < 4 or tokens < 64:
         raise BadInput(f"{tokens} tokens, {samples} samples, {repeats} repeats: give 64, 4 and 1 or more")
     inputs = {name: value for name, value in subject.pictures(tokens).items() if name not in WORDS}
+    if not isinstance(model, Seeing):
+        raise UnsupportedArchitecture(f"{type(model).__name__} has no get_image_features(): its tower cannot be timed")
     layer = ways(model, tokens)
     actions = {
         "tower": lambda: model.get_image_features(**inputs),

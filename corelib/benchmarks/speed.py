@@ -28,7 +28,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from corelib.attention.interface import attention_modules
 from corelib.benchmarks.timing import Compared, Sizes, Times, attention_seconds, machine_facts, peak_bytes, timed
@@ -40,6 +40,7 @@ from corelib.core.results import Result, software
 from corelib.core.values import BenchFacts, Machine, Software, WindowFacts
 from corelib.experiments.out_of_window import HybridAccuracy
 from corelib.sparse import BACKENDS, Window, sparsify
+from corelib.sparse.kv import SinkWindowCache
 from corelib.sparse.program import Sparse
 from corelib.sparse.window import mean_keys
 
@@ -86,7 +87,7 @@ def measure_speed(
     lengths: Sequence[int],
     *,
     facts: BenchFacts,
-    pictures: Callable[[int], dict[str, Tensor]] | None = None,
+    pictures: Pictures | None = None,
     accuracy: Callable[[HeadSet, Window], HybridAccuracy] | None = None,
     backends: Sequence[str] = ("auto",),
     repeats: int = 3,
@@ -98,8 +99,8 @@ def measure_speed(
     is still answered. Lengths that will not fit in memory are refused before anything is allocated.
     """
     began = time.perf_counter()
-    modules = attention_modules(model)
-    dense.check(len(modules), modules[0].config.num_attention_heads)
+    layers, heads = len(attention_modules(model)), model.config.get_text_config().num_attention_heads
+    dense.check(layers, heads)
     if not lengths or min(lengths) <= window.sinks or repeats < 1:
         raise BadInput(
             f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
@@ -113,15 +114,14 @@ def measure_speed(
     for length in lengths:
         needed = working_bytes(model, length)
         check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
-    share = len(dense) / (len(modules) * modules[0].config.num_attention_heads)
-    promise = partial(ideal, dense=share, window=window)
+    promise = partial(ideal, dense=len(dense) / (layers * heads), window=window)
     kept = None if accuracy is None else accuracy(dense, window)
-    found = []
+    found: list[SpeedAt] = []
     for length in lengths:
         for backend in chosen:
             progress(len(found), len(lengths) * len(chosen))
             hybrid = partial(sparsify, model, dense, window, backend=backend)
-            found.append(SpeedAt(length, backend, **_at(model, hybrid, promise, length, pictures, repeats)))
+            found.append(_at(model, hybrid, promise, length, backend, pictures, repeats))
     progress(len(found), len(found))
     return Speed(
         model=facts,
@@ -147,6 +147,8 @@ def ideal(share: float, dense: float, window: Window, rows: int) -> float:
 
 
 Sparsifying = Callable[[], AbstractContextManager[Sparse]]  # a fresh `with sparsify`
+Way = Callable[[], AbstractContextManager[object]]
+Pictures = Callable[[int], dict[str, Tensor]]  # inputs of about so many visual tokens
 
 
 def _at(
@@ -154,12 +156,13 @@ def _at(
     hybrid: Sparsifying,
     promise: Callable[..., float],
     length: int,
-    pictures: Callable | None,
+    backend: str,
+    pictures: Pictures | None,
     repeats: int,
-) -> dict[str, Compared | Sizes]:
+) -> SpeedAt:
     config = model.config.get_text_config()
     embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
-    ways: dict[str, Callable[[], AbstractContextManager]] = {"dense": nullcontext, "hybrid": hybrid}
+    ways: dict[str, Way] = {"dense": nullcontext, "hybrid": hybrid}
 
     def read() -> None:
         hidden = model.get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state
@@ -177,17 +180,25 @@ def _at(
                 times["prefill"][way].append(whole)
                 times["attention"][way].append(watch())
                 memory[way] = held()
-    row: dict[str, Compared | Sizes] = {}
+    row: dict[str, Compared] = {}
     spent = {name: Times.of(both["dense"]).seconds for name, both in times.items()}
     for name, both in times.items():
         share = 1.0 if name == "attention" else spent["attention"] / spent["prefill"]
         row[name] = replace(Compared.of(both), ideal=promise(share, rows=length))
     if pictures is not None:
         row["first"] = _first(model, pictures(length), ways, spent["attention"], promise, repeats)
-    return {**row, "memory": Sizes(**memory), **_decoding(model, hybrid, embedded, repeats)}
+    decode, cache = _decoding(model, hybrid, embedded, repeats)
+    return SpeedAt(length, backend, **row, decode=decode, cache=cache, memory=Sizes(**memory))
 
 
-def _first(model, inputs, ways, attention: float, promise, repeats: int) -> Compared:
+def _first(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    ways: dict[str, Way],
+    attention: float,
+    promise: Callable[..., float],
+    repeats: int,
+) -> Compared:
     both: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(repeats + 1):
         for way, using in ways.items():
@@ -200,23 +211,30 @@ def _first(model, inputs, ways, attention: float, promise, repeats: int) -> Comp
     return replace(found, ideal=promise(part, rows=tokens), tokens=tokens)
 
 
-def _decoding(model, hybrid: Sparsifying, embedded: Tensor, repeats: int) -> dict[str, Compared | Sizes]:
+def _decoding(model: PreTrainedModel, hybrid: Sparsifying, embedded: Tensor, repeats: int) -> tuple[Compared, Sizes]:
     """Time and memory of a cache: with all keys, and with those that are read."""
     both: dict[str, list[float]] = {way: [] for way in WAYS}
-    memory = {}
+    memory: dict[str, int] = {}
     for way in WAYS:
         with hybrid() if way == "hybrid" else nullcontext() as sparse:
-            cache = DynamicCache() if sparse is None else sparse.cache()
+            cache: Cache = DynamicCache() if sparse is None else sparse.cache()
             model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
             for turn in range(1 + repeats * STEPS):
                 spent = timed(partial(_step, model, embedded[:, -1:], cache), model.device)
                 if turn:
                     both[way].append(spent)
-            layers = [(layer.keys, layer.values) for layer in cache.layers] if sparse is None else []
-            memory[way] = cache.nbytes if sparse else sum(one.nbytes for pair in layers for one in pair)
-    return {"decode": Compared.of(both), "cache": Sizes(**memory)}
+            memory[way] = _held(cache)
+    return Compared.of(both), Sizes(**memory)
 
 
-def _step(model, token: Tensor, cache) -> None:
+def _held(cache: Cache) -> int:
+    """The bytes of all keys and values."""
+    if isinstance(cache, SinkWindowCache):
+        return cache.nbytes
+    kept = (one for layer in cache.layers for one in (getattr(layer, "keys", None), getattr(layer, "values", None)))
+    return sum(one.nbytes for one in kept if isinstance(one, Tensor))
+
+
+def _step(model: PreTrainedModel, token: Tensor, cache: Cache) -> None:
     hidden = model.get_decoder()(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
     model.get_output_embeddings()(hidden)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
-from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints, percent
+from corelib.cli.options import DOMAIN, MODEL, Loading, loads_checkpoints, percent
 from corelib.cli.tables import show_ablation
 
 
@@ -45,7 +45,7 @@ def ablate(
         int | None, typer.Option(help="Samples in one forward pass. Left out: 16, of a published checkpoint 2.")
     ] = None,
     *,
-    how: dict[str, str],
+    how: Loading,
 ) -> None:
     """Remove the heads on top of a ranking; say what is lost, and what removing *other* heads loses.
 

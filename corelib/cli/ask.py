@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import out
-from corelib.cli.options import MODEL, loads_checkpoints
+from corelib.cli.options import MODEL, Loading, loads_checkpoints
 from corelib.core.errors import BadInput
 
 
@@ -21,7 +21,7 @@ def ask(
     save: Annotated[Path | None, typer.Option(help="Save a picture of where the model looked.")] = None,
     tokens: Annotated[int, typer.Option(help="The length of an answer, at most.")] = 8,
     *,
-    how: dict[str, str],
+    how: Loading,
 ) -> None:
     """Ask a model about a picture, and see where it looked.
 

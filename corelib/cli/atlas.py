@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from corelib.cli.console import bar, err, out
-from corelib.cli.options import DOMAIN, loads_checkpoints
+from corelib.cli.options import DOMAIN, Loading, loads_checkpoints
 from corelib.core.errors import BadInput, check_known
+from corelib.core.progress import Progress
+
+if TYPE_CHECKING:
+    from corelib.atlas.plan import Job
 
 app = typer.Typer(help="The head atlas: scores of all heads of every embedded model in every domain.")
 
@@ -58,7 +64,7 @@ def build(
     ] = False,
     folder: Annotated[Path | None, typer.Option("--out", help="Where to write it. Left out: into the package.")] = None,
     *,
-    how: dict[str, str],
+    how: Loading,
 ) -> None:
     """Measure what the book shows of its models, or of others, and write it; a stopped run goes on where it was.
 
@@ -81,7 +87,7 @@ def build(
     runs = [  # names are checked here, before anything is measured
         build_results(
             vlm, kinds=others, names=name, again=again, folder=folder or atlas.HOME,
-            running=lambda job, model=vlm.name: bar(f"{model} · {job.kind} · {job.name}"),
+            running=partial(_job_bar, vlm.name),
         )
         for vlm in vlms
     ]  # fmt: skip
@@ -94,3 +100,7 @@ def build(
             err.print(f"{path}", highlight=False)
         for path in run:
             err.print(f"{path}", highlight=False)
+
+
+def _job_bar(model: str, job: Job) -> AbstractContextManager[Progress]:
+    return bar(f"{model} · {job.kind} · {job.name}")

@@ -68,7 +68,7 @@ def bench(
         raise BadInput(f"--questions {questions}: give a number of questions, and the --model that answers them")
     if out_ is not None:
         check_writable(out_)
-    if model is None:
+    if model is None or scores is None:
         subject = published_size(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
         subject = trained_model(load(model), HeadScores.load(scores), share, dtype=kind, device=device)
@@ -76,7 +76,7 @@ def bench(
         found = measure_speed(
             subject.model, subject.dense, shape, many, facts=replace(subject.facts, dtype=dtype, seed=seed),
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
-            accuracy=partial(subject.accuracy, samples=questions) if questions else None,
+            accuracy=partial(subject.accuracy, samples=questions) if questions and subject.accuracy else None,
             backends=backends,
         )  # fmt: skip
     if out_ is not None:
@@ -86,7 +86,8 @@ def bench(
 
 def _lengths(text: str) -> list[int]:
     """`2k,4k` → [2048, 4096]."""
-    found = [re.fullmatch(r"(\d+)(k?)", part.strip()) for part in text.split(",")]
-    if not all(found) or any(int(one[1]) == 0 for one in found):
+    parts = text.split(",")
+    found = [one for part in parts if (one := re.fullmatch(r"(\d+)(k?)", part.strip())) and int(one[1])]
+    if len(found) < len(parts):
         raise BadInput(f"--lengths {text}: give numbers of tokens with commas between them, such as 2k,4k or 1500")
     return [int(one[1]) * (1024 if one[2] else 1) for one in found]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -21,6 +21,18 @@ DOMAIN = (
     "scenes, documents, video; as text: needle, recital; for models that know the world: collage, folder:PATH (your "
     "own pictures), hub:NAME (public data sets)."
 )
+
+
+class Loading(TypedDict, total=False):
+    """How a published checkpoint is loaded: of these options those that were given."""
+
+    revision: str
+    device: str
+    dtype: str
+    device_map: str
+    quantize: str
+
+
 LOADING = {  # how a published checkpoint is loaded
     "revision": Annotated[str | None, typer.Option(help="Of a checkpoint of the hub: a branch, tag or commit.")],
     "device": Annotated[
@@ -49,7 +61,7 @@ def loads_checkpoints(command: Callable[..., None]) -> Callable[..., None]:
 
     mine = [one for name, one in own.parameters.items() if name != "how"]
     more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in LOADING.items()]
-    with_options.__signature__ = own.replace(parameters=[*mine, *more])
+    with_options.__dict__["__signature__"] = own.replace(parameters=[*mine, *more])
     with_options.__annotations__ = {one.name: one.annotation for one in (*mine, *more)}
     return with_options
 

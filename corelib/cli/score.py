@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
-from corelib.cli.options import DOMAIN, MODEL, loads_checkpoints
+from corelib.cli.options import DOMAIN, MODEL, Loading, loads_checkpoints
 from corelib.cli.tables import show_scores
 from corelib.core.errors import BadInput, check_known
 
@@ -40,7 +40,7 @@ def score(
         int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
     ] = None,
     *,
-    how: dict[str, str],
+    how: Loading,
 ) -> None:
     """Score every head of a model, by default by Retrieval Attention Mass (RAM).
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +14,12 @@ from corelib.core.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from corelib.benchmarks.speed import Speed
+    from corelib.core.head_scores import HeadScores
+    from corelib.experiments.ablation import Ablation
+
+R = TypeVar("R")
 
 
 def show(
@@ -26,47 +33,61 @@ def show(
     from corelib.benchmarks.speed import Speed
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
-    from corelib.core.results import check_writable, read_json
+    from corelib.core.results import Result, check_writable, read_json
     from corelib.experiments.ablation import Ablation
 
-    kinds = {HeadScores: (show_scores, _map), Ablation: (show_ablation, _nulls), Speed: (show_speed, _speed)}
-    known = {kind.schema: (kind, *ways) for kind, ways in kinds.items()}
+    kinds: tuple[type[Result], ...] = (HeadScores, Ablation, Speed)
+    known = {kind.schema: kind for kind in kinds}
     schema = read_json(file).get("schema")
     if not isinstance(schema, str):
         raise BadInput(f"{file} has no schema: give a results file")
-    kind, table, draw = known[check_known("schema of a results file", schema, known)]
+    kind = known[check_known("schema of a results file", schema, known)]
+    if save is not None:
+        allowed = (".png", ".svg", ".pdf")
+        if save.suffix not in allowed:
+            raise BadInput(f"--save {save}: give a name that ends in {', '.join(allowed)}")
+        check_writable(save)
+    found = kind.load(file)
+    if isinstance(found, HeadScores):
+        _put(found, save, show_scores, _map)
+    elif isinstance(found, Ablation):
+        _put(found, save, show_ablation, _nulls)
+    elif isinstance(found, Speed):
+        _put(found, save, show_speed, _speed)
+
+
+def _put(found: R, save: Path | None, table: Callable[[R], None], draw: Callable[[R], Figure]) -> None:
+    """As a table on the screen, or as a picture in a file."""
     if save is None:
-        table(kind.load(file))
+        table(found)
         return
-    allowed = (".png", ".svg", ".pdf")
-    if save.suffix not in allowed:
-        raise BadInput(f"--save {save}: give a name that ends in {', '.join(allowed)}")
-    check_writable(save)
-    draw(kind.load(file)).savefig(save, dpi=160)
+    draw(found).savefig(save, dpi=160)
     out.print(f"{save}", highlight=False)
 
 
-def _map(scores: Any) -> Figure:
+def _map(scores: HeadScores) -> Figure:
     from corelib.plots import head_map
 
     heading = f"{scores.model.name} on {scores.task.domain}: {scores.metric.quantity}"
     return head_map(scores, chance=scores.chance, label=scores.metric.quantity, heading=heading)
 
 
-def _nulls(found: Any) -> Figure:
+def _nulls(found: Ablation) -> Figure:
     from corelib.plots import null_chart
+    from corelib.plots.causal import NullRow
 
-    losses = {name: part.loss.accuracy for name, part in found.conditions.items()}
-    null = next(iter(found.null.values()))
-    row = {
-        **losses,
+    null, sets = next(iter(found.null.values())), found.conditions
+    row: NullRow = {
+        "core": sets.core.loss.accuracy,
+        "next": sets.next.loss.accuracy,
+        "lowest": sets.lowest.loss.accuracy,
         "null": [found.base.accuracy - one for one in null.accuracy],
         "full": found.base.accuracy - found.chance,
     }
     return null_chart({f"{found.model.name} · {found.task.domain}": row}, heading=f"{found.mode} ablation")
 
 
-def _speed(found: Any) -> Figure:
+def _speed(found: Speed) -> Figure:
     from corelib.plots import speed_chart
 
     return speed_chart({found.model.name: found.lengths}, heading="dense against hybrid attention")

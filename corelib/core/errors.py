@@ -32,7 +32,8 @@ class UnknownName(BadInput):
         hint = f"did you mean {close[0]!r}? " if close else ""
         super().__init__(f"unknown {what} {given!r}: {hint}(allowed: {', '.join(self.allowed) or 'none'})")
 
-    def __reduce__(self):  # so that the error survives a worker process
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, object, tuple[str, ...]]]:
+        """So that the error survives a worker process."""
         return type(self), (self.what, self.given, self.allowed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -56,10 +56,10 @@ class HeadScores(Result):
         if (np.array(low) > np.array(high)).any():
             raise BadResults("head scores: an interval's low end lies above its high end")
 
-    def _table(self, name: str, table: object) -> Table:
+    def _table(self, name: str, table: Iterable[Iterable[float]]) -> Table:
         layers, heads = self.model.num_layers, self.model.num_heads
         try:
-            rows = tuple(tuple(float(value) for value in row) for row in table)  # type: ignore[attr-defined]
+            rows = tuple(tuple(float(value) for value in row) for row in table)
         except (TypeError, ValueError) as error:
             raise BadResults(f"head scores: {name} is not a table of numbers [layer][head]") from error
         if len(rows) != layers or any(len(row) != heads for row in rows):

@@ -36,14 +36,14 @@ from corelib.experiments.ablation_curve import (
     fit_dose_response,
     sufficiency,
 )
-from corelib.experiments.answer_sweep import answer_sweep, check_pictures, check_scores, compute_dtype
+from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, check_scores, compute_dtype
 from corelib.experiments.evidence import chance_accuracy
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
-Norms = Sequence[Sequence[float]]  # [layer][head]
+Norms = HeadScores | Sequence[Sequence[float]]  # [layer][head]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Ablation(Result):
         )
 
     def _repr_html_(self) -> str:
-        table = [("nothing", 0, self.base, "")]
+        table: list[tuple[object, ...]] = [("nothing", 0, self.base, "")]
         table += [
             (name, len(part.heads), f"{part.accuracy:.2f} [{part.low:.2f}, {part.high:.2f}]", part.loss.accuracy)
             for name, part in self.conditions.items()
@@ -194,7 +194,7 @@ def ablate_top(
     drawn = {name: way(core, *size, draws=draws, seed=draw.seed) for name, way in ways.items()}
     if norms is not None:
         table = norms() if callable(norms) else norms
-        drawn["norm_matched"] = controls.norm_matched(core, table, draws=draws, seed=draw.seed)
+        drawn["norm_matched"] = controls.norm_matched(core, np.asarray(table).tolist(), draws=draws, seed=draw.seed)
     curves = AblationCurves.draw(order, *size, doses, draws=dose_draws, seed=draw.seed) if doses else None
     every = [HeadSet(), *named, *(one for null in drawn.values() for one in null), *(curves.sets() if curves else ())]
     sets = list(dict.fromkeys(every))
@@ -235,18 +235,18 @@ def ablate_top(
     )
 
 
-def _proportion(found: AnswerScores, interval: Callable) -> tuple[float, float, float]:
+def _proportion(found: AnswerScores, interval: Resampling) -> tuple[float, float, float]:
     values = found.correct.double().numpy()
     low, high = interval(values)
     return float(values.mean()), float(low), float(high)
 
 
-def _estimate(values: np.ndarray, interval: Callable) -> Estimate:
+def _estimate(values: np.ndarray, interval: Resampling) -> Estimate:
     low, high = interval(values)
     return Estimate(float(values.mean()), float(low), float(high))
 
 
-def _condition(plain: AnswerScores, found: AnswerScores, heads: HeadSet, interval: Callable) -> Condition:
+def _condition(plain: AnswerScores, found: AnswerScores, heads: HeadSet, interval: Resampling) -> Condition:
     pairs = ((plain.correct, found.correct), (plain.logprob, found.logprob))
     loss = Loss(*(_estimate(one.double().numpy() - other.double().numpy(), interval) for one, other in pairs))
     return Condition(heads, *_proportion(found, interval), found.logprob.double().mean().item(), loss)
@@ -262,5 +262,5 @@ def _percentile(base: Base, core: Condition, null: Null, samples: int) -> Percen
     right, *others = (round(samples * share) for share in (core.accuracy, *null.accuracy))
     return Percentile(
         accuracy=p_value_of_counts(right, others),
-        logprob=p_value(core.loss.logprob.value, base.logprob - np.array(null.logprob)),
+        logprob=p_value(core.loss.logprob.value, [base.logprob - one for one in null.logprob]),
     )

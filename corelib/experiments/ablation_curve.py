@@ -6,8 +6,9 @@ the ranking with layer-matched orders that keep pace with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import D50, d50, d50_ratio
 from corelib.core.heads import Head, HeadSet, top_count
-from corelib.experiments.answer_sweep import answer_sweep
+from corelib.experiments.answer_sweep import Resampling, answer_sweep
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
@@ -102,12 +103,12 @@ class AblationCurves:
         )
 
     def sets(self) -> Iterator[HeadSet]:
-        for curve in (self.core, self.reverse, *self.matched):
-            yield from (one for one in curve if one is not None)
+        every: Iterator[HeadSet | None] = chain(self.core, self.reverse, *self.matched)
+        return (one for one in every if one is not None)
 
 
 def fit_dose_response(
-    found: AnswerScores, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Callable
+    found: AnswerScores, place: Mapping[HeadSet, int], curves: AblationCurves, chance: float, interval: Resampling
 ) -> DoseResponse:
     """The dose curves, and the doses at which half of the way to chance is gone; `place` says where a set's answers
     are."""
@@ -119,7 +120,7 @@ def fit_dose_response(
     half = HalfDoses(*(Dose.of(d50(doses, values, base, chance, interval)) for values in (core, reverse)))
     ratio = None
     if known:  # doses up to the last that has a disjoint control
-        control = np.mean([curve[:known] for curve in drawn], axis=0)
+        control = np.mean([[marks for marks in curve[:known] if marks is not None] for curve in drawn], axis=0)
         matched = Dose.of(d50(doses[:known], control, base, chance, interval))
         half = HalfDoses(half.core, half.reverse, matched)
         ratio = Dose.of(d50_ratio(doses[:known], core[:known], control, base, chance, interval))
@@ -137,7 +138,8 @@ def fit_dose_response(
 def sufficiency(vlm: VLM, draw: Draw, curves: AblationCurves, **options: Any) -> Sufficiency:
     """Accuracy when, after the pictures, only the first heads of an order see them: of the core order, and of
     layer-matched ones; and when none does. `options` are those of `answer_sweep`."""
-    every, orders = HeadSet.all(vlm.num_layers, vlm.num_heads), [curves.core, *curves.matched[:KEEPING_DRAWS]]
+    every = HeadSet.all(vlm.num_layers, vlm.num_heads)
+    orders: list[Sequence[HeadSet | None]] = [curves.core, *curves.matched[:KEEPING_DRAWS]]
     sets = list(dict.fromkeys([every, *(every - one for order in orders for one in order if one is not None)]))
     found = answer_sweep(vlm, draw, sets, mode="image_knockout", **options)
     accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))

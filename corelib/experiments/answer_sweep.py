@@ -9,15 +9,16 @@ Every batch of samples is stored as soon as all sets have run on it: a stopped r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from corelib.attention.head_outputs import expand_means, head_outputs, mean_outputs, resampled
+from corelib.attention.head_outputs import HeadOutputs, expand_means, head_outputs, mean_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.head_scores import HeadScores
@@ -38,6 +39,7 @@ MODES = ("zero", "mean", "resample", "knockout", "image_knockout")
 REFERENCE = 64  # samples of `select` at most: what a mean output is a mean of
 
 Answering = Callable[[Batch], AnswerScores]  # a batch → its answers under each set
+Resampling = Callable[..., tuple[np.ndarray, np.ndarray]]  # `bootstrap_interval`, with a draw's clusters and seed
 
 
 def answer_sweep(
@@ -159,7 +161,7 @@ def _knocked_out(vlm: VLM, sets: Sequence[HeadSet], mode: str, batch: Batch) -> 
     return _one_by_one(replay_from_question(vlm, batch), programs)
 
 
-def _one_by_one(answer: Callable[[], AnswerScores], programs: Iterable[AbstractContextManager]) -> AnswerScores:
+def _one_by_one(answer: Callable[[], AnswerScores], programs: Iterable[AbstractContextManager[object]]) -> AnswerScores:
     found = []
     for program in programs:
         with program:
@@ -174,7 +176,7 @@ def _means(vlm: VLM, draw: Draw, layers: set[int], batch_size: int) -> dict[int,
         raise BadInput(f"{draw.task.name} has no picture in select: mode 'mean' takes its means there")
     reference = draw.task.draw("select", samples=count, seed=draw.seed)
 
-    def recorded():
+    def recorded() -> Iterator[tuple[HeadOutputs, Tensor]]:
         for indices in reference.batches(batch_size):
             batch = vlm.encode(reference.take(indices))
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:

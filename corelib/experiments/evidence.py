@@ -51,7 +51,7 @@ def move_evidence(samples: Sequence[Sample]) -> list[Sample]:
 
 def _others(samples: Sequence[Sample]) -> list[Sample]:
     """For each sample one about the next picture."""
-    first = {}
+    first: dict[str, Sample] = {}
     for sample in samples:
         first.setdefault(sample.cluster, sample)
     names = list(first)
@@ -100,7 +100,7 @@ def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportio
 
 def chance_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> float:
     """Accuracy on the same questions with another sample's picture: the chance level, measured."""
-    right = []
+    right: list[bool] = []
     for indices in draw.batches(batch_size, together=TOGETHER):
         right += vlm.answer(vlm.encode(swap_images(draw.take(indices)))).correct.tolist()
     return sum(right) / len(right)

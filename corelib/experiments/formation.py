@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,7 +53,7 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
 class Formation:
     """The scores of all heads over a training run."""
 
-    facts: dict  # model, task, software
+    facts: dict[str, Any]  # model, task, software
     steps: tuple[int, ...]
     tables: dict[str, Tensor]
 
@@ -78,13 +79,14 @@ class Formation:
         return self.tables[check_known("table of this formation", key, tuple(self.tables))]
 
 
-def score_model(vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] = DOMAINS) -> dict[str, torch.Tensor]:
+def score_model(vlm: VLM, *, samples: int, seed: int, domains: tuple[str, ...] = DOMAINS) -> dict[str, Tensor]:
     """`{domain}/{rows}/{reduction}/{variant}` → [layer, head], and `{domain}/accuracy` → a number."""
     training = vlm.model.training
     vlm.model.eval()
-    scores = {}
+    scores: dict[str, Tensor] = {}
     for domain in domains:
         found = measure_heads(vlm, task(domain).draw("select", samples=samples, seed=seed), batch_size=64)
+        assert found is not None  # one process has them all
         scores |= {f"{domain}/{key}": value.mean(0) for key, value in found.scores.items()}
         scores[f"{domain}/accuracy"] = torch.tensor(found.accuracy)
         scores[f"{domain}/logprob"] = found.logprob.mean()

@@ -14,7 +14,7 @@ large. Losses are of the answer's log-probability, in nats; the joint ones of ac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from corelib.core.heads import Head, HeadSet, top_count
 from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Curve, Estimate, ModelFacts, Software, Tables, TaskFacts
-from corelib.experiments.answer_sweep import answer_sweep, check_pictures, compute_dtype
+from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, compute_dtype
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
@@ -154,10 +154,11 @@ def beyond_company(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[n
     with_it, without = member.sum(1, keepdims=True), (1 - member).sum(1, keepdims=True)
     if not with_it.all():
         raise BadInput(f"{len(company)} random sets do not hold every head: give more")
-    return member / with_it - (1 - member) / without
+    weights: np.ndarray = member / with_it - (1 - member) / without
+    return weights
 
 
-def _tables(values: Float[np.ndarray, "sample head"], interval: Callable, layers: int) -> Tables:
+def _tables(values: Float[np.ndarray, "sample head"], interval: Resampling, layers: int) -> Tables:
     """Mean and interval of every head, to four digits."""
     return Tables(
         *(
@@ -167,7 +168,7 @@ def _tables(values: Float[np.ndarray, "sample head"], interval: Callable, layers
     )
 
 
-def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int], interval: Callable) -> JointLoss:
+def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int], interval: Resampling) -> JointLoss:
     curves = []
     for name in ("correct", "logprob"):
         mine = lost[name][:, places]
@@ -176,7 +177,7 @@ def _joint(lost: Mapping[str, Float[np.ndarray, "sample set"]], places: list[int
 
 
 def _agreement(
-    names: list[str], ranks: Float[np.ndarray, "score head"], effects: Mapping[str, np.ndarray], interval: Callable
+    names: list[str], ranks: Float[np.ndarray, "score head"], effects: Mapping[str, np.ndarray], interval: Resampling
 ) -> dict[str, Agreement]:
     """Spearman's correlation of each score with each kind of effect; the interval is over the samples of the effect."""
     centred = ranks - ranks.mean(1, keepdims=True)
@@ -184,7 +185,8 @@ def _agreement(
 
     def correlations(effect: Float[np.ndarray, " head"]) -> Float[np.ndarray, " score"]:
         other = rankdata(effect) - (len(effect) + 1) / 2
-        return centred @ other / max(np.linalg.norm(other), 1e-12)
+        found: np.ndarray = centred @ other / max(np.linalg.norm(other), 1e-12)
+        return found
 
     found: dict[str, dict[str, Estimate]] = {name: {} for name in names}
     for kind, values in effects.items():

@@ -15,13 +15,14 @@ the pictures: for the others a window is no loss. Baselines, at each dose of den
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from corelib.analysis import controls
 from corelib.core.errors import BadInput
@@ -158,9 +159,9 @@ def measure_hybrid(
     keys = [mean_keys(len(one) / (layers * heads), window, length) for one in curves.core]
     widths = [_width(one, window.sinks, length) for one in keys]
     most = [_width(one, 0, length) for one in keys]  # of a row's best keys, so that it sees as many
-    sets = [HeadSet(), *curves.core, *grouped, *(one for curve in curves.matched for one in curve)]
-    sets += [one for drawn in blindly for one in drawn or ()]
-    sets = list(dict.fromkeys(one for one in sets if one is not None))
+    dense: list[HeadSet | None] = [HeadSet(), *curves.core, *grouped, *itertools.chain(*curves.matched)]
+    dense += [one for drawn in blindly for one in drawn or ()]
+    sets = list(dict.fromkeys(one for one in dense if one is not None))
     conditions: list[Condition] = [nullcontext]
     conditions += [partial(sparsify, vlm.model, one, window) for one in sets]
     conditions += [partial(sparsify, vlm.model, HeadSet(), Window(one, window.sinks)) for one in widths]
@@ -173,7 +174,7 @@ def measure_hybrid(
     place = {one: 1 + number for number, one in enumerate(sets)}
     first = 1 + len(sets)
 
-    def kept(condition: int) -> dict:
+    def kept(condition: int) -> dict[str, Any]:
         return vars(found.against(condition))
 
     def mean(one: HeadSet | None) -> float | None:

@@ -14,7 +14,6 @@ Source: attention knockout, Geva et al. (2023), arXiv:2304.14767.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.sample_store import collect
 from corelib.core.values import Estimate, ModelFacts, Software, TaskFacts
-from corelib.experiments.answer_sweep import check_pictures, compute_dtype
+from corelib.experiments.answer_sweep import Resampling, check_pictures, compute_dtype
 from corelib.experiments.head_effects import Plain
 from corelib.models.answers import stacked
 from corelib.models.batch import Batch
@@ -161,7 +160,7 @@ def _under(vlm: VLM, batch: Batch, spans: list[tuple[int, int]]) -> dict[str, to
     return {"plain correct": plain.correct, "plain logprob": plain.logprob, "correct": correct, "logprob": logprob}
 
 
-def _table(lost: dict[str, np.ndarray], number: int, interval: Callable) -> dict[str, tuple[float, ...]]:
+def _table(lost: dict[str, np.ndarray], number: int, interval: Resampling) -> dict[str, tuple[float, ...]]:
     mine = {name: values[:, number] for name, values in lost.items()}
     low, high = interval(mine["logprob"])
     numbers = {"logprob": mine["logprob"].mean(0), "low": low, "high": high, "accuracy": mine["correct"].mean(0)}

@@ -34,7 +34,7 @@ from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Draw
 
-Condition = Callable[[], AbstractContextManager]
+Condition = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PairedAccuracy:
     @property
     def counted(self) -> int:
         """How many samples count."""
-        return self.right.shape[1]
+        return int(self.right.shape[1])
 
     def accuracy(self, condition: int) -> float:
         return float(self.right[condition].mean())
@@ -66,7 +66,7 @@ class PairedAccuracy:
         return AccuracyKept(mine.accuracy, mine.low, mine.high, loss)
 
     def _interval(self, values: np.ndarray) -> tuple[float, float]:
-        low, high = bootstrap_interval(values, clusters=self.picture, level=self.level, seed=self.seed)
+        low, high = bootstrap_interval(values, clusters=self.picture.tolist(), level=self.level, seed=self.seed)
         return float(low), float(high)
 
 
@@ -126,7 +126,7 @@ def accuracy_kept(
     vlm: VLM, draw: Draw, dense: HeadSet, window: Window, *, batch_size: int = 16, progress: Progress = silent
 ) -> HybridAccuracy:
     """Accuracy with all heads dense, and with only the `dense` ones."""
-    conditions = [nullcontext, partial(sparsify, vlm.model, dense, window)]
+    conditions: list[Condition] = [nullcontext, partial(sparsify, vlm.model, dense, window)]
     found = answer_under(vlm, draw, conditions, window, batch_size=batch_size, progress=progress)
     return HybridAccuracy(draw.facts(counted=found.counted), found.stated(0), found.against(1))
 

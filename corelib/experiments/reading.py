@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from corelib.core.heads import ROWS
 from corelib.metrics.baselines import copy_paste
 from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, PARTS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
-from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
+from corelib.metrics.ram import VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
 from corelib.models.batch import Batch
 from corelib.models.head_writes import head_writes
 from corelib.models.vlm import VLM
@@ -31,6 +32,7 @@ from corelib.tasks import Sample
 BASIC_QUANTITIES = (*VARIANTS, "visual")
 ALL_QUANTITIES = (*QUANTITIES, *DERIVED)
 READERS = {**QUANTITIES, **PARTS}
+REDUCED: tuple[Literal["mean", "max"], ...] = ("mean", "max")  # over the rows of a sample
 NEEDS = {"copy_paste": "copy_hit", "null_calibrated": "raw", "localization": "visual"}  # what they are derived from
 
 
@@ -121,6 +123,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
+        assert answers.next_tokens is not None  # `answer` gives them
         produced = (answers.next_tokens == following).gather(1, index)
         rows["copy_paste"] = copy_paste(rows["copy_hit"], produced[:, None])
     if "null_calibrated" in asked:
@@ -129,7 +132,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
     scores, by_chance = {}, {}
     for name, mask in wanted.items():
         mine = mask.gather(1, index) & real
-        for how in REDUCTIONS:
+        for how in REDUCED:
             for quantity in (one for one in asked if one in rows):
                 batch, layers, heads, count = rows[quantity].shape
                 flat = reduce_rows(rows[quantity].reshape(batch, layers * heads, count), mine, how)

@@ -133,7 +133,7 @@ class Batch:
         check_known("query rows", name, ROWS)
         length = self.tokens.shape[1]
         place = torch.arange(length, device=self.tokens.device)
-        question, closing, answer = self.lengths.T[..., None]
+        question, closing, answer = self.lengths.T[..., None].unbind()
         last = length - 1 - answer  # the last token of the prompt: it predicts the answer's first token
         if name == "question":
             return (place > last - closing - question) & (place <= last - closing)

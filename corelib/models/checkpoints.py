@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
@@ -35,6 +36,15 @@ FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZED = {"8bit": 1.0, "4bit": 0.5}  # bytes a weight
 PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")  # what only a published checkpoint has
+
+
+class HubOptions(TypedDict, total=False):
+    """How a published checkpoint is loaded, beside its device: see `open_checkpoint`."""
+
+    revision: str | None
+    dtype: str | None
+    device_map: str | None
+    quantize: str | None
 
 
 def load_tiny(name: str) -> tuple[PreTrainedModel, Chat, str]:
@@ -84,14 +94,15 @@ def open_checkpoint(
         raise BadWeights(f"{folder} has no .safetensors file: other formats can run code and are not read; convert it")
     if not device_map:
         check_weights(str(name_or_path), sum(path.stat().st_size for path in weights) / 2 * each, where)
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
     with model_folder.quiet_transformers():
         model = getattr(transformers, family.architecture).from_pretrained(
             folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    images = family.processor.from_pretrained(folder, **local)
+    processor: type[BaseImageProcessor] = family.processor
+    images = processor.from_pretrained(folder, **local)
     adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
     return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
 
@@ -107,9 +118,9 @@ def fitting_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "mps" else torch.float32
 
 
-def _placement(device: torch.device, device_map: str | None, quantize: str | None) -> dict:
+def _placement(device: torch.device, device_map: str | None, quantize: str | None) -> dict[str, Any]:
     """Where the weights go, as `from_pretrained` is told."""
-    placed: dict = {"device_map": device_map or ({"": str(device)} if device.type != "cpu" else None)}
+    placed: dict[str, Any] = {"device_map": device_map or ({"": str(device)} if device.type != "cpu" else None)}
     if quantize:
         if device.type != "cuda":
             raise BadInput(f"quantize={quantize!r} needs an NVIDIA GPU: leave it away on {device}")
@@ -129,13 +140,13 @@ def _need(package: str, option: str) -> None:
         raise MissingPackage(f"{option} needs the package {package}: pip install {package}")
 
 
-def _template(folder: Path, tokenizer) -> str:
+def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
     """The chat template of a checkpoint, wherever it keeps it."""
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").is_file():
-        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
-    if tokenizer.chat_template:
+        return str(json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"])
+    if isinstance(tokenizer.chat_template, str) and tokenizer.chat_template:
         return tokenizer.chat_template
     raise BadInput(f"{folder} has no chat template: it is no model that answers questions; take its Instruct version")
 

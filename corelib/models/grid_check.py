@@ -50,7 +50,7 @@ class Perturbation:
 def perturb_region(vlm: VLM, sample: Sample, box: Box) -> Perturbation:
     """Paint over a region of one picture of a sample; compare what enters the decoder before and after."""
     painted = sample.images[box.image].copy()
-    painted.paste(PAINT, tuple(round(edge) for edge in (box.x0, box.y0, box.x1, box.y1)))
+    painted.paste(PAINT, (round(box.x0), round(box.y0), round(box.x1), round(box.y1)))
     images = (*sample.images[: box.image], painted, *sample.images[box.image + 1 :])
     encoded = vlm.encode([sample])
     change = (decoder_inputs(vlm, sample) - decoder_inputs(vlm, replace(sample, images=images))).abs().amax(1)
@@ -62,7 +62,7 @@ def perturb_region(vlm: VLM, sample: Sample, box: Box) -> Perturbation:
 @torch.no_grad()
 def decoder_inputs(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
     """What enters the decoder, with the blocks of the vision tower out of the way."""
-    caught = []
+    caught: list[Tensor] = []
     hook = vlm.model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
@@ -89,7 +89,7 @@ def bypassed_tower(model: nn.Module) -> Iterator[None]:
 
 def _tower(model: nn.Module) -> nn.Module:
     inner = getattr(model, "model", None)
-    found = next((part for name in TOWERS if (part := getattr(inner, name, None)) is not None), None)
+    found: nn.Module | None = next((part for name in TOWERS if (part := getattr(inner, name, None)) is not None), None)
     if found is None:
         raise UnsupportedArchitecture(f"{type(model).__name__} has none of {', '.join(TOWERS)}")
     return found

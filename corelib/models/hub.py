@@ -17,7 +17,7 @@ from corelib.core.errors import BadInput, BadWeights, HubUnreachable
 from corelib.core.memory import check_weights
 from corelib.families import tiny
 
-FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
+FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
 
 
 def is_hub_id(text: str) -> bool:
@@ -55,10 +55,12 @@ def fetch(name: str, revision: str | None, each: float, device: torch.device | N
         raise BadWeights(f"{name} has no .safetensors file: other formats can run code and are not read")
     if device:
         check_weights(name, stored / 2 * each, device)
-    cache = Path(constants.HF_HUB_CACHE)
-    if not (cache / f"models--{name.replace('/', '--')}" / "snapshots" / found.sha).exists():
+    cache, commit = Path(constants.HF_HUB_CACHE), found.sha
+    if commit is None:
+        raise BadWeights(f"the hub names no commit of {name}: results could not say which weights they are of")
+    if not (cache / f"models--{name.replace('/', '--')}" / "snapshots" / commit).exists():
         _check_disk(name, stored, cache)
-    return Path(snapshot_download(name, revision=found.sha, allow_patterns=FILES)), found.sha
+    return Path(snapshot_download(name, revision=commit, allow_patterns=FILES)), commit
 
 
 def _cached(name: str, revision: str | None, error: Exception) -> tuple[Path, str]:

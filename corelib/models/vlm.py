@@ -15,15 +15,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.attention.interface import attention_modules
-from corelib.bridge import checkpoint as bridge_checkpoint
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.core.memory import check_device
@@ -32,18 +32,22 @@ from corelib.core.results import as_file_name
 from corelib.core.values import ModelFacts
 from corelib.families import tiny
 from corelib.families.base import Family
-from corelib.families.bundled import Bridge, Mini
 from corelib.families.chat import Chat
-from corelib.mini import checkpoint as mini_checkpoint
 from corelib.models import checkpoints, hub
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
+from corelib.models.bundled import open_bundled
+from corelib.models.checkpoints import HubOptions
 from corelib.models.devices import execution_device
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
-LANGUAGE = "smollm2"
-BUNDLED = {"qwen3_vl": (mini_checkpoint, Mini), "smolvlm": (bridge_checkpoint, Bridge)}  # by config.json's model_type
+
+@runtime_checkable
+class Writing(Protocol):
+    """A model that can write."""
+
+    def generate(self, **options: object) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,13 @@ class VLM:
     """A multimodal LLM, its family adapter, and the checksum of its weights."""
 
     name: str
-    model: nn.Module
+    model: PreTrainedModel
     family: Family
     sha256: str = ""
     study: Study = field(default_factory=Study)  # what the book does with it, as its card says
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.family.tokenizer
 
     @cached_property
@@ -66,11 +70,13 @@ class VLM:
 
     @property
     def num_heads(self) -> int:
-        return self.model.config.text_config.num_attention_heads
+        heads: int = self.model.config.get_text_config().num_attention_heads
+        return heads
 
     @property
     def num_kv_heads(self) -> int:
-        return self.model.config.text_config.num_key_value_heads
+        heads: int = self.model.config.get_text_config().num_key_value_heads
+        return heads
 
     @property
     def file_name(self) -> str:
@@ -128,7 +134,7 @@ class VLM:
     def null_question(self, encoded: Batch) -> Batch:
         """The same batch under a null question: as many tokens in the same template, but each word that says what to
         look for is a question mark (our definition)."""
-        words = {int(token): self.tokenizer.decode([token]).strip() for token in encoded.tokens.unique()}
+        words = {int(token): str(self.tokenizer.decode([token])).strip() for token in encoded.tokens.unique()}
         neutral = next((token for token, word in words.items() if word == "?"), None)
         if neutral is None:
             raise BadInput("these questions have no question mark to stand for a word: there is no null question")
@@ -139,7 +145,7 @@ class VLM:
 
     def decode(self, ids: Int[Tensor, " token"]) -> str:
         """Token ids as words; digits that follow each other are joined."""
-        words = self.tokenizer.decode(ids, skip_special_tokens=True)
+        words = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return re.sub(r"(?<=\d) (?=\d)", "", words)
 
     @torch.no_grad()
@@ -152,6 +158,8 @@ class VLM:
     @torch.no_grad()
     def generate(self, encoded: Batch, tokens: int = 8) -> list[str]:
         """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers."""
+        if not isinstance(self.model, Writing):
+            raise UnsupportedArchitecture(f"{type(self.model).__name__} cannot write: its class has no generate()")
         out = self.model.generate(**encoded.inputs, max_new_tokens=tokens, do_sample=False)
         return [self.decode(row) for row in out[:, encoded.tokens.shape[1] :]]
 
@@ -162,7 +170,7 @@ def load(
     checkpoint: str | None = None,
     untrained: bool = False,
     device: str | None = None,
-    **options: Any,
+    **options: Unpack[HubOptions],
 ) -> VLM:
     """Load a bundled model by name, a published checkpoint by its name on the hub, or either by its folder. The model
     is in evaluation mode, and its weights take no gradients.
@@ -197,22 +205,7 @@ def load(
         model, family, identity = checkpoints.open_checkpoint(name_or_path, device=device, **options)
         return VLM(text if hub.is_hub_id(text) else Path(text).name, model, family, identity)
     _no_options(text, options)
-    if untrained and checkpoint is not None:
-        raise BadInput(f"untrained=True and checkpoint={checkpoint!r}: random weights have no stages; give one of both")
-    if text == LANGUAGE and checkpoint is None and not untrained:
-        model, processor, digest = bridge_checkpoint.load_language()
-        return _ready(VLM(LANGUAGE, model, Bridge(model.config, processor), digest), device)
-    folder = model_folder.find_model(name_or_path)
-    kind = model_folder.model_type(folder)
-    if kind not in BUNDLED:
-        raise UnsupportedArchitecture(f"{folder} holds a {kind!r} model; supported: {', '.join(BUNDLED)}")
-    room, family = BUNDLED[kind]
-    if untrained:
-        model, processor = room.load_untrained(folder)
-        return _ready(VLM(f"{folder.name} (untrained)", model, family(model.config, processor)), device)
-    model, processor, digest = room.load(folder, checkpoint)
-    name = folder.name if checkpoint is None else f"{folder.name} ({checkpoint})"
-    return _ready(VLM(name, model, family(model.config, processor), digest, Study.of(folder)), device)
+    return _ready(VLM(*open_bundled(name_or_path, checkpoint, untrained)), device)
 
 
 def _ready(vlm: VLM, device: str | None) -> VLM:
@@ -220,7 +213,7 @@ def _ready(vlm: VLM, device: str | None) -> VLM:
     vlm.model.eval().requires_grad_(False)
     if device is not None:
         check_device(device)
-        vlm.model.to(device)
+        vlm.model.to(device)  # type: ignore[arg-type]  # transformers wraps Module.to without its self
     return vlm
 
 
@@ -233,6 +226,6 @@ def is_published(name: str) -> bool:
     return name not in ours and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
 
 
-def _no_options(name: str, options: dict[str, Any]) -> None:
+def _no_options(name: str, options: HubOptions) -> None:
     if options:
         raise BadInput(f"{', '.join(options)}: {name} takes no such options; they are of published checkpoints")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -29,11 +29,30 @@ from corelib.plots.style import (
 from corelib.sparse.window import Window
 
 if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType
+
     from corelib.benchmarks.record_cost import CostAt
     from corelib.benchmarks.speed import SpeedAt
     from corelib.benchmarks.tradeoff import Point
+    from corelib.core.values import Accuracy
+    from corelib.experiments.hybrid import CoreDense, GroupsDense, TopKeys, UniformWindow
 
-BASELINES = {  # its colour, its line, its name
+
+class HybridPanel(TypedDict):
+    """What `hybrid_chart` draws in one panel: accuracy by the share of heads that stay dense."""
+
+    doses: Sequence[float]
+    base: Accuracy  # all dense
+    none: Accuracy  # no head dense
+    core: Sequence[CoreDense]
+    group: Sequence[GroupsDense]
+    uniform: Sequence[UniformWindow]
+    oracle: Sequence[TopKeys]
+    draws: Mapping[str, Sequence[Sequence[float | None]]]  # layer-matched, random: a curve a draw
+
+
+Baseline = Literal["core", "group", "oracle", "uniform"]
+BASELINES: dict[Baseline, tuple[str, LineStyleType, str]] = {  # its colour, its line, its name
     "core": (EVIDENCE, "-", "CoRe heads dense"),
     "group": ("#e9b384", "-", "CoRe heads and those that share their memory"),
     "oracle": (SOFT, (0, (1, 1.5)), "oracle: each row its favourite keys"),
@@ -74,9 +93,8 @@ def window_chart(windows: Mapping[str, Window | None], rows: int, *, block: int 
 
 
 @styled
-def hybrid_chart(panels: Mapping[str, Mapping[str, object]], *, heading: str = "") -> Figure:
-    """Accuracy by the share of heads that stay dense. `panels[title]` holds `doses`, `base`, `none`; for each of `core`
-    `group`, `uniform` and `oracle` a list with `accuracy`, `low`, `high`; and `draws`: name → a curve a draw."""
+def hybrid_chart(panels: Mapping[str, HybridPanel], *, heading: str = "") -> Figure:
+    """Accuracy by the share of heads that stay dense, against what else the same number of keys could buy."""
     figure, axes = sheet(3.6 * len(panels) + 0.5, 4.3 + (0.35 if heading else 0), columns=len(panels), sharey=True)
     for panel, (name, found) in zip(axes[0], panels.items(), strict=True):
         doses = np.asarray(found["doses"], dtype=float)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
 
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Head
@@ -84,7 +85,7 @@ def _at(head: Head, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 @styled
 def agreement_map(
-    names: Sequence[str], agreement: object, notes: Sequence[Sequence[str]] = (), *, heading: str = ""
+    names: Sequence[str], agreement: ArrayLike, notes: Sequence[Sequence[str]] = (), *, heading: str = ""
 ) -> Figure:
     """Every ranking against every other: `agreement[a][b]` is a number from 0 to 1 (a shade), and `notes[a][b]` stands
     below it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from corelib.plots.style import (
     ANCHOR,
@@ -24,7 +26,32 @@ from corelib.plots.style import (
     title,
 )
 
-SETS = {  # what is tested: its colour, the size of its dot, its name
+if TYPE_CHECKING:
+    from corelib.core.values import Estimate
+    from corelib.experiments.knockout import PathCurve
+
+
+class NullRow(TypedDict):
+    """What `null_chart` draws in one line: losses of accuracy."""
+
+    core: Estimate
+    next: Estimate
+    lowest: Estimate
+    null: Sequence[float]  # a draw each
+    full: float  # the loss that would leave chance alone
+
+
+class DosePanel(TypedDict):
+    """What `dose_chart` draws in one panel: accuracy by the share of heads."""
+
+    doses: Sequence[float]
+    curves: Mapping[str, Sequence[float]]  # core, reverse
+    draws: Sequence[Sequence[float | None]]  # a curve each; None where there is no disjoint control
+    levels: Mapping[str, float]  # horizontal lines, such as chance
+
+
+Tested = Literal["core", "next", "lowest"]
+SETS: dict[Tested, tuple[str, int, str]] = {  # what is tested: its colour, the size of its dot, its name
     "core": (EVIDENCE, 60, "CoRe heads"),
     "next": (ATTENTION, 36, "next in rank"),
     "lowest": (SOFT, 36, "lowest in rank"),
@@ -38,13 +65,11 @@ PATH_COLOURS = {
 
 
 @styled
-def null_chart(
-    rows: Mapping[str, Mapping[str, object]], *, label: str = "accuracy that is lost", heading: str = ""
-) -> Figure:
+def null_chart(rows: Mapping[str, NullRow], *, label: str = "accuracy that is lost", heading: str = "") -> Figure:
     """One line a model or domain: what is lost without the tested heads, beside what is lost without others.
 
-    `rows[name]` holds `null` (a loss a draw), and `core`, `next`, `lowest`, each an `Estimate`; `full`
-    is the loss that would leave chance alone.
+    Tested are the heads on top of a ranking, the next ones and the lowest ones; the dots above them are other heads of
+    the same layers, a draw each.
     """
     figure, axes = sheet(9.0, 0.62 * len(rows) + 1.5 + (0.35 if heading else 0))
     panel = axes[0, 0]
@@ -75,17 +100,13 @@ def null_chart(
 
 @styled
 def dose_chart(
-    panels: Mapping[str, Mapping[str, object]],
+    panels: Mapping[str, DosePanel],
     *,
     label: str = "accuracy",
     across: str = "heads removed",
     heading: str = "",
 ) -> Figure:
-    """Accuracy against the share of heads that are removed (or kept).
-
-    `panels[title]` holds `doses`, `curves` (name → accuracy at each dose), `draws` (a curve each, None where there is
-    no disjoint control), and `levels` (name → a horizontal line, such as chance).
-    """
+    """Accuracy against the share of heads that are removed (or kept), in the order of a ranking and in others."""
     colours = {"core": EVIDENCE, "reverse": ATTENTION}
     names = {"core": "highest RAM first", "reverse": "lowest RAM first"}
     figure, axes = sheet(3.3 * len(panels) + 0.5, 3.9 + (0.35 if heading else 0), columns=len(panels), sharey=True)
@@ -115,7 +136,7 @@ def dose_chart(
 
 @styled
 def cliff_chart(
-    panels: Mapping[str, Mapping[str, object]],
+    panels: Mapping[str, Mapping[str, ArrayLike]],
     *,
     marks: Mapping[str, Mapping[str, float | None]] | None = None,
     cut: float = 0.05,
@@ -157,12 +178,13 @@ def cliff_chart(
 
 @styled
 def path_chart(
-    panels: Mapping[str, tuple[Sequence[int], Mapping[str, Mapping[str, Sequence[float]]]]],
+    panels: Mapping[str, tuple[Sequence[int], Mapping[str, PathCurve]]],
     *,
     window: int = 1,
     heading: str = "",
 ) -> Figure:
-    """What each cut costs, by the first layer of its window: `panels[title]` is `(first, lost)` as in `Paths`."""
+    """What each cut costs, by the first layer of its window: `panels[title]` is `(first, lost)` as in
+    `PathKnockouts`."""
     figure, axes = sheet(3.3 * len(panels) + 0.5, 3.8 + (0.35 if heading else 0), columns=len(panels))
     for panel, (name, (first, lost)) in zip(axes[0], panels.items(), strict=True):
         for path, found in lost.items():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from corelib.core.head_scores import HeadScores
 from corelib.core.values import Accuracy
@@ -21,7 +22,7 @@ def ranked_curve(
     scores: HeadScores,
     *,
     chance: float | None = None,
-    controls: Mapping[str, object] | None = None,
+    controls: Mapping[str, ArrayLike] | None = None,
     fraction: float = 0.05,
     label: str = "RAM",
     heading: str = "",
@@ -32,10 +33,8 @@ def ranked_curve(
     would be without the effect.
     """
     order, top = scores.order(), scores.top(fraction)
-    values, low, high = (
-        np.array([table[head.layer, head.index] for head in order])
-        for table in map(as_table, (scores, scores.interval.low, scores.interval.high))
-    )
+    tables: tuple[ArrayLike, ...] = (scores, scores.interval.low, scores.interval.high)
+    values, low, high = (np.array([table[head.layer, head.index] for head in order]) for table in map(as_table, tables))
     place = np.arange(1, len(order) + 1)
     figure, axes = sheet(9.0, 3.9)
     panel = axes[0, 0]

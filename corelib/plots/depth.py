@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from corelib.core.heads import HeadSet
 from corelib.plots.style import (
@@ -22,16 +24,19 @@ from corelib.plots.style import (
     title,
 )
 
+if TYPE_CHECKING:
+    from corelib.experiments.depth import DepthCurve
+
 
 @styled
 def depth_chart(
-    panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    panels: Mapping[str, Mapping[str, DepthCurve]],
     *,
     label: str = "accuracy",
     across: str = "layers up to here see the evidence",
     heading: str = "",
 ) -> Figure:
-    """`panels[title][name]` holds `layers`, `accuracy`, `low` and `high`; each model's last layer stands at 1."""
+    """Accuracy by depth: `panels[title][name]` is a `DepthCurve`; each model's last layer stands at 1."""
     figure, axes = sheet(4.6 * len(panels) + 0.4, 4.3, columns=len(panels), sharey=True)
     for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
         for number, (what, found) in enumerate(curves.items()):
@@ -53,7 +58,7 @@ def depth_chart(
 
 @styled
 def division_chart(
-    traits: Mapping[str, object], core: HeadSet, *, units: Mapping[str, str] | None = None, heading: str = ""
+    traits: Mapping[str, ArrayLike], core: HeadSet, *, units: Mapping[str, str] | None = None, heading: str = ""
 ) -> Figure:
     """What CoRe heads do differently: every head a dot at its layer, one panel a trait; the line is the mean of the
     other heads of a layer. `traits[name]` is a table [layer][head]."""

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
 
 from corelib.core.values import Estimate, Tables
 from corelib.plots.naming import name_points
@@ -56,7 +57,7 @@ def prediction_chart(
 
 @styled
 def effect_scatter(
-    score: object,
+    score: ArrayLike,
     effects: Mapping[str, Tables],
     *,
     label: str = "RAM",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
@@ -27,7 +29,8 @@ def _bar(
     figure: Figure, axes: Axes | Sequence[Axes], scale: Normalize, colours: Colormap, label: str, chance: float | None
 ) -> None:
     bar = colour_bar(figure, axes, scale, colours, label, shrink=0.9, aspect=22)
-    if chance is not None and scale.vmin <= chance <= scale.vmax:
+    low, high = bar.ax.get_ylim()
+    if chance is not None and low <= chance <= high:
         bar.ax.axhline(chance, color=INK, linewidth=1.2)
         beside = bar.ax.get_yaxis_transform()
         bar.ax.text(-0.25, chance, "chance", fontsize=9, ha="right", va="center", transform=beside)
@@ -50,7 +53,7 @@ def _frame(axes: Axes, x: int, y: int, text: str, shade: Sequence[float], size: 
 
 @styled
 def head_map(
-    scores: HeadScores | object | Mapping[str, object],
+    scores: ArrayLike | Mapping[str, HeadScores | ArrayLike],
     *,
     chance: float | None = None,
     highlight: HeadSet | None = None,
@@ -63,7 +66,7 @@ def head_map(
     Heads in `highlight` (default for head scores: the top 5 %) are framed, with their score. Several tables,
     `{"raw": scores, …}`, become panels side by side, each on its own scale unless `same_scale`.
     """
-    named = dict(scores) if isinstance(scores, Mapping) else {"": scores}
+    named: Mapping[str, HeadScores | ArrayLike] = scores if isinstance(scores, Mapping) else {"": scores}
     tables = {name: as_table(one) for name, one in named.items()}
     every = np.stack(list(tables.values()))
     layers, heads = next(iter(tables.values())).shape
@@ -81,9 +84,9 @@ def head_map(
         panel.set(xlabel="head", ylabel="layer" if panel.get_subplotspec().is_first_col() else "", title=name)
         for axis, count in ((panel.xaxis, heads), (panel.yaxis, layers)):
             axis.set_ticks(range(0, count, 1 if count <= 16 else 4))
-        chosen = highlight
-        if chosen is None and isinstance(named[name], HeadScores):
-            chosen = named[name].top()
+        chosen, given = highlight, named[name]
+        if chosen is None and isinstance(given, HeadScores):
+            chosen = given.top()
         for head in chosen or ():
             value = table[head.layer, head.index]
             text = "" if heads > 12 else f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -99,7 +102,7 @@ def head_map(
 
 @styled
 def row_map(
-    tables: object | Mapping[str, object],
+    tables: ArrayLike | Mapping[str, ArrayLike],
     words: Sequence[str],
     heads: Sequence[object],
     *,
@@ -114,8 +117,8 @@ def row_map(
     `marked` columns, such as the answer rows, are named in orange. Several tables, `{"step 0": table, …}`, become
     panels on one scale, `columns` of them side by side. The rows may be layers, too, the deepest on top.
     """
-    named = dict(tables) if isinstance(tables, Mapping) else {"": tables}
-    named = {name: np.asarray(table, dtype=float) for name, table in named.items()}
+    given: Mapping[str, ArrayLike] = tables if isinstance(tables, Mapping) else {"": tables}
+    named = {name: as_table(table) for name, table in given.items()}
     every, many = np.stack(list(named.values())), len(named) > 1
     columns = min(columns, len(named))
     rows = -(-len(named) // columns)
@@ -123,7 +126,8 @@ def row_map(
     tall = rows * ((0.36 if not many else 0.3) * every.shape[1] + 1.25) + (0.35 if heading else 0)
     figure, axes = sheet(wide, tall, rows, columns, sharey=True)
     scale, colours = _scale(every.min(), every.max())
-    turn = {"rotation": 40, "ha": "right"} if len(words) > 9 else {"rotation": 90} if many else {}
+    strong = 0.5 * max(every.max(), -every.min(), 1e-9)  # half of the scale
+    turn: dict[str, Any] = {"rotation": 40, "ha": "right"} if len(words) > 9 else {"rotation": 90} if many else {}
     for number, (panel, (name, table)) in enumerate(zip(axes.flat, named.items(), strict=False)):
         _heat(panel, table, scale, colours)
         panel.set_title(name)
@@ -134,7 +138,7 @@ def row_map(
             panel.get_xticklabels()[k].set(color=EVIDENCE, fontweight="bold")
             place = ((k - 0.5, -0.5), 1, len(table))
             panel.add_patch(Rectangle(*place, fill=False, edgecolor=EVIDENCE, linewidth=2.2, zorder=3))
-        for y, x in zip(*np.nonzero(table >= 0.5 * scale.vmax), strict=True):
+        for y, x in zip(*np.nonzero(table >= strong), strict=True):
             text, size = (f"{table[y, x]:.2f}", 9.5) if not many else (f"{table[y, x]:.1f}".removeprefix("0"), 8.5)
             panel.text(
                 x, y, text, ha="center", va="center", fontsize=size, color=ink_on(colours(float(scale(table[y, x]))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from corelib.core.errors import BadInput
@@ -21,9 +22,20 @@ from corelib.plots.style import ANCHOR, EVIDENCE, HEAT, INK, MUTED, PAPER, SOFT,
 from corelib.tasks.sample import Sample
 
 if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType
+
     from corelib.models.attention_map import AttentionMap
 
-STROKES = {
+
+class Stroke(TypedDict):
+    """How the outline of a region is drawn."""
+
+    edgecolor: str
+    linewidth: float
+    linestyle: LineStyleType
+
+
+STROKES: dict[str, Stroke] = {
     "evidence": {"edgecolor": EVIDENCE, "linewidth": 2.4, "linestyle": "-"},
     "anchor": {"edgecolor": ANCHOR, "linewidth": 2.0, "linestyle": (0, (3, 1.5))},
     "distractor": {"edgecolor": SOFT, "linewidth": 1.2, "linestyle": (0, (1, 1.4))},
@@ -32,11 +44,11 @@ WIDTH = 9.0  # inches: the width of a page
 ROOM = 2.5  # pixels between a region and its outline, so that the outline hides nothing
 
 
-def _wash(share: object) -> np.ndarray:
+def _wash(share: ArrayLike) -> np.ndarray:
     """The colour laid over a picture for a share of the scale in [0, 1]: [..., (r, g, b, alpha)]."""
-    share = np.clip(np.asarray(share, dtype=float), 0, 1)
-    colour = HEAT(0.45 + 0.25 * share)
-    colour[..., 3] = 0.66 * np.sqrt(share)
+    part = np.clip(np.asarray(share, dtype=float), 0, 1)
+    colour: np.ndarray = HEAT(0.45 + 0.25 * part)
+    colour[..., 3] = 0.66 * np.sqrt(part)
     return colour
 
 
@@ -143,12 +155,12 @@ def draw_tokens(
     return figure
 
 
-def _overlay(axes: Axes, image: Image.Image, weights: object, scale: Normalize) -> None:
+def _overlay(axes: Axes, image: Image.Image, weights: ArrayLike, scale: Normalize) -> None:
     """Attention as blue over a faded picture: the more of it, the less of the picture is left to see."""
     _show(axes, image, fade=0.35)
-    weights = np.asarray(weights, dtype=float)
-    axes.imshow(_wash(scale(weights)), interpolation="nearest", extent=(0, image.width, image.height, 0))
-    rows, columns = weights.shape
+    table = np.asarray(weights, dtype=float)
+    axes.imshow(_wash(scale(table)), interpolation="nearest", extent=(0, image.width, image.height, 0))
+    rows, columns = table.shape
     for k in range(rows + 1):
         axes.axhline(k * image.height / rows, color="white", linewidth=0.5, alpha=0.6)
     for k in range(columns + 1):
@@ -159,7 +171,7 @@ def _overlay(axes: Axes, image: Image.Image, weights: object, scale: Normalize) 
 @styled
 def draw_attention(
     images: Sequence[Image.Image],
-    maps: Mapping[str, Sequence[object]] | Sequence[object],
+    maps: Mapping[str, Sequence[ArrayLike]] | Sequence[ArrayLike],
     *,
     boxes: Sequence[Box] = (),
     video: bool = False,
@@ -180,8 +192,8 @@ def draw_attention(
         aspect = max(image.height / image.width for image in images)
         wide = min(2.6, (WIDTH - 1.6) / len(images), 7.5 / (aspect * len(named)))
         size = (wide * len(images) + 1.6, (wide * aspect + 0.12) * len(named) + 0.8)
-        figure, axes = sheet(*size, len(named), len(images))
-        rows = [[bare(panel) for panel in row] for row in axes]
+        figure, grid = sheet(*size, len(named), len(images))
+        rows = [[bare(panel) for panel in row] for row in grid]
     for (name, mine), panels in zip(named.items(), rows, strict=True):
         for number, (axes, image, one) in enumerate(zip(panels, images, mine, strict=True)):
             _overlay(axes, image, one, scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from corelib.analysis.concentration import gini, lorenz
 from corelib.plots.style import INK, LINE, MUTED, SOFT, TASK_COLOURS, sheet, styled, title
@@ -14,7 +15,7 @@ DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 @styled
 def lorenz_chart(
-    panels: Mapping[str, Mapping[str, object]], *, fraction: float = 0.05, label: str = "RAM", heading: str = ""
+    panels: Mapping[str, Mapping[str, ArrayLike]], *, fraction: float = 0.05, label: str = "RAM", heading: str = ""
 ) -> Figure:
     """The share of a score that the lowest heads hold: `panels[title][name]` is a table [layer][head].
 

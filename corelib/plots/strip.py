@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from numpy.typing import ArrayLike
 
 from corelib.plots.style import EVIDENCE, HEAT, LINE, MUTED, bare, colour_bar, ink_on, sheet, styled, title
 
@@ -62,7 +63,7 @@ def draw_strip(
     panel.set(xlim=(-0.05, width - 0.15), ylim=(LINE_HEIGHT * lines, -0.06))
     scale = None if values is None else Normalize(0, max(float(np.max(values)), 1e-9))
     for k, ((x, line), wide, kind, word) in enumerate(zip(places, widths, kinds, shown, strict=True)):
-        face = to_rgb(KINDS[kind]) if scale is None else HEAT(float(scale(values[k])))[:3]
+        face = to_rgb(KINDS[kind]) if scale is None or values is None else HEAT(float(scale(values[k])))[:3]
         edge = EVIDENCE if kind == "evidence" and scale is not None else LINE if sum(face) > 2.6 else face
         heavy = 2.4 if kind == "evidence" and scale is not None else 0.9
         place = ((x, line * LINE_HEIGHT), wide, CHIP, "round,pad=0,rounding_size=0.05")
@@ -83,17 +84,17 @@ def draw_strip(
 
 
 @styled
-def draw_matrix(attention: object, kinds: Sequence[str], *, heading: str = "") -> Figure:
+def draw_matrix(attention: ArrayLike, kinds: Sequence[str], *, heading: str = "") -> Figure:
     """All of one head's attention, [query, key]; bands along both axes say which tokens are of which kind.
 
     The shade grows with the square root of attention, so that small amounts can be seen.
     """
-    attention = np.asarray(attention, dtype=float)
-    count = len(attention)
+    table = np.asarray(attention, dtype=float)
+    count = len(table)
     figure, axes = sheet(6.2, 5.6)
     panel = bare(axes[0, 0])
-    scale = PowerNorm(0.5, 0, max(attention.max(), 1e-9))
-    seen = np.ma.masked_where(np.triu(np.ones_like(attention), 1) > 0, attention)
+    scale = PowerNorm(0.5, 0, max(table.max(), 1e-9))
+    seen = np.ma.masked_where(np.triu(np.ones_like(table), 1) > 0, table)
     panel.imshow(seen, cmap=HEAT, norm=scale, interpolation="nearest")
     panel.add_patch(Polygon([(-0.5, -0.5), (count - 0.5, -0.5), (count - 0.5, count - 0.5)], facecolor="#ece7da"))
     panel.text(count * 0.69, count * 0.27, "the future:\nnot visible", ha="center", va="center", color=MUTED)

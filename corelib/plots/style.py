@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,7 +13,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 PAPER = "#fbf8f1"  # opaque, so that a figure reads the same on a light and on a dark page
 INK, SOFT, MUTED, LINE = "#1d2733", "#4a5668", "#6f7a8c", "#d9d4c7"
@@ -46,7 +51,7 @@ KIND_COLOURS = {  # of questions: light and dark in their task's hue
 SPARE = ("#c4501b", "#2166ac", "#8c8577", "#8a6db1")  # of curves that are no task
 
 DPI = 75  # notebooks draw at twice that ("retina") and show at this; for a file, give savefig a dpi
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
@@ -87,10 +92,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
-def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
+def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure in inches with a grid of axes, [row, column]. It belongs to nobody: there is nothing to close."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -103,7 +107,7 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def share_axis(axes: Axes, ticks: Sequence[float], label: str = "", size: float = 11) -> None:
+def share_axis(axes: Axes, ticks: Sequence[float] | np.ndarray, label: str = "", size: float = 11) -> None:
     """Shares of all heads from left to right, on a logarithmic scale, in per cent."""
     axes.set(xscale="log", xlabel=label)
     axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=size)
@@ -111,7 +115,9 @@ def share_axis(axes: Axes, ticks: Sequence[float], label: str = "", size: float 
     axes.tick_params(axis="x", which="minor", length=0)
 
 
-def colour_bar(figure: Figure, axes: object, scale: Normalize, colours: Colormap, label: str, **options) -> Colorbar:
+def colour_bar(
+    figure: Figure, axes: Axes | Iterable[Axes], scale: Normalize, colours: Colormap, label: str, **options: Any
+) -> Colorbar:
     """The key to a shade, without a frame, beside some axes; `options` are those of matplotlib's `colorbar`."""
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, **{"pad": 0.02, **options})
     bar.set_label(label)
@@ -125,7 +131,7 @@ def title(figure: Figure, text: str) -> None:
         figure.suptitle(text, x=0.01, ha="left", fontsize=13.5, fontweight="bold")
 
 
-def as_table(scores: object) -> np.ndarray:
+def as_table(scores: ArrayLike) -> np.ndarray:
     """[layer, head] from head scores, nested lists, an array or a tensor."""
     return np.asarray(scores, dtype=float)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from corelib.plots.style import (
     EVIDENCE,
@@ -32,11 +34,12 @@ def _smooth(values: np.ndarray, width: int) -> np.ndarray:
     total = np.cumsum(np.insert(values, 0, 0.0))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)
-    return (total[ends] - total[starts]) / (ends - starts)
+    means: np.ndarray = (total[ends] - total[starts]) / (ends - starts)
+    return means
 
 
 @styled
-def draw_training(log: list[dict], *, width: int = 25, heading: str = "") -> Figure:
+def draw_training(log: Sequence[Mapping[str, Any]], *, width: int = 25, heading: str = "") -> Figure:
     """Loss and training accuracy (running means), and accuracy on `validate` at the default difficulty (dots).
 
     The curriculum makes a task harder when its accuracy is high, so training accuracy falls back at each rung. A task's
@@ -109,7 +112,7 @@ def draw_formation(
 @styled
 def formation_map(
     steps: Sequence[int],
-    panels: Mapping[str, tuple[object, Sequence[float]]],
+    panels: Mapping[str, tuple[ArrayLike, Sequence[float]]],
     *,
     columns: int = 2,
     label: str = "RAM of the best head",
