@@ -70,7 +70,7 @@ def test_damaged_files_are_refused(tmp_path, text, reason):
 def test_software_is_read_without_heavy_imports():
     assert software()["torch"] == torch.__version__
     assert software().keys() == {"python", "corelib", "torch", "transformers", "numpy"}
-    code = "import sys, corelib.core.heads; corelib.core.heads.software(); sys.exit('torch' in sys.modules)"
+    code = "import sys, corelib.core.results; corelib.core.results.software(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -147,7 +147,7 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
 
 def _write(call: AttentionCall, mixed: Float[Tensor, "batch head row dim"]) -> Float[Tensor, "batch head row width"]:
     """What each head of a layer writes, in the precision of the model."""
-    return head_writes(call.module.o_proj, mixed.to(call.value.dtype))
+    return head_writes(call.module.get_submodule("o_proj"), mixed.to(call.value.dtype))
 
 
 def _spread(row: Float[Tensor, "batch head key"], encoded: Batch) -> Float[np.ndarray, "batch head"]:

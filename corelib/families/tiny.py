@@ -202,9 +202,7 @@ def tokenizer(special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(list(special))
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers does not type its arguments
-        tokenizer_object=inner, pad_token=special[0], eos_token=special[1]
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=special[0], eos_token=special[1])
 
 
 def build_tiny(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:

@@ -40,9 +40,7 @@ def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGe
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]), model_folder.quiet_transformers():
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration._from_config(  # type: ignore[no-untyped-call]  # untyped in transformers
-            config, attn_implementation="sdpa"
-        )
+        model = Qwen3VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
     model.train(False)
     return model, MiniProcessor(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
 

@@ -37,7 +37,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
     )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers does not type its arguments
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         additional_special_tokens=list(VISUAL),
         padding_side="left",

@@ -30,4 +30,5 @@ def head_writes(o_proj: nn.Module, z: Float[Tensor, "batch head row dim"]) -> Fl
     heads = z.shape[1]
     alone = torch.eye(heads, dtype=z.dtype, device=z.device)[:, None, :, None]  # [head, 1, head, 1]
     apart = (z[:, :, :, None] * alone).flatten(3)  # [batch, head, row, head · dim]
-    return o_proj(apart) - o_proj(torch.zeros_like(apart[:1, :1, :1]))
+    written: Tensor = o_proj(apart) - o_proj(torch.zeros_like(apart[:1, :1, :1]))
+    return written

@@ -105,5 +105,6 @@ def _written(kept: ResidualCache, number: int, sets: list[HeadSet]) -> Float[Ten
     left = torch.ones(len(sets), 1, 1, kept.vlm.num_heads, 1, dtype=z.dtype, device=z.device)
     for row, one in enumerate(sets):
         left[row, :, :, list(one.by_layer()[number])] = 0
-    without = o_proj((z * left).flatten(3).flatten(0, 1)).unflatten(0, (len(sets), len(z)))
-    return (o_proj(z.flatten(2)) - without).flatten(0, 1)
+    without: Tensor = o_proj((z * left).flatten(3).flatten(0, 1)).unflatten(0, (len(sets), len(z)))
+    whole: Tensor = o_proj(z.flatten(2))
+    return (whole - without).flatten(0, 1)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from corelib.models.devices import execution_device
+
+Block = Any  # a decoder layer of transformers: an nn.Module whose parts `recorder.decoder` has checked
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,20 @@ class LayerState:
     z: Float[Tensor, "sequence position head dim"]  # of the heads, before o_proj
     keys: Float[Tensor, "sequence position kv_head dim"]
     values: Float[Tensor, "sequence position kv_head dim"]
-    arguments: dict[str, object]  # what else the attention is given: mask, rotations, …
+    arguments: dict[str, Any]  # what else the attention is given: mask, rotations, …
     between: Float[Tensor, "sequence position width"] | None = None  # what is added before the next layer, or the norm
 
 
-def add_mlp(block: nn.Module, resid_mid: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
+def add_mlp(block: Block, resid_mid: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
     """A layer's feed-forward part, added to the stream: `x + mlp(post_attention_layernorm(x))`, on the layer's
     device."""
     stream = resid_mid.to(execution_device(block))
-    return stream + block.mlp(block.post_attention_layernorm(stream))
+    added: Tensor = block.mlp(block.post_attention_layernorm(stream))
+    return stream + added
 
 
 def add_attention(
-    block: nn.Module, resid_pre: Float[Tensor, "sequence position width"], arguments: dict[str, object]
+    block: Block, resid_pre: Float[Tensor, "sequence position width"], arguments: dict[str, Any]
 ) -> Float[Tensor, "sequence position width"]:
     """A layer's attention, added to the stream: `x + self_attn(input_layernorm(x))`, on the layer's device.
 
@@ -47,10 +51,11 @@ def add_attention(
     stream = resid_pre.to(device)
     options = {key: map_tensors(value, lambda one: one.to(device)) for key, value in arguments.items()}
     options["position_embeddings"] = map_tensors(options["position_embeddings"], axes_first)
-    return stream + block.self_attn(hidden_states=block.input_layernorm(stream), **options)[0]
+    added: Tensor = block.self_attn(hidden_states=block.input_layernorm(stream), **options)[0]
+    return stream + added
 
 
-def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """What an attention is given, with every tensor in it changed, also in tuples and lists.
 
     >>> import torch

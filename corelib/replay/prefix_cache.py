@@ -17,6 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -83,7 +84,8 @@ def replay_from_prefix(vlm: VLM, batch: Batch) -> Callable[[], AnswerScores]:
     tails, rows = behind(batch.tokens), behind(batch.rows("answer"))
     after = behind(places.permute(1, 2, 0)).permute(2, 0, 1)
     real = torch.cat([torch.ones(len(tails), past, dtype=torch.long), behind(batch.real).long().cpu()], 1)
-    real, memory = real.to(tails.device), {}
+    real = real.to(tails.device)
+    memory: dict[str, object] = {}
 
     @torch.no_grad()
     def answer() -> AnswerScores:
@@ -120,10 +122,11 @@ def whole_positions(model: nn.Module, inputs: dict[str, Tensor]) -> Int[Tensor, 
     >>> whole_positions(nn.Identity(), {"attention_mask": torch.tensor([[0, 1, 1, 1]])})
     tensor([[[0, 0, 1, 2]]])
     """
-    own = next((part for part in model.modules() if hasattr(part, "get_rope_index")), None)
+    own: Any = next((part for part in model.modules() if hasattr(part, "get_rope_index")), None)
     if own is not None and inputs.keys() & {"image_grid_thw", "video_grid_thw"}:
         asked = inspect.signature(own.get_rope_index).parameters
-        return own.get_rope_index(**{name: value for name, value in inputs.items() if name in asked})[0]
+        positions: Tensor = own.get_rope_index(**{name: value for name, value in inputs.items() if name in asked})[0]
+        return positions
     return (inputs["attention_mask"].long().cumsum(1) - 1).clamp(min=0)[None]
 
 
@@ -146,10 +149,10 @@ def cached_image_features(model: nn.Module, memory: dict[str, object]) -> Iterat
     found = [part for part in model.modules() if hasattr(type(part), "get_image_features")]
     if not found:
         raise UnsupportedArchitecture(f"{type(model).__name__} has no get_image_features: is it a multimodal model?")
-    inner = found[-1]  # those around it only pass the call on
+    inner: Any = found[-1]  # those around it only pass the call on
     look = inner.get_image_features
 
-    def remembering(*given, **options):
+    def remembering(*given: Any, **options: Any) -> object:
         if "seen" not in memory:
             memory["seen"] = look(*given, **options)
         return memory["seen"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
 from corelib.core.errors import NotFinite, UnsupportedArchitecture
-from corelib.replay.layer import LayerState, axes_last, map_tensors
+from corelib.replay.layer import Block, LayerState, axes_last, map_tensors
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
 PROVED = slice(-2, None)  # positions
@@ -30,7 +31,7 @@ EXACT, ROUGH = 1e-3, 0.05  # what rounding may change: in float32 and float64, a
 @torch.no_grad()
 def record_pass(
     model: nn.Module, inputs: dict[str, Tensor]
-) -> tuple[list[nn.Module], nn.Module, Float[Tensor, "sequence position width"], list[LayerState]]:
+) -> tuple[list[Block], nn.Module, Float[Tensor, "sequence position width"], list[LayerState]]:
     """Run a model once: its decoder layers, the norm after them, what came into the first, and what each computed.
 
     Raises:
@@ -47,7 +48,7 @@ def record_pass(
 class Recorder:
     """Takes notes of one pass: hooks of each layer, in the order in which they are called."""
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: list[Block]) -> None:
         self.blocks = blocks
         self.layers: list[LayerState] = []
         self.resid_pre: list[Tensor] = []  # what came into the first layer, and into the one at work
@@ -68,7 +69,7 @@ class Recorder:
             for handle in handles:
                 handle.remove()
 
-    def enter(self, module: nn.Module, given: tuple, options: dict) -> None:
+    def enter(self, module: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> None:
         """A layer, or the norm, is given the stream: what has been added to it since the last layer?"""
         entering = given[0] if given else options["hidden_states"]
         self.resid_pre = [*self.resid_pre[:1], entering]
@@ -83,7 +84,7 @@ class Recorder:
         self.heads = z, call.key.transpose(1, 2), call.value.transpose(1, 2)
         return z
 
-    def attended(self, module: nn.Module, given: tuple, options: dict, out: tuple) -> None:
+    def attended(self, module: Block, given: tuple[Any, ...], options: dict[str, Any], out: tuple[Any, ...]) -> None:
         """The attention of a layer has been computed, `o_proj` included."""
         block, said = self.blocks[len(self.layers)], out[0]
         entering = self.resid_pre[-1].to(said.device)
@@ -91,10 +92,12 @@ class Recorder:
         arguments["position_embeddings"] = map_tensors(arguments["position_embeddings"], axes_last)
         hidden = options["hidden_states"] if "hidden_states" in options else given[0]
         self._prove(hidden[:, PROVED], block.input_layernorm(entering[:, PROVED]))
-        self._prove(said[:, PROVED], module.o_proj(self.heads[0][:, PROVED].flatten(2)))
-        self.layers.append(LayerState(entering + said, *self.heads, arguments))
+        assert self.heads is not None  # the attention function was called
+        z, keys, values = self.heads
+        self._prove(said[:, PROVED], module.o_proj(z[:, PROVED].flatten(2)))
+        self.layers.append(LayerState(entering + said, z, keys, values, arguments))
 
-    def leave(self, module: nn.Module, given: tuple, out: Tensor | tuple) -> None:
+    def leave(self, module: Block, given: tuple[Any, ...], out: Tensor | tuple[Any, ...]) -> None:
         """A layer is done."""
         self.leaving = out[0] if isinstance(out, tuple) else out
         stream = self.layers[-1].resid_mid[:, PROVED]
@@ -111,15 +114,15 @@ class Recorder:
         if not said.isfinite().all():
             raise NotFinite(f"what {name} computes is not finite, so no logits are: use float32 or bfloat16")
         digits = max(torch.finfo(one.dtype).eps for one in (said, *parts))
-        size = sum(one.float().abs() + one.float().square().mean().sqrt() for one in parts)
-        apart = (said.float() - sum(one.float() for one in parts)).abs()
+        size = torch.stack([one.float().abs() + one.float().square().mean().sqrt() for one in parts]).sum(0)
+        apart = (said.float() - torch.stack([one.float() for one in parts]).sum(0)).abs()
         if not (apart <= (EXACT if digits < 1e-6 else ROUGH) * size).all():
             raise UnsupportedArchitecture(
                 f"{name} does more than add attention and a feed-forward part: run whole passes under `ablate`"
             )
 
 
-def decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
+def decoder(model: nn.Module) -> tuple[list[Block], nn.Module]:
     """The decoder's layers, and the norm after them.
 
     Raises:
@@ -133,4 +136,4 @@ def decoder(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
         raise UnsupportedArchitecture(
             f"{type(blocks[0]).__name__} is not built of {', '.join(sorted(PARTS))}: run whole passes under `ablate`"
         )
-    return blocks, whole.norm
+    return blocks, whole.get_submodule("norm")

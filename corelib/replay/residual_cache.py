@@ -27,7 +27,7 @@ from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.models.devices import execution_device
 from corelib.models.vlm import VLM
-from corelib.replay.layer import LayerState, add_mlp
+from corelib.replay.layer import Block, LayerState, add_mlp
 from corelib.replay.recorder import record_pass
 
 
@@ -39,7 +39,7 @@ class ResidualCache:
     """
 
     vlm: VLM
-    blocks: list[nn.Module]  # the decoder's layers
+    blocks: list[Block]  # the decoder's layers
     norm: nn.Module  # after the last of them
     resid_pre: Float[Tensor, "sequence position width"]  # what came into the first of them
     layers: list[LayerState]

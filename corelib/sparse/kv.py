@@ -68,7 +68,7 @@ class NearKeys:
     unique: Bool[Tensor, "batch key"]  # not a repetition of a sink, and not padding
 
 
-class SinkWindowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # of transformers
+class SinkWindowLayer(CacheLayerMixin):
     """One layer: `far` key/value heads remember everything, the others what `window` needs.
 
     Keys and values keep the dtype and device that they come with. `on_update` is called with the layer whenever keys
@@ -78,7 +78,7 @@ class SinkWindowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # of t
     is_sliding = False
 
     def __init__(self, far: list[int], window: Window, on_update: Callable[[SinkWindowLayer], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
+        super().__init__()
         self.far, self.window, self._on_update = far, window, on_update
         self.length = 0
         self.near: NearKeys | None = None

@@ -92,7 +92,7 @@ class _Member:
 
 def _shared(tensor: Tensor) -> Tensor:
     """The tensor itself, moved to memory that all processes share."""
-    moved: Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch does not type it
+    moved: Tensor = tensor.share_memory_()
     return moved
 
 
