@@ -98,28 +98,28 @@ def readable(sample: Sample, quantities: Sequence[str] = ALL_QUANTITIES) -> tupl
     return tuple(name for name in quantities if check_known("quantity", name, ALL_QUANTITIES) not in lacks)
 
 
-def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANTITIES) -> Measurement:
+def read_heads(vlm: VLM, batch: Batch, quantities: Sequence[str] = BASIC_QUANTITIES) -> Measurement:
     """Every one of the `quantities` that can be read, for every choice of query rows and both reductions."""
-    asked = readable(encoded.samples[0], quantities)
+    asked = readable(batch.samples[0], quantities)
     direct = list(dict.fromkeys(NEEDS.get(name, name) for name in asked))
-    wanted = {name: encoded.rows(name) for name in ROWS}
+    wanted = {name: batch.rows(name) for name in ROWS}
     union = torch.stack(list(wanted.values())).any(0)
     index, real = row_index(union)
-    regions = Regions(encoded.evidence, encoded.source, encoded.distractors)
+    regions = Regions(batch.evidence, batch.source, batch.distractors)
     last = (index == wanted["last"].int().argmax(1, keepdim=True)).int().argmax(1)  # its place among the rows
-    following = encoded.tokens.roll(-1, 1)  # the token that each position should write
-    shown = encoded.visual[:, None] | (encoded.tokens[:, None] == following.gather(1, index)[..., None])
+    following = batch.tokens.roll(-1, 1)  # the token that each position should write
+    shown = batch.visual[:, None] | (batch.tokens[:, None] == following.gather(1, index)[..., None])
     spreads: list[np.ndarray] = []  # of each layer, [batch, head]
 
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row quantity"]:
         if "localization" in asked:
-            spreads.append(_spread(attention[torch.arange(len(last)), :, last], encoded))
+            spreads.append(_spread(attention[torch.arange(len(last)), :, last], batch))
         write = partial(_write, call)
-        seen = LayerReading(attention, regions, index, encoded.real, call.value, write, shown)
+        seen = LayerReading(attention, regions, index, batch.real, call.value, write, shown)
         return torch.stack([READERS[name](seen).float() for name in direct], -1)
 
     with record(vlm.model, union, reduce=reduce) as recorded:
-        answers = vlm.answer(encoded)
+        answers = vlm.answer(batch)
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
     if "copy_paste" in asked:
@@ -127,16 +127,16 @@ def read_heads(vlm: VLM, encoded: Batch, quantities: Sequence[str] = BASIC_QUANT
         produced = (answers.next_tokens == following).gather(1, index)
         rows["copy_paste"] = copy_paste(rows["copy_hit"], produced[:, None])
     if "null_calibrated" in asked:
-        rows["null_calibrated"] = null_calibrated(rows["raw"], _null(vlm, encoded, union))
-    expected = chance(encoded.evidence, visible_keys(encoded.real, index))  # [batch, row]
+        rows["null_calibrated"] = null_calibrated(rows["raw"], _null(vlm, batch, union))
+    expected = chance(batch.evidence, visible_keys(batch.real, index))  # [batch, row]
     scores, by_chance = {}, {}
     for name, mask in wanted.items():
         mine = mask.gather(1, index) & real
         for how in REDUCED:
             for quantity in (one for one in asked if one in rows):
-                batch, layers, heads, count = rows[quantity].shape
-                flat = reduce_rows(rows[quantity].reshape(batch, layers * heads, count), mine, how)
-                scores[f"{name}/{how}/{quantity}"] = flat.reshape(batch, layers, heads)
+                samples, layers, heads, count = rows[quantity].shape
+                flat = reduce_rows(rows[quantity].reshape(samples, layers * heads, count), mine, how)
+                scores[f"{name}/{how}/{quantity}"] = flat.reshape(samples, layers, heads)
             by_chance[f"{name}/{how}"] = reduce_rows(expected[:, None], mine, how)[:, 0]
     if "localization" in asked:
         visual = rows["visual"][torch.arange(len(last)), :, :, last]  # [batch, layer, head]
@@ -150,25 +150,25 @@ def _write(call: AttentionCall, mixed: Float[Tensor, "batch head row dim"]) -> F
     return head_writes(call.module.get_submodule("o_proj"), mixed.to(call.value.dtype))
 
 
-def _spread(row: Float[Tensor, "batch head key"], encoded: Batch) -> Float[np.ndarray, "batch head"]:
+def _spread(row: Float[Tensor, "batch head key"], batch: Batch) -> Float[np.ndarray, "batch head"]:
     """The spatial entropy of one row of attention over the pictures."""
     found = []
-    for mine, views in zip(row.cpu(), encoded.views, strict=True):
+    for mine, views in zip(row.cpu(), batch.views, strict=True):
         maps = [mine[:, one.positions].unflatten(1, (one.grid.rows, one.grid.columns)) for one in views]
         found.append(spatial_entropy([one.numpy() for one in maps]))
     return np.stack(found)
 
 
 @torch.no_grad()
-def _null(vlm: VLM, encoded: Batch, rows: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch layer head row"]:
+def _null(vlm: VLM, batch: Batch, rows: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch layer head row"]:
     """RAM of the same rows when the question asks for nothing."""
-    regions = Regions(encoded.evidence, encoded.source)
+    regions = Regions(batch.evidence, batch.source)
 
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "batch head row"]:
         return VARIANTS["raw"](attention, regions)
 
     with record(vlm.model, rows, reduce=reduce) as recorded:
-        vlm.model(**vlm.null_question(encoded).inputs, use_cache=False)
+        vlm.model(**vlm.null_question(batch).inputs, use_cache=False)
     return recorded.stack().transpose(0, 1)
 
 

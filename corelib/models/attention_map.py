@@ -55,18 +55,18 @@ def map_attention(
         raise BadInput("there is no picture to look at: give at least one")
     if heads is not None and not len(heads):
         raise BadInput("the set of heads is empty: give at least one head, or None for the default")
-    encoded = vlm.encode([Sample.of(images, question, video=video)], answers=False)
-    attention = last_row_attention(vlm, encoded)[:, 0]  # [layer, head, key]
-    chosen = _pointed(attention, encoded.visual[0]) if heads is None else heads.check(vlm.num_layers, vlm.num_heads)
+    batch = vlm.encode([Sample.of(images, question, video=video)], answers=False)
+    attention = last_row_attention(vlm, batch)[:, 0]  # [layer, head, key]
+    chosen = _pointed(attention, batch.visual[0]) if heads is None else heads.check(vlm.num_layers, vlm.num_heads)
     mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)
-    return AttentionMap(tuple(images), question, tuple(picture_maps(mean, encoded.views[0])), chosen, video)
+    return AttentionMap(tuple(images), question, tuple(picture_maps(mean, batch.views[0])), chosen, video)
 
 
 @torch.no_grad()
-def last_row_attention(vlm: VLM, encoded: Batch) -> Float[Tensor, "layer batch head key"]:
+def last_row_attention(vlm: VLM, batch: Batch) -> Float[Tensor, "layer batch head key"]:
     """Attention of the last prompt token of every sequence, in every head."""
-    with record(vlm.model, encoded.rows("last")) as recorded:
-        vlm.model(**encoded.inputs, use_cache=False)
+    with record(vlm.model, batch.rows("last")) as recorded:
+        vlm.model(**batch.inputs, use_cache=False)
     return recorded.stack()[:, :, :, 0]
 
 

@@ -52,11 +52,11 @@ def perturb_region(vlm: VLM, sample: Sample, box: Box) -> Perturbation:
     painted = sample.images[box.image].copy()
     painted.paste(PAINT, (round(box.x0), round(box.y0), round(box.x1), round(box.y1)))
     images = (*sample.images[: box.image], painted, *sample.images[box.image + 1 :])
-    encoded = vlm.encode([sample])
+    batch = vlm.encode([sample])
     change = (decoder_inputs(vlm, sample) - decoder_inputs(vlm, replace(sample, images=images))).abs().amax(1)
-    views = [view for view in encoded.views[0] if box.image in view.images]
+    views = [view for view in batch.views[0] if box.image in view.images]
     finest = max(views, key=lambda view: view.grid.tokens)
-    return Perturbation(change, encoded.cover([[box]])[0], finest.positions)
+    return Perturbation(change, batch.cover([[box]])[0], finest.positions)
 
 
 @torch.no_grad()

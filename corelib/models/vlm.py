@@ -1,8 +1,8 @@
 """A multimodal LLM with its evidence: load it, encode samples, ask it questions.
 
     vlm = load("mini-s")
-    encoded = vlm.encode(task("scenes").samples("test", seed=0, count=8))
-    answers = vlm.answer(encoded)             # one forward pass, the right answer teacher-forced
+    batch = vlm.encode(task("scenes").samples("test", seed=0, count=8))
+    answers = vlm.answer(batch)             # one forward pass, the right answer teacher-forced
     answers.correct, answers.logprob
 
 What a batch of encoded samples knows about its tokens is in `batch.py`.
@@ -114,34 +114,34 @@ class VLM:
         return Batch(samples, inputs, written.views, *words)
 
     @torch.no_grad()
-    def answer(self, encoded: Batch) -> AnswerScores:
+    def answer(self, batch: Batch) -> AnswerScores:
         """One forward pass: is the right answer the most likely one, token by token, and how likely is it?
 
         Only the rows that predict the answer become logits: a whole prompt's would not fit beside a large vocabulary.
         """
-        longest = int(encoded.lengths[:, 2].max())
-        if int(encoded.lengths[:, 2].min()) < 1:
+        longest = int(batch.lengths[:, 2].max())
+        if int(batch.lengths[:, 2].min()) < 1:
             raise BadInput("a sample has no answer to score: encode samples with their answers")
-        logits = self.model(**encoded.inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
-        rows, targets = encoded.rows("answer")[:, -longest - 1 : -1], encoded.tokens[:, -longest:]
+        logits = self.model(**batch.inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
+        rows, targets = batch.rows("answer")[:, -longest - 1 : -1], batch.tokens[:, -longest:]
         guesses = logits.argmax(-1)
         found = score_answers(logits, targets, rows)
         predicted = tuple(self.decode(guess[row]) for guess, row in zip(guesses, rows, strict=True))
-        next_tokens = torch.full_like(encoded.tokens, -1)
+        next_tokens = torch.full_like(batch.tokens, -1)
         next_tokens[:, -longest - 1 : -1] = guesses.masked_fill(~rows, -1)
         return AnswerScores(found.correct, found.logprob, predicted, next_tokens)
 
-    def null_question(self, encoded: Batch) -> Batch:
+    def null_question(self, batch: Batch) -> Batch:
         """The same batch under a null question: as many tokens in the same template, but each word that says what to
         look for is a question mark (our definition)."""
-        words = {int(token): str(self.tokenizer.decode([token])).strip() for token in encoded.tokens.unique()}
+        words = {int(token): str(self.tokenizer.decode([token])).strip() for token in batch.tokens.unique()}
         neutral = next((token for token, word in words.items() if word == "?"), None)
         if neutral is None:
             raise BadInput("these questions have no question mark to stand for a word: there is no null question")
         sought = torch.tensor([token for token, word in words.items() if word and word not in TEMPLATE])
-        replaced = torch.isin(encoded.tokens, sought.to(encoded.tokens.device)) & encoded.rows("question")
-        inputs = {**encoded.inputs, "input_ids": encoded.tokens.masked_fill(replaced, neutral)}
-        return replace(encoded, inputs=inputs)
+        replaced = torch.isin(batch.tokens, sought.to(batch.tokens.device)) & batch.rows("question")
+        inputs = {**batch.inputs, "input_ids": batch.tokens.masked_fill(replaced, neutral)}
+        return replace(batch, inputs=inputs)
 
     def decode(self, ids: Int[Tensor, " token"]) -> str:
         """Token ids as words; digits that follow each other are joined."""
@@ -156,12 +156,12 @@ class VLM:
         return self.generate(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
 
     @torch.no_grad()
-    def generate(self, encoded: Batch, tokens: int = 8) -> list[str]:
+    def generate(self, batch: Batch, tokens: int = 8) -> list[str]:
         """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers."""
         if not isinstance(self.model, Writing):
             raise UnsupportedArchitecture(f"{type(self.model).__name__} cannot write: its class has no generate()")
-        out = self.model.generate(**encoded.inputs, max_new_tokens=tokens, do_sample=False)
-        return [self.decode(row) for row in out[:, encoded.tokens.shape[1] :]]
+        out = self.model.generate(**batch.inputs, max_new_tokens=tokens, do_sample=False)
+        return [self.decode(row) for row in out[:, batch.tokens.shape[1] :]]
 
 
 def load(
