@@ -15,7 +15,8 @@ from corelib.attention.head_outputs import head_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.core.heads import HeadSet
-from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.ablation import ablate_top
+from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.tasks import task
 

@@ -15,8 +15,8 @@ from corelib.atlas.claims import Claim, claims, expectations
 from corelib.atlas.rules import Finding, beyond, earlier, kept, needed
 from corelib.core.heads import HeadSet
 from corelib.core.values import Accuracy, Estimate
-from corelib.experiments.ablation import Condition, Conditions, Loss, Null, Percentile
 from corelib.experiments.ablation_curve import Dose
+from corelib.experiments.ablation_result import Condition, Conditions, Loss, Null, Percentile
 from corelib.experiments.hybrid import CoreDense, Hybrid
 
 ROOT = Path(__file__).resolve().parents[1]

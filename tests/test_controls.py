@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from corelib.analysis.controls import (
-    LayerMatchedDoses,
-    band,
-    kv_matched,
-    layer_matched,
-    lowest,
-    next_ranked,
-    norm_matched,
-    random_sets,
-)
+from corelib.analysis.controls import band, layer_matched, lowest, next_ranked, norm_matched, random_sets
+from corelib.analysis.kv_controls import kv_matched
+from corelib.analysis.nested_controls import LayerMatchedDoses
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet, top_count
 

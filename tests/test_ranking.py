@@ -15,13 +15,12 @@ from corelib.analysis.agreement import (
     compare_heads,
     layer_means,
     mean_depth,
-    overlap,
-    overlap_within_layers,
     rank_biased_overlap,
     spearman,
     spearman_within_layers,
     split_half,
 )
+from corelib.analysis.overlap import overlap, overlap_within_layers
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet
 

@@ -17,7 +17,7 @@ from corelib.atlas import library
 from corelib.atlas.plan import measured, study
 from corelib.atlas.rules import KEPT, SMALL, Finding, beyond, concentrated, earlier, kept, needed, shared
 from corelib.core import model_folder
-from corelib.experiments.ablation import Ablation
+from corelib.experiments.ablation_result import Ablation
 from corelib.tasks import DOMAINS
 
 

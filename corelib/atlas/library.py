@@ -31,7 +31,7 @@ from corelib.core.errors import check_known
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.results import Result
 from corelib.core.values import Estimate, MetricFacts, ModelFacts, Reliability, Software, Table, TaskFacts
-from corelib.experiments.ablation import Ablation
+from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.depth import DepthCurve
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid

@@ -13,8 +13,9 @@ from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.head_scores import HeadScores
 from corelib.core.model_folder import Study
-from corelib.experiments.ablation import Ablation, ablate_top
+from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_curve import DOSE_DRAWS
+from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths

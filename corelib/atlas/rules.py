@@ -10,8 +10,8 @@ from corelib.analysis.agreement import compare_heads
 from corelib.analysis.stats import ROUNDING
 from corelib.atlas.library import Cell
 from corelib.core.head_scores import HeadScores
-from corelib.experiments.ablation import Ablation
 from corelib.experiments.ablation_curve import Dose
+from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.hybrid import Hybrid
 
 SMALL = 0.10  # of the way from base to chance: what "matters little" may lose at most

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
-    from corelib.experiments.ablation import Ablation
+    from corelib.experiments.ablation_result import Ablation
 
 R = TypeVar("R")
 
@@ -34,7 +34,7 @@ def show(
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
     from corelib.core.results import Result, check_writable, read_json
-    from corelib.experiments.ablation import Ablation
+    from corelib.experiments.ablation_result import Ablation
 
     kinds: tuple[type[Result], ...] = (HeadScores, Ablation, Speed)
     known = {kind.schema: kind for kind in kinds}

@@ -11,7 +11,7 @@ from corelib.cli.console import out
 if TYPE_CHECKING:
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
-    from corelib.experiments.ablation import Ablation
+    from corelib.experiments.ablation_result import Ablation
 
 
 def show_scores(scores: HeadScores, count: int = 8) -> None:

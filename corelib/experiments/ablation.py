@@ -11,11 +11,9 @@ same test samples (`answer_sweep.py`), so that losses are paired.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -23,19 +21,17 @@ from corelib.analysis import controls
 from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
-from corelib.core.heads import Heads, HeadSet
-from corelib.core.html import card, rows
+from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
-from corelib.core.results import Result, software
-from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
+from corelib.core.results import software
+from corelib.core.values import Estimate, RankingFacts
 from corelib.experiments.ablation_curve import (
     DOSE_DRAWS,
     AblationCurves,
-    DoseResponse,
-    Sufficiency,
     fit_dose_response,
     sufficiency,
 )
+from corelib.experiments.ablation_result import Ablation, Base, Condition, Conditions, Loss, Null, Percentile
 from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, check_scores, compute_dtype
 from corelib.experiments.evidence import chance_accuracy
 from corelib.models.answers import AnswerScores
@@ -44,114 +40,6 @@ from corelib.tasks import Draw
 
 NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
 Norms = HeadScores | Sequence[Sequence[float]]  # [layer][head]
-
-
-@dataclass(frozen=True)
-class Base(Accuracy):
-    """The plain model."""
-
-    logprob: float
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What is lost against the plain model, sample by sample."""
-
-    accuracy: Estimate
-    logprob: Estimate  # nats
-
-
-@dataclass(frozen=True)
-class Condition:
-    """The model without some heads."""
-
-    heads: Heads
-    accuracy: float
-    low: float
-    high: float
-    logprob: float
-    loss: Loss
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The heads on top of the ranking, those that just missed the cut, and those at its end."""
-
-    core: Condition
-    next: Condition
-    lowest: Condition
-
-    def items(self) -> Iterator[tuple[str, Condition]]:
-        """Each with its name."""
-        return ((entry.name, getattr(self, entry.name)) for entry in fields(self))
-
-
-@dataclass(frozen=True)
-class Null:
-    """Other sets of heads, and the model without each of them."""
-
-    sets: tuple[Heads, ...]
-    accuracy: tuple[float, ...]
-    logprob: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """How often a set of a null loses at least as much as the tested one."""
-
-    accuracy: float
-    logprob: float
-
-
-@dataclass(frozen=True, repr=False)
-class Ablation(Result):
-    """What is lost without the heads on top of a ranking, and without others."""
-
-    schema: ClassVar[str] = "corelib/ablation/1"
-
-    model: ModelFacts
-    task: TaskFacts
-    ranking: RankingFacts
-    mode: str
-    level: float  # of all intervals
-    base: Base
-    chance: float  # accuracy with another sample's picture
-    conditions: Conditions
-    null: dict[str, Null]  # layer_matched, random, norm_matched
-    percentile: dict[str, Percentile]  # of each null
-    dose: DoseResponse | None
-    sufficiency: Sufficiency | None
-    software: Software
-    seconds: float
-
-    def __repr__(self) -> str:
-        core = self.conditions.core
-        return (
-            f"Ablation({self.model.shown} on {self.task.shown}, {self.mode}: {len(core.heads)} heads cost "
-            f"{core.loss.accuracy} of accuracy {self.base})"
-        )
-
-    def _repr_html_(self) -> str:
-        table: list[tuple[object, ...]] = [("nothing", 0, self.base, "")]
-        table += [
-            (name, len(part.heads), f"{part.accuracy:.2f} [{part.low:.2f}, {part.high:.2f}]", part.loss.accuracy)
-            for name, part in self.conditions.items()
-        ]
-        nulls = [
-            (
-                name.replace("_", "-"),
-                len(null.sets),
-                f"{float(np.mean(null.accuracy)):.2f}",
-                self.percentile[name].accuracy,
-            )
-            for name, null in self.null.items()
-        ]
-        return card(
-            f"{self.mode} ablation: {self.model.shown} on {self.task.shown}",
-            rows(table, ("removed", "heads", "accuracy", f"lost [{self.level:.0%}]")),
-            rows(nulls, ("null", "sets", "mean accuracy", "p: loses as much as the top")),
-            rows([("chance", f"{self.chance:.3f}")]),
-        )
 
 
 def ablate_top(

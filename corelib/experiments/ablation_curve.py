@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from corelib.analysis.controls import LayerMatchedDoses
 from corelib.analysis.dose_response import D50, d50, d50_ratio
+from corelib.analysis.nested_controls import LayerMatchedDoses
 from corelib.core.heads import Head, HeadSet, top_count
 from corelib.experiments.answer_sweep import Resampling, answer_sweep
 from corelib.models.answers import AnswerScores
