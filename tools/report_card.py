@@ -22,7 +22,7 @@ MARKS = ("<!-- claims:start (written from the results; do not edit by hand) -->"
 
 HEAD = """# Report card
 
-What the embedded models say about each claim of the paper's abstract. This page is written from the committed results
+What the bundled models say about each claim of the paper's abstract. This page is written from the committed results
 (`tools/report_card.py`), and a test holds that it says what they say; no number on it is typed by hand.
 
 A claim *holds* if its rule is met in every model and domain that was measured, *in part* if in some. The rule for
