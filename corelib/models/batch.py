@@ -66,6 +66,7 @@ class Batch:
 
     @cached_property
     def anchors(self) -> Bool[Tensor, "batch token"]:
+        """The visual tokens of what only helps to find the evidence, such as the shape that a question names."""
         return self.cover([sample.anchors for sample in self.samples])
 
     @cached_property
@@ -78,7 +79,10 @@ class Batch:
         return torch.stack(regions, 1) if regions else self.visual.new_zeros(len(self.samples), 0, self.visual.shape[1])
 
     def cover(self, boxes: Sequence[Sequence[Box]]) -> Bool[Tensor, "batch token"]:
-        """The tokens that `boxes[i]` touch on the pictures of sample `i`."""
+        """The tokens that `boxes[i]` touch on the pictures of sample `i`.
+
+        Raises: BadInput if a box is on a picture that the sample lacks, BadRegion if it touches no token.
+        """
         mask = torch.zeros_like(self.visual)
         for row, (mine, views) in enumerate(zip(boxes, self.views, strict=True)):
             for box in mine:
@@ -95,7 +99,10 @@ class Batch:
         return mask
 
     def rows(self, name: str) -> Bool[Tensor, "batch token"]:
-        """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`."""
+        """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`.
+
+        Raises: UnknownName if there are no such rows.
+        """
         check_known("query rows", name, ROWS)
         length = self.tokens.shape[1]
         place = torch.arange(length, device=self.tokens.device)
@@ -115,8 +122,8 @@ class Batch:
 
     @property
     def position_kinds(self) -> Int[Tensor, "batch token"]:
-        """What every position is, as its place in `KINDS`; `last` is the last of the prompt, `answer` the rows after it
-        that predict the rest of the answer, `text` all that is nothing else."""
+        """What every position is, as its place in `POSITION_KINDS`; `last` is the last of the prompt, `answer` the rows
+        after it that predict the rest of the answer, `text` all that is nothing else."""
         kinds = self.real.long()
         masks = {"visual": self.visual, **{name: self.rows(name) for name in ("question", "answer", "last")}}
         for name, mask in masks.items():
