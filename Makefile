@@ -138,7 +138,7 @@ format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format
 
 # --- the rest ---------------------------------------------------------------------------------------------------
 
-train: $(VENV)/.installed  ## train an embedded model anew by its committed recipe, into runs/ (MODEL=mini-s)
+train: $(VENV)/.installed  ## train a bundled model anew by its committed recipe, into runs/ (MODEL=mini-s)
 	@$(BIN)/corelib train $(MODEL) --out runs/$(MODEL)
 
 ship: $(VENV)/.installed  ## put a finished run into the package, with its card and head scores (MODEL=mini-s)

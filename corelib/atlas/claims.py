@@ -44,7 +44,7 @@ class Claim:
 
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
-    """The abstract's claims, judged from the committed results of the embedded `models` (default: all)."""
+    """The abstract's claims, judged from the committed results of the bundled `models` (default: all)."""
     names, long = _names(models), tuple(name for name in model_folder.bundled_names() if study(name).long_only)
     cells = {name: {domain: library.cell(name, domain) for domain in DOMAINS} for name in names}
     return [

@@ -132,7 +132,13 @@ def domains(model: str) -> tuple[str, ...]:
 
 
 def cell(model: str, domain: str) -> Cell:
-    """What the atlas knows of a model in a domain."""
+    """What the atlas knows of a model in a domain.
+
+    Raises: UnknownName if it has none.
+
+    >>> cell("mini-s", "scenes").scores().shape
+    (6, 8)
+    """
     check_known(f"domain of {model} in the atlas", domain, domains(model))
     return Cell.load(CELLS / model / f"{domain}.json")
 
@@ -159,7 +165,7 @@ def effects(model: str, name: str) -> HeadEffects:
 
 
 def knockouts(model: str, name: str) -> PathKnockouts:
-    """Committed knockouts of the paths of a domain."""
+    """Committed knockouts of the paths of a domain, by path and window of layers."""
     return _read(PathKnockouts, "knockouts", model, name)
 
 

@@ -85,7 +85,10 @@ def measure_record_cost(
     repeats: int = 3,
     progress: Progress = silent,
 ) -> RecordCost:
-    """Run a model with a decoder over sequences of the `lengths`, in tokens, in all three ways."""
+    """Run a model with a decoder over sequences of the `lengths`, in tokens, in all three ways.
+
+    Raises: BadInput if a length is too short, or will not fit in memory even in a plain pass.
+    """
     began = time.perf_counter()
     if not lengths or min(lengths) < 2 * EVIDENCE or repeats < 1:
         raise BadInput(f"lengths {list(lengths)}, {repeats} repeats: give {2 * EVIDENCE} tokens or more, and 1 repeat")

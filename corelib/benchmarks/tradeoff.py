@@ -82,7 +82,10 @@ def measure_tradeoff(
     store: str | Path | None = None,
     progress: Progress = silent,
 ) -> Tradeoff:
-    """Answer and time with the first heads of a ranking dense, at each dose (0: none of them), under each window."""
+    """Answer and time with the first heads of a ranking dense, at each dose (0: none of them), under each window.
+
+    Raises: BadInput if the scores are of another model or of these samples, or if there is no width, dose or repeat.
+    """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)
     if not widths or not doses or repeats < 1:

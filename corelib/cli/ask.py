@@ -25,7 +25,7 @@ def ask(
 ) -> None:
     """Ask a model about a picture, and see where it looked.
 
-    The embedded models know a small language: `digit on red square ?`, `digit left of blue star ?`,
+    The bundled models know a small language: `digit on red square ?`, `digit left of blue star ?`,
     `room on page 2 ?`, `digit on red square in frame 3 ?`, `frame of blue star ?`.
     """
     from PIL import Image, UnidentifiedImageError

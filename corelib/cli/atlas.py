@@ -18,7 +18,7 @@ from corelib.core.progress import Progress
 if TYPE_CHECKING:
     from corelib.atlas.plan import Job
 
-app = typer.Typer(help="The head atlas: scores of all heads of every embedded model in every domain.")
+app = typer.Typer(help="The head atlas: scores of all heads of every bundled model in every domain.")
 
 
 @app.command(name="list")

@@ -14,7 +14,7 @@ import typer
 from corelib.core.errors import BadInput
 
 MODEL = (
-    "An embedded model (mini-s), a folder that `corelib train` wrote, a checkpoint of the hub "
+    "A bundled model (mini-s), a folder that `corelib train` wrote, a checkpoint of the hub "
     "(Qwen/Qwen3-VL-2B-Instruct) or its folder, or tiny-random:qwen3-vl."
 )
 DOMAIN = (

@@ -11,12 +11,12 @@ from corelib.cli.console import bar, err
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="An embedded model (mini-s, bridge), or a recipe file (TOML).")],
+    recipe: Annotated[str, typer.Argument(help="A bundled model (mini-s, bridge), or a recipe file (TOML).")],
     folder: Annotated[Path, typer.Option("--out", help="The folder of the run: state, log, snapshots, weights.")],
     until: Annotated[int | None, typer.Option(help="Stop at this step; a later call goes on from there.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
 ) -> None:
-    """Train an embedded model by its recipe, or go on with a run that was stopped: the result is the same."""
+    """Train a bundled model by its recipe, or go on with a run that was stopped: the result is the same."""
     from corelib.plots import draw_training
     from corelib.training.recipe import Recipe
     from corelib.training.run import read_log

@@ -21,4 +21,5 @@ class Box:
 
     @property
     def area(self) -> float:
+        """In square pixels; 0 if the box is empty."""
         return max(0, self.x1 - self.x0) * max(0, self.y1 - self.y0)

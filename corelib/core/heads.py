@@ -42,6 +42,10 @@ class Head:
 
     @classmethod
     def parse(cls, text: str) -> Head:
+        """The head that a text such as `L4H0` names.
+
+        Raises: BadInput if it names none.
+        """
         found = re.fullmatch(r"L(\d+)H(\d+)", text.strip())
         if not found:
             raise BadInput(f"{text!r} is not a head: write layer and head as in 'L4H0'")
@@ -69,6 +73,7 @@ class HeadSet:
 
     @classmethod
     def all(cls, layers: int, heads: int) -> HeadSet:
+        """Every head of a model with so many layers of so many heads."""
         return cls((layer, head) for layer in range(layers) for head in range(heads))
 
     def by_layer(self) -> dict[int, tuple[int, ...]]:
@@ -77,13 +82,17 @@ class HeadSet:
         return {layer: tuple(head.index for head in self.heads if head.layer == layer) for layer in layers}
 
     def check(self, layers: int, heads: int) -> HeadSet:
-        """Itself, if all of it exists in a model of this size."""
+        """Itself, if all of it exists in a model of this size.
+
+        Raises: BadInput if a head does not.
+        """
         outside = [str(head) for head in self.heads if head.layer >= layers or head.index >= heads]
         if outside:
             raise BadInput(f"{', '.join(outside)}: the model has layers 0–{layers - 1} with heads 0–{heads - 1}")
         return self
 
     def to_json(self) -> list[str]:
+        """The names of its heads, in order."""
         return [str(head) for head in self.heads]
 
     def __iter__(self) -> Iterator[Head]:
@@ -126,6 +135,13 @@ class HeadSet:
 
 
 def as_head(value: Head | str | tuple[int, int]) -> Head:
+    """A head from itself, its name, or its (layer, index).
+
+    Raises: BadInput if it is none of them.
+
+    >>> as_head((4, 0)) == as_head("L4H0")
+    True
+    """
     if isinstance(value, Head):
         return value
     if isinstance(value, str):

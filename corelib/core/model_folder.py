@@ -52,7 +52,7 @@ def bundled_folder(name: str) -> Path:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The folder of an bundled model, or of a model you trained yourself."""
+    """The folder of a bundled model, or of a model you trained yourself."""
     text = str(name_or_path)
     if text in bundled_names():
         return bundled_folder(text)

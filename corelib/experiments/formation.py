@@ -73,6 +73,7 @@ class Formation:
         return self._table(f"{domain}/{metric.key}")
 
     def accuracy(self, domain: str) -> Float[Tensor, " step"]:
+        """The accuracy at every step."""
         return self._table(f"{domain}/accuracy")
 
     def _table(self, key: str) -> Tensor:

@@ -95,7 +95,11 @@ def measure_head_effects(
     store: str | Path | None = None,
     progress: Progress = silent,
 ) -> HeadEffects:
-    """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better)."""
+    """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better).
+
+    Raises: BadInput if there is no score or one has another shape, if there are fewer than two random sets, or if these
+    do not hold every head.
+    """
     began = time.perf_counter()
     every = list(HeadSet.all(vlm.num_layers, vlm.num_heads))
     tables = {name: np.asarray(table, dtype=float) for name, table in scores.items()}

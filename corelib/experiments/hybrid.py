@@ -140,6 +140,9 @@ def measure_hybrid(
 
     The sinks are everything before the first picture, at least 4 tokens. With several questions about each picture
     (or row of pictures), these are read once a condition, and intervals resample pictures.
+
+    Raises: BadInput if the scores are of another model or of these samples, if `draws` is below 1, or if the window
+    reaches the evidence of nearly all samples.
     """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)

@@ -110,7 +110,12 @@ def knock_out_paths(
     store: str | Path | None = None,
     progress: Progress = silent,
 ) -> PathKnockouts:
-    """Knock every path out in every window of layers, and in all layers. Take one question a picture."""
+    """Knock every path out in every window of layers, and in all layers. Take one question a picture.
+
+    `window`: left out, about a sixth of all layers, at least one. Losses are plain − knocked out, paired by samples.
+
+    Raises: BadInput if the window has more layers than the model, or if there are fewer than two pictures.
+    """
     began = time.perf_counter()
     window = max(1, round(vlm.num_layers / WINDOWS)) if window is None else window
     if not 1 <= window <= vlm.num_layers:

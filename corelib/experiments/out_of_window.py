@@ -52,6 +52,7 @@ class PairedAccuracy:
         return int(self.right.shape[1])
 
     def accuracy(self, condition: int) -> float:
+        """The share of right answers."""
         return float(self.right[condition].mean())
 
     def stated(self, condition: int) -> Accuracy:

@@ -102,7 +102,11 @@ class VLM:
         )
 
     def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Batch:
-        """Samples → tensors with masks. `answers=False` leaves the answers out, for generation."""
+        """Samples as one left-padded batch [sample, token] on the model's device, with masks; pictures are in the
+        model's dtype. `answers=False` leaves the answers out, for generation.
+
+        Raises: BadInput if there is no sample, or if the model cannot read a question.
+        """
         samples = tuple(samples)
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
@@ -117,7 +121,10 @@ class VLM:
     def answer(self, batch: Batch) -> AnswerScores:
         """One forward pass: is the right answer the most likely one, token by token, and how likely is it?
 
-        Only the rows that predict the answer become logits: a whole prompt's would not fit beside a large vocabulary.
+        `correct` and `logprob` are [sample], on the model's device. Only the rows that predict the answer become
+        logits: a whole prompt's would not fit beside a large vocabulary.
+
+        Raises: BadInput if a sample was encoded without its answer.
         """
         longest = int(batch.lengths[:, 2].max())
         if int(batch.lengths[:, 2].min()) < 1:
@@ -133,7 +140,10 @@ class VLM:
 
     def null_question(self, batch: Batch) -> Batch:
         """The same batch under a null question: as many tokens in the same template, but each word that says what to
-        look for is a question mark (our definition)."""
+        look for is a question mark (our definition).
+
+        Raises: BadInput if no question of the batch holds a question mark.
+        """
         words = {int(token): str(self.tokenizer.decode([token])).strip() for token in batch.tokens.unique()}
         neutral = next((token for token, word in words.items() if word == "?"), None)
         if neutral is None:
@@ -150,14 +160,26 @@ class VLM:
 
     @torch.no_grad()
     def ask(self, images: Sequence[Image.Image], question: str, *, video: bool = False, tokens: int = 8) -> str:
-        """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily."""
+        """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily, at most
+        so many `tokens`.
+
+        Raises: BadInput if `tokens` is below 1, or if the model cannot read the question.
+
+        >>> from corelib import task
+        >>> sample = task("scenes").sample("test", seed=0, index=0)
+        >>> load("mini-s").ask(sample.images, sample.question) == sample.answer
+        True
+        """
         if tokens < 1:
             raise BadInput(f"tokens must be 1 or more, got {tokens}")
         return self.generate(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
 
     @torch.no_grad()
     def generate(self, batch: Batch, tokens: int = 8) -> list[str]:
-        """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers."""
+        """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers.
+
+        Raises: UnsupportedArchitecture if the model's class cannot generate.
+        """
         if not isinstance(self.model, Writing):
             raise UnsupportedArchitecture(f"{type(self.model).__name__} cannot write: its class has no generate()")
         out = self.model.generate(**batch.inputs, max_new_tokens=tokens, do_sample=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import seaborn
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -94,23 +94,25 @@ def agreement_map(
     width, height = (0.42 * count + 2.1, 0.32 * count + 1.6) if small else (1.4 * count + 2.0, 0.78 * count + 0.9)
     figure, axes = sheet(width, height + (0.35 if heading else 0))
     panel = axes[0, 0]
-    scale = Normalize(0, 1)
-    panel.imshow(np.where(np.eye(count, dtype=bool), np.nan, table), cmap=DEPTH, norm=scale, aspect="auto")
-    for row, column in itertools.permutations(range(count), 2):
-        text = f"{round(table[row, column], 2) + 0:.2f}"  # + 0: no negative zero
-        if small:
-            text = text.replace("0.", ".")
-        elif notes:
-            text += f"\n{notes[row][column]}"
-        ink = ink_on(DEPTH(float(scale(table[row, column]))))
-        style = {"fontsize": 8 if small else 10.5, "color": ink, "linespacing": 1.4}
-        panel.text(column, row, text, ha="center", va="center", **style)
-    panel.set_xticks(range(count), names, **({"rotation": 40, "ha": "left"} if small else {}))
-    panel.set_yticks(range(count), names)
+    texts = [[f"{round(value, 2) + 0:.2f}" for value in row] for row in table]  # + 0: no negative zero
+    if small:
+        texts = [[text.replace("0.", ".") for text in row] for row in texts]
+    elif notes:
+        texts = [
+            [f"{text}\n{note}" for text, note in zip(*pair, strict=True)] for pair in zip(texts, notes, strict=True)
+        ]
+    seaborn.heatmap(
+        table, vmin=0, vmax=1, cmap=DEPTH, mask=np.eye(count, dtype=bool), cbar=False, ax=panel,
+        annot=texts, fmt="", annot_kws={"fontsize": 8 if small else 10.5, "linespacing": 1.4},
+        xticklabels=names, yticklabels=names,
+    )  # fmt: skip
+    faces = panel.collections[0].get_facecolors()[~np.eye(count, dtype=bool).ravel()]
+    for text, face in zip(panel.texts, faces, strict=True):
+        text.set_color(ink_on(face))
+    panel.tick_params(axis="y", rotation=0)
+    panel.set_xticks(panel.get_xticks(), names, **({"rotation": 40, "ha": "left"} if small else {"rotation": 0}))
     panel.xaxis.tick_top()
     panel.tick_params(length=0)
-    for spine in panel.spines.values():
-        spine.set_visible(False)
     title(figure, heading)
     return figure
 
