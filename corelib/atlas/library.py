@@ -156,27 +156,27 @@ KINDS: dict[str, type[Causal]] = {
 
 def ablation(model: str, name: str) -> Ablation:
     """A committed ablation by its name, such as `scenes` or `scenes-on-needle`."""
-    return _read(Ablation, "ablations", model, name)
+    return _typed(Ablation, "ablations", model, name)
 
 
 def effects(model: str, name: str) -> HeadEffects:
     """Committed effects of all heads, such as `scenes-validate`."""
-    return _read(HeadEffects, "effects", model, name)
+    return _typed(HeadEffects, "effects", model, name)
 
 
 def knockouts(model: str, name: str) -> PathKnockouts:
     """Committed knockouts of the paths of a domain, by path and window of layers."""
-    return _read(PathKnockouts, "knockouts", model, name)
+    return _typed(PathKnockouts, "knockouts", model, name)
 
 
 def hybrid(model: str, domain: str) -> Hybrid:
     """A committed result with few heads dense."""
-    return _read(Hybrid, "hybrids", model, domain)
+    return _typed(Hybrid, "hybrids", model, domain)
 
 
 def tradeoff(model: str, domain: str) -> Tradeoff:
     """A committed trade of accuracy for speed."""
-    return _read(Tradeoff, "tradeoffs", model, domain)
+    return _typed(Tradeoff, "tradeoffs", model, domain)
 
 
 def results(kind: str, model: str) -> tuple[str, ...]:
@@ -185,6 +185,12 @@ def results(kind: str, model: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (HOME / kind / model).glob("*.json")))
 
 
-def _read(result: type[R], kind: str, model: str, name: str) -> R:
+def _typed(result: type[R], kind: str, model: str, name: str) -> R:
+    found = _read(kind, model, name)
+    assert isinstance(found, result)  # as `KINDS` says
+    return found
+
+
+def _read(kind: str, model: str, name: str) -> Causal:
     check_known(f"result of {model} among {kind}", name, results(kind, model))
-    return result.load(HOME / kind / model / f"{name}.json")
+    return KINDS[kind].load(HOME / kind / model / f"{name}.json")
