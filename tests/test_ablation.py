@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from corelib import atlas
-from corelib.analysis.stats import p_value
+from corelib.analysis.stats import bootstrap_interval, p_value
 from corelib.attention.head_outputs import head_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, BadResults, UnknownName
@@ -37,6 +37,20 @@ def found(vlm, scores):
     options = {"draws": 5, "doses": (0.05, 0.2, 0.5), "dose_draws": 3, "batch_size": 6}
     norms = atlas.cell("mini-s", "scenes").scores("answer/mean/output_norm").values
     return ablate_top(vlm, draw(samples=12, questions=2), scores, norms=norms, **options)
+
+
+def test_intervals_resample_pictures(vlm, found):
+    """Questions about one picture stand or fall together."""
+    plain = answer_sweep(vlm, draw(samples=12, questions=2), [HeadSet()], batch_size=6)[0]
+    assert found.task.questions == 2
+    core = found.conditions.core
+    without = answer_sweep(vlm, draw(samples=12, questions=2), [core.heads], batch_size=6)[0]
+    values = plain.logprob.double().numpy() - without.logprob.double().numpy()
+    pictures = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    low, high = bootstrap_interval(values, clusters=pictures, level=0.95, seed=0)
+    np.testing.assert_allclose((core.loss.logprob.low, core.loss.logprob.high), (low, high), atol=1e-5)
+    alone = bootstrap_interval(values, level=0.95, seed=0)
+    assert abs(alone[0] - low) > 1e-3 or abs(alone[1] - high) > 1e-3
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample", "knockout", "image_knockout"])

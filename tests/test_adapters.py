@@ -104,7 +104,7 @@ def test_every_replay_is_a_whole_pass(changed):
 
 
 def test_a_sweep_too(changed):
-    found = answer_sweep(changed, task("scenes"), SETS, samples=2, batch_size=2)
+    found = answer_sweep(changed, task("scenes").draw("test", samples=2), SETS, batch_size=2)
     batch = changed.encode(task("scenes").samples("test", 0, 2))
     for number, heads in enumerate(SETS):
         with ablate(changed.model, heads):

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from corelib.cli import app
 from corelib.core.distributed import rank_and_world_size
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.sample_store import SampleStore, collect, in_batches
+from corelib.core.progress import silent
+from corelib.core.sample_store import SampleStore, collect_share, in_batches
 from corelib.families import tiny
 from corelib.models import checkpoints
 from corelib.tasks.assets import photograph
@@ -174,8 +175,8 @@ def test_a_process_that_starts_late_takes_its_own_share(tmp_path, late):
     begun = SampleStore(tmp_path, {})
     for first in (0, 4, 8)[:late]:
         begun.add([first, first + 1], measured([first, first + 1]))
-    assert collect(measured, 12, in_batches(2), {}, tmp_path, process=(1, 2)) is None
-    found = collect(measured, 12, in_batches(2), {}, tmp_path, process=(0, 2))
+    assert collect_share(measured, 12, in_batches(2), {}, tmp_path, silent, (1, 2)) is None
+    found = collect_share(measured, 12, in_batches(2), {}, tmp_path, silent, (0, 2))
     assert found["x"].tolist() == list(range(12))
 
 
@@ -194,11 +195,11 @@ def test_processes_that_do_not_come_are_not_waited_for_for_ever(tmp_path, monkey
     monkeypatch.setattr("corelib.core.sample_store.WAIT_SECONDS", 0.1)
     measured = lambda indices: {"x": torch.tensor(indices)}  # noqa: E731
     with pytest.raises(BadResults, match="2 samples of other processes did not come"):
-        collect(measured, 4, in_batches(1), {}, tmp_path / "store", process=(0, 2))
-    assert collect(measured, 4, in_batches(1), {}, tmp_path / "other", process=(1, 2)) is None
+        collect_share(measured, 4, in_batches(1), {}, tmp_path / "store", silent, (0, 2))
+    assert collect_share(measured, 4, in_batches(1), {}, tmp_path / "other", silent, (1, 2)) is None
     assert SampleStore(tmp_path / "other", {}).load()["x"].tolist() == [1, 3]
     with pytest.raises(BadInput, match="need a store that they share"):
-        collect(measured, 4, in_batches(1), {}, process=(0, 2))
+        collect_share(measured, 4, in_batches(1), {}, None, silent, (0, 2))
 
 
 def test_a_share_is_read_from_the_environment(monkeypatch):

@@ -86,7 +86,7 @@ def test_every_layer_is_proved_to_be_taken_apart(some, change, layer):
         residual_cache(some, batch)
     whole = whole_pass(some, batch).logprob  # and what falls back on whole passes is right
     torch.testing.assert_close(replay_from_question(some, batch)().logprob, whole)
-    found = answer_sweep(some, task("scenes"), [HeadSet()], samples=2, batch_size=2)
+    found = answer_sweep(some, task("scenes").draw("test", samples=2), [HeadSet()], batch_size=2)
     test = some.encode(task("scenes").samples("test", 0, 2))
     torch.testing.assert_close(found.logprob[0], some.answer(test).logprob, atol=1e-4, rtol=1e-4)
 
@@ -147,7 +147,7 @@ def test_an_overflow_is_told_and_does_not_fall_back(some, layer):
         lambda: replay_from_question(some, batch),
         lambda: replay_from_prefix(some, about_one)(),
         lambda: some.answer(batch),
-        lambda: answer_sweep(some, task("scenes"), [HeadSet()], samples=2, batch_size=2),
+        lambda: answer_sweep(some, task("scenes").draw("test", samples=2), [HeadSet()], batch_size=2),
     ):
         with pytest.raises(NotFinite, match=r"not finite.*float32 or bfloat16"):
             way()

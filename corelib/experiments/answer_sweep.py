@@ -27,6 +27,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.sample_store import collect
 from corelib.models.answers import AnswerScores, stacked
 from corelib.models.batch import POSITION_KINDS, Batch
+from corelib.models.devices import execution_device
 from corelib.models.vlm import VLM
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question, whole_pass
@@ -117,7 +118,7 @@ def compute_dtype(vlm: VLM) -> str:
     >>> compute_dtype(load("mini-s"))
     'float32'
     """
-    device = vlm.model.device.type
+    device = execution_device(vlm.model.get_input_embeddings()).type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else vlm.model.dtype
     return str(kind).removeprefix("torch.")
 
