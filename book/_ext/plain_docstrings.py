@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 CODE = re.compile(r"(``.+?``|`[^`]+`(?:_|__)?)")
+SECTION = re.compile(r"^(\s*)(Args|Returns|Raises):$")
 OWNS_A_BLOCK = re.compile(r"^\s*([*+-] |\d+[.)] |\.\. )")  # list items, directives: what is indented below is theirs
 
 
@@ -33,6 +34,33 @@ def escape(line: str) -> str:
     return "".join(parts)
 
 
+def sections(lines: list[str]) -> list[str]:
+    """The sections `Args:`, `Returns:` and `Raises:` as lists: an entry becomes one line.
+
+    >>> sections(["Raises:", "    BadInput: this, or", "        that.", "", "More."])
+    ['*Raises*', '', '* `BadInput`: this, or that.', '', 'More.']
+    """
+    out: list[str] = []
+    within: int | None = None  # how far the heading of the section at hand is indented
+    for line in lines:
+        heading = SECTION.match(line)
+        if heading:
+            within = indent(line)
+            out += [*([] if not out or not out[-1].strip() else [""]), f"{heading[1]}*{heading[2]}*", ""]
+        elif within is None or not line.strip():
+            out.append(line)
+        elif indent(line) == within + 4:
+            name, colon, text = line.strip().partition(": ")
+            named = colon and re.fullmatch(r"[\w, ]+", name)
+            out.append(" " * within + (f"* `{name}`: {text}" if named else f"* {line.strip()}"))
+        elif indent(line) > within + 4 and out[-1].strip():
+            out[-1] += " " + line.strip()
+        else:
+            within = None
+            out.append(line)
+    return out
+
+
 def convert(lines: list[str]) -> list[str]:
     """A docstring as reStructuredText.
 
@@ -40,6 +68,7 @@ def convert(lines: list[str]) -> list[str]:
     ['It is', '', '::', '', '    a = |b|', '', 'and \\\\|c\\\\|.']
     """
     out: list[str] = []
+    lines = sections(lines)
     owner, literal = "", False  # the last line of prose, and whether an indented block below it is being copied
     for i, line in enumerate(lines):
         if not line.strip():
