@@ -86,9 +86,9 @@ def test_the_library_is_imported_from_the_wheel(clean, tmp_path):
 
 def test_a_profile_runs_outside_the_repository(clean, tmp_path):
     shown = run(clean / "corelib", "--help", cwd=tmp_path).stdout
-    assert "profile" in shown
+    assert "score" in shown
     options = ["--model", "mini-s", "--domain", "scenes", "--samples", "4", "--out", "scores.json"]
-    done = run(clean / "corelib", "profile", *options, cwd=tmp_path)
+    done = run(clean / "corelib", "score", *options, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert scores["schema"].startswith("corelib/head-scores/")
@@ -96,7 +96,7 @@ def test_a_profile_runs_outside_the_repository(clean, tmp_path):
 
 def test_a_mistake_is_one_line_and_no_traceback(clean, tmp_path):
     options = ["--model", "no-such-model", "--samples", "4", "--out", "scores.json"]
-    done = run(clean / "corelib", "profile", *options, cwd=tmp_path, ok=False)
+    done = run(clean / "corelib", "score", *options, cwd=tmp_path, ok=False)
     assert done.returncode != 0
     assert not (tmp_path / "scores.json").exists()
     assert "Traceback" not in done.stdout + done.stderr
