@@ -23,7 +23,8 @@ from corelib.core.heads import ROWS
 from corelib.metrics.baselines import copy_paste
 from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, PARTS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
-from corelib.metrics.ram import VARIANTS, Regions, chance, null_calibrated, reduce_rows, visible_keys
+from corelib.metrics.ram import chance, null_calibrated, reduce_rows, visible_keys
+from corelib.metrics.variants import VARIANTS, Regions
 from corelib.models.batch import Batch
 from corelib.models.head_writes import head_writes
 from corelib.models.vlm import VLM

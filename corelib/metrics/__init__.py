@@ -5,8 +5,6 @@ from corelib.metrics.catalogue import DERIVED, DESCRIPTORS, METRICS, PRIMARY, QU
 from corelib.metrics.descriptors import audit, entropy, locality
 from corelib.metrics.localization import spatial_entropy
 from corelib.metrics.ram import (
-    VARIANTS,
-    Regions,
     chance,
     contrast,
     lift,
@@ -15,10 +13,10 @@ from corelib.metrics.ram import (
     ram,
     reduce_rows,
     value_weighted,
-    variant,
     visible_keys,
     visual_share,
 )
+from corelib.metrics.variants import VARIANTS, Regions, variant
 
 __all__ = [
     "DERIVED",

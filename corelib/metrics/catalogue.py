@@ -16,7 +16,8 @@ from torch import Tensor
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import ROWS
 from corelib.metrics import baselines, descriptors
-from corelib.metrics.ram import REDUCTIONS, VARIANTS, Regions, Rows, mass, value_weighted, variant
+from corelib.metrics.ram import REDUCTIONS, Rows, mass, value_weighted
+from corelib.metrics.variants import VARIANTS, Regions, variant
 
 
 @dataclass(frozen=True)

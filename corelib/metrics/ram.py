@@ -15,8 +15,6 @@ Source: Retrieval Attention Mass is arXiv 2606.05843's (abstract: token-level); 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -206,35 +204,3 @@ def reduce_rows(
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole == 0, torch.zeros_like(part), part / whole)  # what is not a number stays none
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The keys that a variant may ask for."""
-
-    evidence: Bool[Tensor, "*lead key"]
-    visual: Bool[Tensor, "*lead key"]
-    distractors: Bool[Tensor, "*lead region key"] | None = None
-
-
-def _contrast(attention: Attention, regions: Regions) -> Rows:
-    if regions.distractors is None:
-        raise BadInput("contrast needs distractor regions: give Regions(…, distractors=[batch, region, key])")
-    return contrast(attention, regions.evidence, regions.distractors)
-
-
-VARIANTS: dict[str, Callable[[Tensor, Regions], Tensor]] = {
-    "raw": lambda attention, regions: ram(attention, regions.evidence),
-    "visual_share": lambda attention, regions: visual_share(attention, regions.evidence, regions.visual),
-    "lift": lambda attention, regions: lift(attention, regions.evidence, regions.visual),
-    "contrast": _contrast,
-}
-
-
-def variant(name: str) -> Callable[[Tensor, Regions], Tensor]:
-    """A variant of RAM by its name: `variant("lift")(attention, regions)` is [batch, head, row].
-
-    Raises:
-        UnknownName: there is no such variant.
-    """
-    return VARIANTS[check_known("variant of RAM", name, VARIANTS)]
