@@ -15,6 +15,7 @@ Source: Retrieval Attention Mass is arXiv 2606.05843's (abstract: token-level); 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
