@@ -21,15 +21,15 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py com
     from corelib.core.heads import Head as Head
     from corelib.core.heads import HeadSet as HeadSet
     from corelib.experiments.score_heads import score_heads as score_heads
+    from corelib.models.load import load as load
     from corelib.models.vlm import VLM as VLM
-    from corelib.models.vlm import load as load
     from corelib.sparse import Window as Window
     from corelib.sparse import sparsify as sparsify
     from corelib.tasks import Sample as Sample
     from corelib.tasks import task as task
 
 _HOMES = {
-    "load": "corelib.models.vlm",
+    "load": "corelib.models.load",
     "VLM": "corelib.models.vlm",
     "task": "corelib.tasks",
     "Box": "corelib.core.geometry",

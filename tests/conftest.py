@@ -32,7 +32,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session")
 def vlm():
     """The embedded model."""
-    from corelib.models.vlm import load
+    from corelib.models.load import load
 
     return load("mini-s")
 

@@ -17,7 +17,7 @@ from corelib.experiments.depth import knockout_from
 from corelib.experiments.evidence import validate_evidence
 from corelib.experiments.score_heads import score_heads
 from corelib.metrics import DESCRIPTORS, METRICS, PRIMARY, Metric
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import RETRIEVING, task
 
 

@@ -18,14 +18,14 @@ from corelib.core.distributed import rank_and_world_size
 from corelib.core.errors import BadInput, BadResults
 from corelib.core.progress import silent
 from corelib.core.sample_store import SampleStore, collect_share, in_batches
-from corelib.families import tiny
+from corelib.families import tiny, tiny_configs
 from corelib.models import checkpoints
 from corelib.tasks.assets import photograph
 from corelib.tasks.collage import Collage
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "beyond.md"
-FAMILIES = tuple(tiny.KINDS)
+FAMILIES = tuple(tiny_configs.KINDS)
 FEW = ("--samples", 4, "--questions", 1, "--batch-size", 4)
 
 
@@ -37,10 +37,10 @@ def llava(folder: Path) -> Path:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    words = tiny.tokenizer((*tiny.PLAIN, "<image>", "<video>"))
-    vision = {**tiny.VISION, "model_type": "clip_vision_model", "image_size": 112, "patch_size": 14}
+    words = tiny.tokenizer((*tiny_configs.PLAIN, "<image>", "<video>"))
+    vision = {**tiny_configs.VISION, "model_type": "clip_vision_model", "image_size": 112, "patch_size": 14}
     config = LlavaConfig(
-        text_config=tiny._text("llama", tiny.SIZE),
+        text_config=tiny_configs.text_config("llama", tiny_configs.SIZE),
         vision_config=vision,
         image_token_index=words.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
@@ -51,7 +51,7 @@ def llava(folder: Path) -> Path:
     words.save_pretrained(folder)
     sides = {"size": {"shortest_edge": 112}, "crop_size": {"height": 112, "width": 112}}
     CLIPImageProcessorPil(**sides).save_pretrained(folder)
-    (folder / "chat_template.jinja").write_text(tiny.LLAVA, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(tiny_configs.LLAVA, encoding="utf-8")
     return folder
 
 

@@ -28,6 +28,7 @@ NOT_SHOWN = (
     "corelib.training.",
     "corelib.families.bundled",
     "corelib.families.tiny",
+    "corelib.families.tiny_configs",
     "corelib.tasks.assets",
     "corelib.tasks.shapes",
 )

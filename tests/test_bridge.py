@@ -25,7 +25,8 @@ from corelib.core.geometry import Box
 from corelib.core.heads import HeadSet
 from corelib.families.bundled import Bridge
 from corelib.families.regions import tokens_of_box
-from corelib.models.vlm import VLM, load
+from corelib.models.load import load
+from corelib.models.vlm import VLM
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix

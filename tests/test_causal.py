@@ -15,7 +15,7 @@ from corelib.core.errors import UnknownName
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.experiments.hybrid import measure_hybrid
 from corelib.experiments.score_heads import score_heads
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import task
 
 

@@ -49,7 +49,7 @@ def test_profile_takes_many_and_goes_on_where_it_was(run, tmp_path):
     assert whole["metric"] == {"quantity": "box_hit", "rows": "answer", "reduce": "mean"}
 
     from corelib.experiments.score_heads import measure_heads
-    from corelib.models.vlm import load
+    from corelib.models.load import load
 
     def die(done, total):
         if done == 2:

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from corelib.core import model_folder
 from corelib.experiments.evidence import measure_accuracy
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import DOMAINS, task
 from corelib.training.card import TEST_SEED, read_card
 from corelib.training.card_page import render

@@ -19,7 +19,7 @@ from corelib import Box, HeadSet, Sample, task
 from corelib.attention.intervene import ablate
 from corelib.attention.record import record
 from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
-from corelib.families import tiny
+from corelib.families import tiny, tiny_configs
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
 from corelib.models.grid_check import ROUNDING, Perturbation, bypassed_tower, perturb_region
@@ -29,7 +29,7 @@ from corelib.replay.from_question import replay_from_question
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
 
-FAMILIES = tuple(tiny.KINDS)
+FAMILIES = tuple(tiny_configs.KINDS)
 PROCESSORS = {
     "qwen3-vl": ("qwen3_vl", "Qwen3VLProcessor", {}),
     "qwen2.5-vl": ("qwen2_5_vl", "Qwen2_5_VLProcessor", {}),

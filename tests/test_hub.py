@@ -20,9 +20,9 @@ from corelib.core.errors import (
     UnknownName,
     UnsupportedArchitecture,
 )
-from corelib.families import tiny
+from corelib.families import tiny, tiny_configs
 
-FAMILIES = tuple(tiny.KINDS)
+FAMILIES = tuple(tiny_configs.KINDS)
 
 
 @pytest.fixture(scope="module")

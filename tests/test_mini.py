@@ -17,7 +17,7 @@ from corelib.mini import checkpoint
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, fit, patchify
 from corelib.mini.vocabulary import build_tokenizer, token_id
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import TASKS, task
 
 

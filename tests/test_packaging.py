@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -262,6 +263,28 @@ def test_excluded_notebooks_are_those_that_need_more_than_a_cpu():
 
 
 # --- licences and the repository's name ----------------------------------------------------------------------------
+
+
+def exists(dotted: str) -> bool:
+    """Is there such a module, function, class or constant?"""
+    parts = dotted.split(".")
+    for known in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:known]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[known:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def test_the_new_names_of_the_changelog_exist():
+    renamed = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", read("CHANGELOG.md"), flags=re.MULTILINE)
+    assert len(renamed) > 100
+    new = ["corelib." + new.removeprefix("corelib.") for _, new in renamed]
+    assert not [name for name in new if not exists(name)]
+    assert not exists("corelib.vlm") and not exists("corelib.models.vlm.load")
 
 
 def test_licences_are_whole_and_agree():

@@ -7,7 +7,7 @@ import torch
 
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.heads import HeadSet
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.tasks import task
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import HEADS, KV_HEADS, shrunk, tiny_model
 
-from corelib.benchmarks import speed, timing
+from corelib.benchmarks import phases, timing
 from corelib.benchmarks.speed import Speed, ideal, measure_speed
 from corelib.benchmarks.timing import attention_seconds
 from corelib.cli import app
@@ -19,7 +19,7 @@ from corelib.core.memory import working_bytes
 from corelib.core.values import AccuracyKept, BenchFacts, Estimate
 from corelib.experiments.out_of_window import accuracy_kept
 from corelib.families import sizes
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.sparse import Window
 from corelib.tasks import task
 
@@ -75,7 +75,7 @@ def test_what_is_measured(tmp_path, small):
             assert one.speedup == one.dense.seconds / one.hybrid.seconds
             assert all(way.least <= way.seconds <= way.most for way in (one.dense, one.hybrid))
         assert row.attention.dense.seconds < row.prefill.dense.seconds
-        each, steps = 2 * 16 * 4, 1 + 2 * speed.STEPS  # a key and a value of 16 floats
+        each, steps = 2 * 16 * 4, 1 + 2 * phases.STEPS  # a key and a value of 16 floats
         assert row.cache.dense == 2 * 2 * (row.tokens + steps) * each
         assert row.cache.hybrid == (row.tokens + steps + 3 * (4 + 7)) * each
     see = lambda tokens: sizes.image_inputs("qwen3-vl-2b", tokens, dtype=torch.float32)  # noqa: E731
@@ -114,7 +114,7 @@ def test_bad_input_is_refused_before_it_begins(run, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=f"heads 0–{HEADS - 1}"):
         measure_speed(model, HeadSet("L0H9"), Window(8), [30], **options)
     monkeypatch.setattr(memory, "free_memory", lambda device: working_bytes(model, 50))
-    monkeypatch.setattr(speed, "_at", lambda *given: pytest.fail("it began"))
+    monkeypatch.setattr(phases.Phases, "at", lambda *given: pytest.fail("it began"))
     with pytest.raises(BadInput, match=r"51 tokens \(beside the weights\) need about"):
         measure_speed(model, HeadSet(), Window(8), [20, 51], **options)
 

@@ -19,7 +19,7 @@ from corelib.experiments.formation import Formation, log_scores, turning_points
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor
 from corelib.mini.vocabulary import build_tokenizer
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import TASKS, task
 from corelib.training import run
 from corelib.training.batches import ANSWER, CAPTION, TrainingBatch, pack

@@ -11,7 +11,7 @@ from PIL import Image
 from corelib.bridge import language
 from corelib.core.errors import BadInput, BadRegion, UnknownName
 from corelib.models.batch import ROWS
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import DOMAINS, TASKS, Box, task
 
 

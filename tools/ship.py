@@ -13,7 +13,7 @@ import argparse
 from corelib.atlas.build import build_cell
 from corelib.core.model_folder import room
 from corelib.models.bundled import LANGUAGE
-from corelib.models.vlm import load
+from corelib.models.load import load
 from corelib.tasks import RETRIEVING, UNTRAINED
 from corelib.training.card import measure_card, write_card
 from corelib.training.run import ship

@@ -1,15 +1,9 @@
 """What hybrid attention gains, in seconds and bytes, on the processor at hand.
 
-Four durations, dense against hybrid in turn, medians of several runs after a warm-up:
-
-    attention   the attention function alone, all layers together
-    prefill     the language model reads a sequence, and says what comes next
-    first       the same with the vision tower: the time to the first token, where there are pictures
-    decode      one more token, with a cache
-
-Beside each speed-up stands what it would be if a key cost the same everywhere, `ideal`. With f the attention's share of
-the dense duration, p the share of dense heads, and w the keys that a windowed row sees of the n that a dense one sees,
-both on average:
+Four durations, dense against hybrid: attention, prefill, the first token, a decoding step (`phases.py`). Beside each
+speed-up stands what it would be if a key cost the same everywhere, `ideal`. With f the attention's share of the dense
+duration, p the share of dense heads, and w the keys that a windowed row sees of the n that a dense one sees, both on
+average:
 
     ideal = 1 / ((1 − f) + f · (p + (1 − p) · w / n))
 
@@ -21,17 +15,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.benchmarks.timing import Compared, Sizes, Times, attention_seconds, machine_facts, peak_bytes, timed
+from corelib.benchmarks.phases import Phases, Pictures
+from corelib.benchmarks.timing import Compared, Sizes, machine_facts
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import Heads, HeadSet
 from corelib.core.memory import check_fits, working_bytes
@@ -40,12 +33,7 @@ from corelib.core.results import Result, software
 from corelib.core.values import BenchFacts, Machine, Software, WindowFacts
 from corelib.experiments.out_of_window import HybridAccuracy
 from corelib.sparse import BACKENDS, Window, sparsify
-from corelib.sparse.kv import SinkWindowCache
-from corelib.sparse.program import Sparse
 from corelib.sparse.window import mean_keys
-
-WAYS = ("dense", "hybrid")
-STEPS = 8  # tokens that are decoded
 
 
 @dataclass(frozen=True)
@@ -121,7 +109,8 @@ def measure_speed(
         for backend in chosen:
             progress(len(found), len(lengths) * len(chosen))
             hybrid = partial(sparsify, model, dense, window, backend=backend)
-            found.append(_at(model, hybrid, promise, length, backend, pictures, repeats))
+            phases = Phases(model, hybrid, promise, repeats)
+            found.append(SpeedAt(length, backend, **phases.at(length, pictures)))
     progress(len(found), len(found))
     return Speed(
         model=facts,
@@ -144,97 +133,3 @@ def ideal(share: float, dense: float, window: Window, rows: int) -> float:
     """
     left = mean_keys(dense, window, rows) / mean_keys(1.0, window, rows)
     return 1 / ((1 - share) + share * left)
-
-
-Sparsifying = Callable[[], AbstractContextManager[Sparse]]  # a fresh `with sparsify`
-Way = Callable[[], AbstractContextManager[object]]
-Pictures = Callable[[int], dict[str, Tensor]]  # inputs of about so many visual tokens
-
-
-def _at(
-    model: PreTrainedModel,
-    hybrid: Sparsifying,
-    promise: Callable[..., float],
-    length: int,
-    backend: str,
-    pictures: Pictures | None,
-    repeats: int,
-) -> SpeedAt:
-    config = model.config.get_text_config()
-    embedded = torch.randn(1, length, config.hidden_size, dtype=model.dtype, device=model.device)
-    ways: dict[str, Way] = {"dense": nullcontext, "hybrid": hybrid}
-
-    def read() -> None:
-        hidden = model.get_decoder()(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        model.get_output_embeddings()(hidden[:, -1])
-
-    times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in ("attention", "prefill")}
-    memory: dict[str, int | None] = {}
-    for turn in range(repeats + 1):
-        for way, using in ways.items():
-            with using(), peak_bytes(model.device) as held:
-                whole = timed(read, model.device)
-            with attention_seconds(model) as watch, using():
-                read()
-            if turn:  # the first round warms up
-                times["prefill"][way].append(whole)
-                times["attention"][way].append(watch())
-                memory[way] = held()
-    row: dict[str, Compared] = {}
-    spent = {name: Times.of(both["dense"]).seconds for name, both in times.items()}
-    for name, both in times.items():
-        share = 1.0 if name == "attention" else spent["attention"] / spent["prefill"]
-        row[name] = replace(Compared.of(both), ideal=promise(share, rows=length))
-    if pictures is not None:
-        row["first"] = _first(model, pictures(length), ways, spent["attention"], promise, repeats)
-    decode, cache = _decoding(model, hybrid, embedded, repeats)
-    return SpeedAt(length, backend, **row, decode=decode, cache=cache, memory=Sizes(**memory))
-
-
-def _first(
-    model: PreTrainedModel,
-    inputs: dict[str, Tensor],
-    ways: dict[str, Way],
-    attention: float,
-    promise: Callable[..., float],
-    repeats: int,
-) -> Compared:
-    both: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(repeats + 1):
-        for way, using in ways.items():
-            with using():
-                spent = timed(lambda: model(**inputs, use_cache=False, logits_to_keep=1), model.device)
-            if turn:
-                both[way].append(spent)
-    found, tokens = Compared.of(both), inputs["input_ids"].shape[1]
-    part = min(1.0, attention / found.dense.seconds)
-    return replace(found, ideal=promise(part, rows=tokens), tokens=tokens)
-
-
-def _decoding(model: PreTrainedModel, hybrid: Sparsifying, embedded: Tensor, repeats: int) -> tuple[Compared, Sizes]:
-    """Time and memory of a cache: with all keys, and with those that are read."""
-    both: dict[str, list[float]] = {way: [] for way in WAYS}
-    memory: dict[str, int] = {}
-    for way in WAYS:
-        with hybrid() if way == "hybrid" else nullcontext() as sparse:
-            cache: Cache = DynamicCache() if sparse is None else sparse.cache()
-            model.get_decoder()(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
-            for turn in range(1 + repeats * STEPS):
-                spent = timed(partial(_step, model, embedded[:, -1:], cache), model.device)
-                if turn:
-                    both[way].append(spent)
-            memory[way] = _held(cache)
-    return Compared.of(both), Sizes(**memory)
-
-
-def _held(cache: Cache) -> int:
-    """The bytes of all keys and values."""
-    if isinstance(cache, SinkWindowCache):
-        return cache.nbytes
-    kept = (one for layer in cache.layers for one in (getattr(layer, "keys", None), getattr(layer, "values", None)))
-    return sum(one.nbytes for one in kept if isinstance(one, Tensor))
-
-
-def _step(model: PreTrainedModel, token: Tensor, cache: Cache) -> None:
-    hidden = model.get_decoder()(inputs_embeds=token, past_key_values=cache, use_cache=True).last_hidden_state
-    model.get_output_embeddings()(hidden)

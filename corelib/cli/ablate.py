@@ -60,7 +60,7 @@ def ablate(
     from corelib.experiments.answer_sweep import MODES
     from corelib.experiments.score_heads import score_heads
     from corelib.metrics.catalogue import Metric
-    from corelib.models.vlm import load
+    from corelib.models.load import load
     from corelib.tasks import SPLITS, task
 
     fraction = percent(top)

@@ -31,7 +31,7 @@ def ask(
     from PIL import Image, UnidentifiedImageError
 
     from corelib.core.results import check_writable
-    from corelib.models.vlm import load
+    from corelib.models.load import load
 
     if save:
         check_writable(save)

@@ -73,7 +73,7 @@ def build(
     from corelib import atlas
     from corelib.atlas.build import build_cell, build_results
     from corelib.core import model_folder
-    from corelib.models.vlm import load
+    from corelib.models.load import load
     from corelib.tasks import RETRIEVING, task
 
     kinds = [check_known("kind of result", one, ("cells", *atlas.KINDS)) for one in kind or ("cells",)]

@@ -55,7 +55,7 @@ def bench(
     from corelib.core.head_scores import HeadScores
     from corelib.core.memory import check_device
     from corelib.core.results import check_writable
-    from corelib.models.vlm import load
+    from corelib.models.load import load
     from corelib.sparse import BACKENDS, Window
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)

@@ -54,7 +54,7 @@ def score(
     from corelib.experiments.reading import check_quantities
     from corelib.experiments.score_heads import measure_heads, summarise_heads
     from corelib.metrics.catalogue import metric as by_name
-    from corelib.models.vlm import load
+    from corelib.models.load import load
     from corelib.tasks import RETRIEVING, SPLITS, task
 
     check_known("split", split, SPLITS)

@@ -2,187 +2,26 @@
 
     load("tiny-random:qwen3-vl")            # wherever a model can be named: library, command line, notebook 10
 
-The classes and the image processors are those of the real checkpoints; tiles are smaller and the language model has 4
-layers of 8 heads. The tokenizer is made on the spot: a token a byte. What such a model answers means nothing.
+The classes and the image processors are those of the real checkpoints, with the configurations of `tiny_configs.py`.
+The tokenizer is made on the spot: a token a byte. What such a model answers means nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import tokenizers
 import torch
 import transformers
 from tokenizers import decoders, models, pre_tokenizers
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from corelib.core.errors import check_known
-from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm
 from corelib.families.chat import Chat
+from corelib.families.tiny_configs import KINDS
 from corelib.mini.vocabulary import token_id
 
 PREFIX = "tiny-random:"
-SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
-
-# The public chat templates, without what only tools and systems need.
-QWEN = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
-    "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif c.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
-)
-INTERNVL = QWEN.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n").replace(
-    "<|vision_start|><|video_pad|><|vision_end|>", "<video>\n"
-)
-LLAVA = (
-    "{% for m in messages %}<|im_start|>{{ m.role }} {% for c in m.content %}"
-    "{% if c.type == 'image' %}<image>{% elif c.type == 'video' %}<video>{% endif %}{% endfor %}"
-    "{% for c in m.content %}{% if c.type == 'text' %}\n{{ c.text }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
-    "{{ '<|im_start|>assistant\n' }}"
-)
-SMOL = (
-    "<|im_start|>{% for m in messages %}{{ m.role | capitalize }}:{% for c in m.content %}"
-    "{% if c.type == 'image' %}<image>{% elif c.type == 'video' %}<video>{% else %}{{ c.text }}{% endif %}"
-    "{% endfor %}<end_of_utterance>\n{% endfor %}Assistant:"
-)
-
-
-@dataclass(frozen=True)
-class TinyFamily:
-    """How a tiny model of one family is made."""
-
-    family: type[Chat]
-    template: str
-    special: tuple[str, ...]  # tokens beside the bytes
-    config: Callable[[Callable[[str], int]], PretrainedConfig]  # of a function from tokens to ids
-    pixels: dict[str, Any]  # settings of the image processor
-
-
-def _text(kind: str, size: int, **more: object) -> dict[str, Any]:
-    return {
-        "model_type": kind,
-        "vocab_size": size,
-        "hidden_size": 128,
-        "intermediate_size": 192,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 16,
-        "max_position_embeddings": 32_768,
-        "bos_token_id": None,
-        "eos_token_id": 1,
-        "pad_token_id": 0,
-        **SPREAD,
-        **more,
-    }
-
-
-VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2, **SPREAD}
-QWEN_VISION = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 128, **SPREAD}
-ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
-SIZE = 512  # of the vocabulary
-PLAIN = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")  # padding, the end of an answer, the beginning of a turn
-
-
-def _qwen_ids(at: Callable[[str], int]) -> dict[str, Any]:
-    names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
-    return {f"{key}_token_id": at(f"<|{name}|>") for key, name in names.items()}
-
-
-def _qwen2_5_vl(at: Callable[[str], int]) -> PretrainedConfig:
-    text = _text("qwen2_5_vl_text", SIZE, rope_parameters=ROPE)
-    vision = {**QWEN_VISION, "patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1]}
-    return transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_qwen_ids(at))
-
-
-def _qwen3_vl(at: Callable[[str], int]) -> PretrainedConfig:
-    text = _text("qwen3_vl_text", SIZE, rope_parameters={**ROPE, "mrope_interleaved": True})
-    vision = {**QWEN_VISION, "patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]}
-    return transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **_qwen_ids(at))
-
-
-def _internvl(at: Callable[[str], int]) -> PretrainedConfig:
-    vision = {**VISION, "image_size": [112, 112], "patch_size": [14, 14]}
-    return transformers.InternVLConfig(
-        text_config=_text("qwen3", SIZE), vision_config=vision, image_token_id=at("<IMG_CONTEXT>"), image_seq_length=16
-    )
-
-
-LLAVA_TILE = 104  # as 384 in the real one, no whole number of patches of 14 pixels
-
-
-def _llava_onevision(at: Callable[[str], int]) -> PretrainedConfig:
-    vision = {**VISION, "model_type": "siglip_vision_model", "patch_size": 14, "image_size": LLAVA_TILE}
-    return transformers.LlavaOnevisionConfig(
-        text_config=_text("qwen2", SIZE),
-        vision_config={**vision, "vision_use_head": False},
-        image_token_index=at("<image>"),
-        video_token_index=at("<video>"),
-        image_grid_pinpoints=_pinpoints(LLAVA_TILE),
-    )
-
-
-def _smolvlm(at: Callable[[str], int]) -> PretrainedConfig:
-    vision = {**VISION, "image_size": 128, "patch_size": 16}
-    return transformers.SmolVLMConfig(
-        text_config=_text("llama", SIZE),
-        vision_config=vision,
-        scale_factor=4,
-        image_token_id=at("<image>"),
-        pad_token_id=0,  # type: ignore[call-arg]  # transformers takes it, but does not declare it
-    )
-
-
-def _pinpoints(tile: int) -> list[list[int]]:
-    return [[tile * rows, tile * columns] for rows in range(1, 7) for columns in range(1, 7)]
-
-
-def _square(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}
-
-
-QWEN_MARKS = (*PLAIN, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-LINES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
-KINDS = {
-    "qwen3-vl": TinyFamily(
-        qwen3_vl.Qwen3VL,
-        QWEN,
-        QWEN_MARKS,
-        _qwen3_vl,
-        {"patch_size": 16, "size": {"shortest_edge": 32 * 32, "longest_edge": 320 * 320}},
-    ),
-    "qwen2.5-vl": TinyFamily(
-        qwen2_5_vl.Qwen25VL,
-        QWEN,
-        QWEN_MARKS,
-        _qwen2_5_vl,
-        {"size": {"shortest_edge": 28 * 28, "longest_edge": 280 * 280}},
-    ),
-    "internvl": TinyFamily(
-        internvl.InternVL,
-        INTERNVL,
-        (*PLAIN, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
-        _internvl,
-        {"size": _square(112), "crop_to_patches": True},
-    ),
-    "llava-onevision": TinyFamily(
-        llava_onevision.LlavaOnevision,
-        LLAVA,
-        (*PLAIN, "<image>", "<video>"),
-        _llava_onevision,
-        {"size": _square(LLAVA_TILE), "image_grid_pinpoints": _pinpoints(LLAVA_TILE)},
-    ),
-    "smolvlm": TinyFamily(
-        smolvlm.SmolVLM,
-        SMOL,
-        (*PLAIN, "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", *LINES),
-        _smolvlm,
-        {"size": {"longest_edge": 512}, "max_image_size": {"longest_edge": 128}},
-    ),
-}
 
 
 def tiny_names() -> tuple[str, ...]:

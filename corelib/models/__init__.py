@@ -1,6 +1,7 @@
 """A model with its evidence: load it, encode samples into batches, ask it, map its attention.
 
-vlm             `load`, `VLM`
+load            `load`: any model by its name or folder
+vlm             `VLM`: encode, answer, ask, generate
 batch           `Batch`: encoded samples, and what is known about every token
 answers         `AnswerScores`: was the right answer the most likely one?
 devices         where a module computes

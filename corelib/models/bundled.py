@@ -1,6 +1,6 @@
 """The bundled models, and folders of such models that `corelib train` wrote: from a folder to a model and its family.
 
-load("mini-s")                          # from corelib.models.vlm, which calls this
+load("mini-s")                          # from corelib.models.load, which calls this
 load("runs/mini-s", checkpoint="before")
 """
 

@@ -1,6 +1,6 @@
 """Published checkpoints: from the hub or a folder on disk to a model and its family.
 
-    load("Qwen/Qwen3-VL-2B-Instruct")                                # from corelib.models.vlm, which calls this
+    load("Qwen/Qwen3-VL-2B-Instruct")                                # from corelib.models.load, which calls this
     load("OpenGVLab/InternVL3_5-1B-HF", revision="main", device="cuda", quantize="8bit")
     load("/data/my-finetuned-qwen")                                  # config.json, *.safetensors, tokenizer, …
 

@@ -5,15 +5,17 @@ green is an anchor, grey is everything else. Figures stand on opaque paper, so t
 pages. No global state of pyplot is touched.
 """
 
-from corelib.plots.acceleration import cost_chart, hybrid_chart, speed_chart, tradeoff_chart, window_chart
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
+from corelib.plots.attention import draw_attention, draw_attention_map
 from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.effects import effect_scatter, prediction_chart
+from corelib.plots.hybrid import hybrid_chart, window_chart
 from corelib.plots.maps import head_map, row_map
-from corelib.plots.pictures import draw_attention, draw_attention_map, draw_sample, draw_tokens
+from corelib.plots.pictures import draw_sample, draw_tokens
 from corelib.plots.sparsity import lorenz_chart
+from corelib.plots.speed import cost_chart, speed_chart, tradeoff_chart
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
 from corelib.plots.training import draw_formation, draw_training, formation_map

@@ -18,7 +18,8 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import read_json, software, write_json
 from corelib.experiments.evidence import measure_accuracy, validate_evidence
 from corelib.models.bundled import LANGUAGE
-from corelib.models.vlm import VLM, load
+from corelib.models.load import load
+from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, Draw, Task, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
