@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -214,20 +215,29 @@ def test_a_share_is_read_from_the_environment(monkeypatch):
 # --- the notebook ----------------------------------------------------------------------------------------------------
 
 
+def begin(name: str, results: Path) -> str:
+    """The code that empties a kernel, and names the model for what runs next."""
+    settings = {"CORELIB_MODEL": f"tiny-random:{name}", "CORELIB_SAMPLES": "8", "CORELIB_RESULTS": str(results)}
+    return f"%reset -f\nimport os\nos.environ.update({settings})"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_notebook_runs_unchanged(name, tmp_path):
-    """Chapter 10, every cell, on a tiny model."""
+def test_the_notebook_runs_unchanged(tmp_path):
+    """Chapter 10, every cell, on a tiny model of each family: one after the other, in one kernel."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    notebook = nbformat.read(ROOT / "notebooks" / "10_real_checkpoints.ipynb", 4)
-    environment = {**os.environ, "CORELIB_MODEL": f"tiny-random:{name}", "CORELIB_SAMPLES": "8"}
-    environment["CORELIB_RESULTS"] = str(tmp_path / "results")
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute(env=environment)
-    saved = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert saved == [f"tiny-random-{name}-collage-ablation.json", f"tiny-random-{name}-collage.json"]
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type == "error"]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    chapter = nbformat.read(ROOT / "notebooks" / "10_real_checkpoints.ipynb", 4)
+    code = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    whole = nbformat.v4.new_notebook()
+    for name in FAMILIES:
+        whole.cells += [nbformat.v4.new_code_cell(begin(name, tmp_path / name)), *copy.deepcopy(code)]
+    for number, cell in enumerate(whole.cells):
+        cell.id = f"cell-{number}"
+    place = {"metadata": {"path": tmp_path}}
+    nbclient.NotebookClient(whole, timeout=300, kernel_name="python3", resources=place).execute()
+    for number, name in enumerate(FAMILIES):
+        saved = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert saved == [f"tiny-random-{name}-collage-ablation.json", f"tiny-random-{name}-collage.json"]
+        start = number * (1 + len(code))
+        outputs = [output for cell in whole.cells[start : start + 1 + len(code)] for output in cell.outputs]
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 2, name
