@@ -184,11 +184,20 @@ def test_bad_input_is_one_line(run, tmp_path, arguments, says):
     assert done.stdout == "" and list(tmp_path.iterdir()) == []
 
 
-def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
-    """The same by the interpreter: no traceback, and nothing at all on stdout."""
-    done = start("score", "--model", "mini-z", "--out", "s.json", cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
-    assert done.stderr.startswith("corelib: unknown model 'mini-z'") and len(done.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["score", "--model", "mini-z"], "unknown model 'mini-z': did you mean 'mini-s'?"),
+        (["score", "--domain", "scenez"], "unknown domain 'scenez': did you mean 'scenes'?"),
+    ],
+)
+def test_a_misspelled_name_is_told_at_once(arguments, says, tmp_path):
+    """In a process of its own: one line, nothing at all on stdout, and torch, which takes seconds, is not imported."""
+    program = "import sys; from corelib.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program, *arguments, "--out", "s.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "False\n" and list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith(f"corelib: {says}") and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_tampered_weights_stop_the_command(run, tmp_path):

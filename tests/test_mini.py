@@ -13,6 +13,7 @@ from transformers import Qwen2VLImageProcessorPil
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadWeights, UnknownName, UnsupportedArchitecture
+from corelib.core.weights import add_stage, to_half
 from corelib.mini import checkpoint
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, fit, patchify
@@ -117,12 +118,12 @@ def test_earlier_checkpoints_are_kept_beside_the_weights(saved, tmp_path):
     with pytest.raises(UnknownName, match="checkpoint of copy 'at'"):
         checkpoint.load(folder, "at")
     earlier = tmp_path / "000010.safetensors"
-    weights = model_folder.to_half(dict(build_mini(SIZES["mini-s"], 1).named_parameters()))
+    weights = to_half(dict(build_mini(SIZES["mini-s"], 1).named_parameters()))
     final = load_file(folder / model_folder.WEIGHTS)
     same = [name for name, tensor in weights.items() if torch.equal(tensor, final[name])]  # norms, which begin at 1
     save_file(weights, earlier)
-    model_folder.add_stage(folder, "before", earlier, 10)
-    model_folder.add_stage(folder, "at", earlier, 12)
+    add_stage(folder, "before", earlier, 10)
+    add_stage(folder, "at", earlier, 12)
     assert {name: stage["step"] for name, stage in model_folder.stages(folder).items()} == {"before": 10, "at": 12}
     vlm = load(folder, checkpoint="at")
     kept = folder / model_folder.EARLIER / "at.safetensors"

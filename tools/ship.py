@@ -11,8 +11,7 @@ from __future__ import annotations
 import argparse
 
 from corelib.atlas.build import build_cell
-from corelib.core.model_folder import room
-from corelib.models.bundled import LANGUAGE
+from corelib.core.model_folder import LANGUAGE, room
 from corelib.models.load import load
 from corelib.tasks import RETRIEVING, UNTRAINED
 from corelib.training.card import measure_card, write_card

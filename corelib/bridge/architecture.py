@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from corelib.core.model_folder import quiet_transformers
+from corelib.core.weights import quiet_transformers
 
 PATCH, MERGE = 16, 2
 CANVAS = 256  # pixels: the widest picture, each way

@@ -18,6 +18,7 @@ from corelib.bridge.architecture import build_bridge
 from corelib.bridge.processing import BridgeProcessor
 from corelib.core import model_folder
 from corelib.core.errors import BadWeights
+from corelib.core.weights import write_weights
 
 
 def load(
@@ -73,4 +74,4 @@ def save(folder: Path, model: SmolVLMForConditionalGeneration) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    return model_folder.write_weights(folder, adapter.trained(model))
+    return write_weights(folder, adapter.trained(model))

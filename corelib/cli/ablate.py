@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
-from corelib.cli.options import DOMAIN, MODEL, Loading, loads_checkpoints, percent
+from corelib.cli.options import DOMAIN, MODEL, Loading, known_domains, known_models, loads_checkpoints, percent
 from corelib.cli.tables import show_ablation
 
 
@@ -17,10 +17,13 @@ from corelib.cli.tables import show_ablation
 def ablate(
     scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib score`).")],
     out_: Annotated[Path, typer.Option("--out", help="The ablation file to write (JSON).")],
-    model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}")] = "mini-s",
+    model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}", callback=known_models)] = "mini-s",
     domain: Annotated[
         str | None,
-        typer.Option(help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}"),
+        typer.Option(
+            help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}",
+            callback=known_domains,
+        ),
     ] = None,
     top: Annotated[str, typer.Option(help="The share of heads to remove.")] = "5%",
     mode: Annotated[

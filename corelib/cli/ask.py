@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import out
-from corelib.cli.options import MODEL, Loading, loads_checkpoints
+from corelib.cli.options import MODEL, Loading, known_models, loads_checkpoints
 from corelib.core.errors import BadInput
 
 
@@ -16,7 +16,7 @@ from corelib.core.errors import BadInput
 def ask(
     image: Annotated[list[Path], typer.Option(help="A picture. Several are the pages, or with --video the frames.")],
     question: Annotated[str, typer.Option(help="Such as 'digit on red square ?'")],
-    model: Annotated[str, typer.Option(help=MODEL)] = "mini-s",
+    model: Annotated[str, typer.Option(help=MODEL, callback=known_models)] = "mini-s",
     video: Annotated[bool, typer.Option("--video", help="The pictures are the frames of one clip.")] = False,
     save: Annotated[Path | None, typer.Option(help="Save a picture of where the model looked.")] = None,
     tokens: Annotated[int, typer.Option(help="The length of an answer, at most.")] = 8,

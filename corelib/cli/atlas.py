@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from corelib.cli.console import bar, err, out
-from corelib.cli.options import DOMAIN, Loading, loads_checkpoints
+from corelib.cli.options import DOMAIN, Loading, known_domains, known_models, loads_checkpoints
 from corelib.core.errors import BadInput, check_known
 from corelib.core.progress import Progress
 
@@ -40,7 +40,8 @@ def list_() -> None:
 @loads_checkpoints
 def build(
     model: Annotated[
-        list[str] | None, typer.Option(help="A model, by name or folder. Give it again for more; left out: all.")
+        list[str] | None,
+        typer.Option(help="A model, by name or folder. Give it again for more; left out: all.", callback=known_models),
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -51,7 +52,10 @@ def build(
         ),
     ] = None,
     domain: Annotated[
-        list[str] | None, typer.Option(help=f"Of the cells. Left out: scenes, documents, video and needle. {DOMAIN}")
+        list[str] | None,
+        typer.Option(
+            help=f"Of the cells. Left out: scenes, documents, video and needle. {DOMAIN}", callback=known_domains
+        ),
     ] = None,
     name: Annotated[
         list[str] | None,

@@ -11,14 +11,16 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar
-from corelib.cli.options import percent
+from corelib.cli.options import known_models, percent
 from corelib.cli.tables import show_speed
 from corelib.core.errors import BadInput
 
 
 def bench(
     lengths: Annotated[str, typer.Option(help="Sequence lengths in tokens; 4k is 4,096.")] = "2k,4k,8k",
-    model: Annotated[str | None, typer.Option(help="A model with its trained weights; needs --scores.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model with its trained weights; needs --scores.", callback=known_models)
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="The head-scores file whose best heads stay dense (`corelib score`).")
     ] = None,

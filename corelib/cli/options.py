@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated, TypedDict
+from pathlib import Path
+from typing import Annotated, TypedDict, TypeVar
 
 import typer
 
 from corelib.core.errors import BadInput
+from corelib.core.model_folder import LANGUAGE, find_model
 
 MODEL = (
     "A bundled model (mini-s), a folder that `corelib train` wrote, a checkpoint of the hub "
@@ -21,6 +23,32 @@ DOMAIN = (
     "scenes, documents, video; as text: needle, recital; for models that know the world: collage, folder:PATH (your "
     "own pictures), hub:NAME (public data sets)."
 )
+
+
+Names = TypeVar("Names", str, list[str], None)
+
+
+def known_models(given: Names) -> Names:
+    """The names of models, refused if one is misspelled: before torch is imported, which takes ten seconds. Checkpoints
+    and folders are looked at when they are opened."""
+    for name in _each(given):
+        if not ("/" in name or ":" in name or name == LANGUAGE or Path(name).expanduser().exists()):
+            find_model(name)
+    return given
+
+
+def known_domains(given: Names) -> Names:
+    """The same of domains; folders and sets of the hub are read later."""
+    from corelib.tasks import task
+
+    for name in _each(given):
+        if ":" not in name and name != "all":
+            task(name)
+    return given
+
+
+def _each(given: str | list[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else given or []
 
 
 class Loading(TypedDict, total=False):

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
-from corelib.cli.options import DOMAIN, MODEL, Loading, loads_checkpoints
+from corelib.cli.options import DOMAIN, MODEL, Loading, known_domains, known_models, loads_checkpoints
 from corelib.cli.tables import show_scores
 from corelib.core.errors import BadInput, check_known
+
+AGAIN = "Give it again for more"
 
 
 @loads_checkpoints
@@ -21,9 +23,10 @@ def score(
         Path,
         typer.Option("--out", help="The head-scores file to write (JSON); with several models or domains, a folder."),
     ],
-    model: Annotated[list[str], typer.Option(help=f"{MODEL} Give it again for more.")] = ["mini-s"],  # noqa: B006
+    model: Annotated[list[str], typer.Option(help=f"{MODEL} {AGAIN}.", callback=known_models)] = ["mini-s"],  # noqa: B006
     domain: Annotated[
-        list[str], typer.Option(help=f"{DOMAIN} Give it again for more; all: the first three, and needle.")
+        list[str],
+        typer.Option(help=f"{DOMAIN} {AGAIN}; all: the first three, and needle.", callback=known_domains),
     ] = ["scenes"],  # noqa: B006
     samples: Annotated[int, typer.Option(help="How many pictures, one question each.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same pictures.")] = 0,

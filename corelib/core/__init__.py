@@ -2,10 +2,12 @@
 
 errors          typed errors: what was given, what is allowed, how to fix it
 geometry        `Box`, a pixel rectangle on one picture
-heads           `Head`, `HeadSet`, `HeadScores`
+heads           `Head`, `HeadSet`
+head_scores     `HeadScores`
 results         JSON results: written whole or not at all
 sample_store    scores of single samples on disk, from which a stopped run goes on
 model_folder    folders of bundled models: files, checksums, cards
+weights         their weights, in half precision
 memory          will it fit?
 distributed     which of several processes is this?
 """

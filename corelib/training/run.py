@@ -22,6 +22,7 @@ from corelib.core import model_folder
 from corelib.core.errors import BadInput
 from corelib.core.progress import Progress, silent
 from corelib.core.results import check_writable
+from corelib.core.weights import add_stage
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.models.vlm import VLM
 from corelib.tasks import RETRIEVING, UNTRAINED
@@ -96,5 +97,5 @@ def ship(folder: str | Path, name: str) -> Path:
     table = load_file(folder / "formation.safetensors")
     for point, snapshot in turning_points(table["scenes/accuracy"].float()).items():
         step = int(table["steps"][snapshot])
-        model_folder.add_stage(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
+        add_stage(target, point, folder / "snapshots" / f"{step:06d}.safetensors", step)
     return target

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from corelib.core.errors import BadResults, check_known
-from corelib.core.model_folder import to_half
 from corelib.core.results import machine, read_json, write_json, write_whole
+from corelib.core.weights import to_half
 from corelib.experiments.evidence import measure_accuracy
 from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, task
