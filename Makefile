@@ -100,8 +100,8 @@ notebooks: $(VENV)/.installed  ## run the CPU notebooks and store their outputs 
 
 # The notebooks run once, against their stored outputs; from these the book is built meanwhile. What runs beside
 # something else is printed when it has ended.
-test: lint test-unit  ## lint, unit tests and doctests, notebooks, book build, wheel, browser
-	@mkdir -p _build; $(MAKE) test-book > _build/test-book.log 2>&1 & pages=$$!; failed=0; \
+test: test-unit  ## lint, unit tests and doctests, notebooks, book build, wheel, browser
+	@mkdir -p _build; $(MAKE) lint test-book > _build/test-book.log 2>&1 & pages=$$!; failed=0; \
 	$(MAKE) test-notebooks || failed=1; \
 	wait $$pages || failed=1; \
 	cat _build/test-book.log; exit $$failed
