@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from corelib import atlas
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.heads import HeadSet
+from corelib.core.heads import Head, HeadSet
 from corelib.core.values import Estimate
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.experiments.head_effects import DOSES, HeadEffects, beyond_company, measure_head_effects, random_company
@@ -70,6 +70,12 @@ def test_an_effect_in_company_is_what_a_head_adds():
     assert np.corrcoef(effect, worth)[0, 1] > 0.8
     single = np.array([[1.0 if every[3] in one else 0.0 for one in company]])
     assert (single @ beyond_company(every, company).T)[0, 3] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("company", [["L0H0"], [["L0H0", "L0H1"], "L0H0"]], ids=["one is in none", "one is in all"])
+def test_a_head_that_is_always_or_never_there_has_no_effect_to_tell(company):
+    with pytest.raises(BadInput, match="do not hold every head, and leave it out"):
+        beyond_company([Head(0, 0), Head(0, 1)], [HeadSet(one) for one in company])
 
 
 def test_files_and_bad_input(vlm, draw, found, tables, tmp_path):

@@ -35,6 +35,11 @@ def spearman(one: HeadScores, two: HeadScores) -> float:
 
     Raises:
         BadInput: the scores are of other numbers of heads, or all heads have one score.
+
+    >>> from corelib import atlas
+    >>> scenes = atlas.cell("mini-s", "scenes").scores()
+    >>> round(spearman(scenes, scenes), 6)
+    1.0
     """
     a, b = _tables(one, two)
     return float(spearmanr(a.ravel(), b.ravel()).statistic)
@@ -89,6 +94,12 @@ def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, s
 
     Raises:
         BadInput: the scores are of two models (unless `same_model=False`), or as `spearman`.
+
+    >>> from corelib import atlas
+    >>> scenes = atlas.cell("mini-s", "scenes").scores()
+    >>> same = compare_heads(scenes, scenes)
+    >>> round(same.spearman, 6), len(same.top.shared) == len(scenes.top(0.05))
+    (1.0, True)
     """
     a, b = one.model, two.model
     if same_model and a.sha256 != b.sha256:
@@ -183,7 +194,11 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layer_means(scores: HeadScores) -> np.ndarray:
-    """The mean score of each layer's heads, [layer]."""
+    """The mean score of each layer's heads, [layer].
+
+    >>> layer_means([[1.0, 3.0], [0.0, 0.0]])
+    array([2., 0.])
+    """
     means: np.ndarray = np.array(scores, dtype=np.float64).mean(1)
     return means
 

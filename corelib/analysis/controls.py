@@ -160,6 +160,10 @@ def norm_matched(
 
 
 def other_heads(tested: HeadSet, layers: int, heads: int, draws: int) -> list[Head]:
+    """All heads of a model but those that are tested, in order: what a control draws from.
+
+    Raises: BadInput if `draws` is below 1, or if no head is tested or one is not there.
+    """
     if draws < 1:
         raise BadInput(f"draws={draws}: a control needs one draw or more")
     if not tested:

@@ -25,7 +25,10 @@ class LayerMatchedDoses:
 
     @classmethod
     def draw(cls, order: Sequence[Head], layers: int, heads: int, seed: int) -> LayerMatchedDoses:
-        """One draw for the ranking `order`, best first, of a model of `layers` × `heads` heads."""
+        """One draw for the ranking `order`, best first, of a model of `layers` × `heads` heads.
+
+        Raises: BadInput if a head stands twice in the ranking.
+        """
         if len(HeadSet(order).check(layers, heads)) < len(order):
             raise BadInput("a head stands twice in the ranking")
         rng = np.random.default_rng(seed)

@@ -49,7 +49,10 @@ def measure_cell(
     store: Path | None = None,
     progress: Progress = silent,
 ) -> Cell:
-    """Measure one cell, on the split `select`."""
+    """Measure one cell, on the split `select`.
+
+    Raises: BadInput in one of several processes.
+    """
     began, work = time.perf_counter(), task(domain)
     draw = work.draw("select", samples=samples, seed=seed)
     quantities = readable(draw[0], ALL_QUANTITIES)

@@ -95,7 +95,11 @@ def measure_scale(
     progress: Progress = silent,
 ) -> Scale:
     """Time a published size with one layer (`bench_models.published_size`), then the bookkeeping of `samples` samples,
-    in a folder that is gone afterwards."""
+    in a folder that is gone afterwards.
+
+    Raises: BadInput if there is more than one layer, or too little to time; UnsupportedArchitecture if the tower cannot
+    be run by itself.
+    """
     began = time.perf_counter()
     facts, model = subject.facts, subject.model
     if subject.pictures is None or facts.measured_layers != 1:

@@ -85,6 +85,9 @@ def measure_speed(
 
     `pictures(tokens)` makes inputs with pictures, for the time to the first token; `accuracy(dense, window)` tells what
     is still answered. Lengths that will not fit in memory are refused before anything is allocated.
+
+    Raises: BadInput if there is no length beyond the sinks or no repeat, if a length does not fit in memory, or for
+    `flex` without a GPU; UnknownName for another backend.
     """
     began = time.perf_counter()
     layers, heads = len(attention_modules(model)), model.config.get_text_config().num_attention_heads

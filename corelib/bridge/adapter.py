@@ -69,7 +69,10 @@ def off(model: nn.Module) -> Iterator[None]:
 
 
 def merge(wrapped: Wrapped) -> SmolVLMForConditionalGeneration:
-    """The model with its adapters added to the weights: the wrapper and the adapters are gone."""
+    """The model with its adapters added to the weights: the wrapper and the adapters are gone.
+
+    Raises: BadWeights if the adapters were on another kind of model.
+    """
     merged = wrapped.merge_and_unload()
     if not isinstance(merged, SmolVLMForConditionalGeneration):
         raise BadWeights(f"the adapters were on a {type(merged).__name__}, not on a bridge")

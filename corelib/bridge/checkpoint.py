@@ -60,7 +60,10 @@ def _ready(model: SmolVLMForConditionalGeneration, dtype: torch.dtype) -> SmolVL
 
 
 def processor(source: Path) -> BridgeProcessor:
-    """The language model's own tokenizer, and the bridge's way with pictures."""
+    """The language model's own tokenizer, and the bridge's way with pictures.
+
+    Raises: BadWeights if the folder holds another tokenizer.
+    """
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, padding_side="left")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BadWeights(

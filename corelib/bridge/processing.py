@@ -72,6 +72,8 @@ class BridgeProcessor:
 
         All pictures of a batch need one canvas. A row with fewer pictures than others is filled up with zeros, which
         the model leaves out.
+
+        Raises: BadInput if pictures need different canvases, or if a row has not as many pictures as placeholders.
         """
         shown = [[*a, *b] for a, b in zip(images or [[]] * len(ids), videos or [[]] * len(ids), strict=True)]
         if not any(shown):

@@ -35,6 +35,12 @@ class HeadScores(Result):
     scores["L4H0"]                # of one head
     scores.top(0.05)              # the best 5 % of all heads
     scores.estimate("L4H0")       # with its interval
+
+    >>> from corelib import atlas
+    >>> scores = atlas.cell("mini-s", "scenes").scores()
+    >>> best = scores.order()[0]
+    >>> scores.shape, scores[best] == float(np.asarray(scores).max())
+    ((6, 8), True)
     """
 
     schema: ClassVar[str] = "corelib/head-scores/2"

@@ -154,6 +154,8 @@ def as_head(value: Head | str | tuple[int, int]) -> Head:
 def top_count(fraction: float, heads: int) -> int:
     """How many heads the top `fraction` of `heads` are: `ceil(fraction · heads)`.
 
+    Raises: BadInput if the fraction is not in (0, 1].
+
     >>> top_count(0.05, 48), top_count(0.05, 270), top_count(0.07, 100)
     (3, 14, 7)
     """

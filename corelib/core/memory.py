@@ -18,6 +18,8 @@ ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 def check_device(name: str) -> torch.device:
     """The device of this name, if torch can use it here.
 
+    Raises: BadInput if there is no such device here.
+
     >>> check_device("cpu")
     device(type='cpu')
     """
@@ -35,7 +37,10 @@ def check_device(name: str) -> torch.device:
 
 
 def check_fits(what: str, needed: int, device: torch.device, instead: str) -> None:
-    """Refuse `what` if it needs more bytes than are free; `instead` says what to do."""
+    """Refuse `what` if it needs more bytes than are free; `instead` says what to do.
+
+    Raises: BadInput if it does not fit.
+    """
     free = free_memory(device)
     if free is not None and needed > free:
         raise BadInput(

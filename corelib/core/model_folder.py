@@ -35,7 +35,10 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def room(name: str) -> str:
-    """The room of the package in which a bundled model lies: `mini` or `bridge`."""
+    """The room of the package in which a bundled model lies: `mini` or `bridge`.
+
+    Raises: UnknownName if there is no bundled model of this name.
+    """
     found = [room for room in ROOMS if (PACKAGE / room / "weights" / name / WEIGHTS).is_file()]
     if not found:
         raise UnknownName("bundled model", name, bundled_names())
@@ -48,7 +51,10 @@ def bundled_folder(name: str) -> Path:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The folder of a bundled model, or of a model you trained yourself."""
+    """The folder of a bundled model, or of a model you trained yourself.
+
+    Raises: UnknownName for a name that is none, BadInput for a path without a model.
+    """
     text = str(name_or_path)
     if text in bundled_names():
         return bundled_folder(text)
@@ -61,7 +67,10 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 def model_type(folder: Path) -> str:
-    """The `model_type` of the model in a folder."""
+    """The `model_type` of the model in a folder.
+
+    Raises: BadInput if its config.json cannot be read, or does not say.
+    """
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -79,7 +88,10 @@ class Study:
 
     @classmethod
     def of(cls, folder: Path) -> Study:
-        """Of the model in a folder; a model without a card is studied like any other."""
+        """Of the model in a folder; a model without a card is studied like any other.
+
+        Raises: BadResults if the card says of it what is not known.
+        """
         card = folder / CARD
         if not card.is_file():
             return cls()
@@ -90,6 +102,7 @@ class Study:
 
 
 def sha256(path: Path) -> str:
+    """The checksum of a file, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -101,7 +114,10 @@ def stages(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def checksums(folder: Path) -> dict[str, Any]:
-    """What the folder's checksum file promises, of the weights and of earlier stages."""
+    """What the folder's checksum file promises, of the weights and of earlier stages.
+
+    Raises: BadWeights if the file is missing or unreadable.
+    """
     try:
         promised: dict[str, Any] = json.loads((folder / CHECKSUM).read_text())
         promised["sha256"]
@@ -116,7 +132,10 @@ def stage_file(folder: Path, checkpoint: str) -> Path:
 
 
 def verify(folder: Path, checkpoint: str | None = None) -> str:
-    """The weights' sha256, after checking it against the one written when they were saved."""
+    """The weights' sha256, after checking it against the one written when they were saved.
+
+    Raises: BadWeights if weights or checksum are missing, or differ; UnknownName if there is no such stage.
+    """
     weights, kept = folder / WEIGHTS, checksums(folder)
     if checkpoint is not None:
         stages = kept.get("checkpoints", {})

@@ -38,7 +38,10 @@ def machine() -> Machine:
 
 
 def check_writable(path: str | Path) -> Path:
-    """Refuse a path now rather than after an hour of computing."""
+    """Refuse a path now rather than after an hour of computing.
+
+    Raises: CannotWrite if the folder does not exist or takes no file, or if the path is a folder.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise CannotWrite(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
@@ -59,7 +62,10 @@ def as_file_name(text: str) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file."""
+    """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file.
+
+    Raises: CannotWrite if the disk or the folder refuses it; nothing is left behind.
+    """
     beside = check_writable(path).with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(beside)
@@ -72,7 +78,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: str | Path, payload: Mapping[str, Any]) -> Path:
     """Write one result atomically, a row of numbers on one line. Tensors and arrays become lists; NaN and infinity are
-    refused."""
+    refused.
+
+    Raises: BadResults for what JSON cannot hold, CannotWrite if the file cannot be written.
+    """
     try:
         text = json.dumps(payload, indent=1, allow_nan=False, default=lambda value: value.tolist())
     except (ValueError, TypeError, AttributeError) as error:
@@ -83,7 +92,10 @@ def write_json(path: str | Path, payload: Mapping[str, Any]) -> Path:
 
 
 def read_json(path: str | Path, schema: str | None = None) -> dict[str, Any]:
-    """Read one result; with `schema`, only if it says that it is one (`payload["schema"]`)."""
+    """Read one result; with `schema`, only if it says that it is one (`payload["schema"]`).
+
+    Raises: BadResults if the file is missing, cut short, no result, or of another schema.
+    """
     try:
         payload = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,7 +136,10 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read one that `save` wrote."""
+        """Read one that `save` wrote.
+
+        Raises: BadResults if the file is not such a result; the message names the first field that is wrong.
+        """
         payload = read_json(path, cls.schema)
         del payload["schema"]
         try:

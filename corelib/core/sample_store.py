@@ -44,7 +44,10 @@ class SampleStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look for shards that other processes have written since."""
+        """Look for shards that other processes have written since.
+
+        Raises: BadResults if a shard is of other settings, or no shard.
+        """
         for shard in sorted(set(self.path.glob("*.safetensors")) - self._shards.keys()):
             try:
                 with safe_open(shard, framework="pt") as file:
@@ -68,7 +71,10 @@ class SampleStore:
         self._done.update(indices)
 
     def add(self, indices: Iterable[int], tensors: dict[str, Tensor]) -> None:
-        """Write one batch: every tensor has a first axis of samples."""
+        """Write one batch: every tensor has a first axis of samples.
+
+        Raises: BadInput if a sample is stored already, or if a tensor has another first axis.
+        """
         indices = [int(index) for index in indices]
         again = self._done.intersection(indices)
         if again or len(set(indices)) != len(indices) or not indices:
@@ -84,7 +90,10 @@ class SampleStore:
         self._enter(shard, indices)
 
     def load(self) -> dict[str, Tensor]:
-        """All samples in one tensor a name, ordered by index; the indices themselves are under `"index"`."""
+        """All samples in one tensor a name, ordered by index; the indices themselves are under `"index"`.
+
+        Raises: BadResults if nothing is stored, or if shards hold different scores.
+        """
         parts = []
         for shard in self._shards:
             with safe_open(shard, framework="pt") as file:
@@ -129,7 +138,10 @@ def collect_share(
 ) -> dict[str, Tensor] | None:
     """The same for one of several processes, `process` = (rank, world size), which take the batches in turn and store
     them at the same `path`. The first one waits for the others and gives everything; each other one does its part and
-    gives None."""
+    gives None.
+
+    Raises: BadInput if several processes have no path, BadResults if the others' samples do not come.
+    """
     rank, count = process
     if count > 1 and path is None:
         raise BadInput(f"{count} processes need a store that they share: give a path")

@@ -61,6 +61,14 @@ def answer_sweep(
     `mode` says what their heads do: put out nothing (`zero`), their mean at such positions (`mean`, over samples of the
     split `select`), what they put out for another sample of the batch (`resample`); or, after the pictures, see
     nothing of the evidence (`knockout`) or of the pictures (`image_knockout`).
+
+    Raises: BadInput for a batch below 1, a set with a head that is not there, or `resample` with one picture;
+    UnknownName for another mode.
+
+    >>> from corelib import load, task
+    >>> draw = task("scenes").draw("test", samples=2)
+    >>> answer_sweep(load("mini-s"), draw, [HeadSet(), HeadSet("L4H0")]).correct.shape
+    torch.Size([2, 2])
     """
     check_known("ablation mode", mode, MODES)
     if batch_size < 1:
@@ -86,13 +94,19 @@ def answer_sweep(
 
 
 def check_pictures(draw: Draw) -> None:
-    """Refuse a draw of one picture: intervals resample pictures."""
+    """Refuse a draw of one picture: intervals resample pictures.
+
+    Raises: BadInput if there is only one.
+    """
     if draw.pictures < 2:
         raise BadInput(f"{draw.pictures} picture: an interval needs two or more; ask for more samples")
 
 
 def check_model(vlm: VLM, scores: HeadScores) -> None:
-    """Refuse scores of another model."""
+    """Refuse scores of another model.
+
+    Raises: BadInput if names or weights differ.
+    """
     theirs = scores.model
     if theirs.sha256 != vlm.sha256:
         raise BadInput(
@@ -102,7 +116,10 @@ def check_model(vlm: VLM, scores: HeadScores) -> None:
 
 
 def check_scores(vlm: VLM, scores: HeadScores, draw: Draw, same_samples: bool = False) -> None:
-    """Refuse scores of another model, and a test on the samples that ranked the heads."""
+    """Refuse scores of another model, and a test on the samples that ranked the heads.
+
+    Raises: BadInput for both.
+    """
     check_model(vlm, scores)
     if (scores.task.split, scores.task.seed) == (draw.split, draw.seed) and not same_samples:
         raise BadInput(

@@ -42,6 +42,12 @@ def move_evidence(samples: Sequence[Sample]) -> list[Sample]:
     """Each sample with the evidence of the next picture: what a score says of evidence that is not there.
 
     Raises: BadInput if all samples are about one picture.
+
+    >>> from corelib import task
+    >>> drawn = list(task("scenes").draw("select", samples=2))
+    >>> moved = move_evidence(drawn)
+    >>> moved[0].evidence == drawn[1].evidence, moved[0].images == drawn[0].images
+    (True, True)
     """
     return [
         replace(mine, evidence=other.evidence, spans=other.spans, distractors=(), anchors=())

@@ -33,6 +33,8 @@ def turning_points(accuracy: Float[Tensor, " snapshot"]) -> dict[str, int]:
     With accuracy rising from its first to its last value: `before` is the last snapshot that has made less than 10 %
     of the rise before `at`, the first to have made half of it; `after` is the first from there on with 90 %.
 
+    Raises: BadResults if accuracy did not rise.
+
     >>> turning_points(torch.tensor([0.10, 0.12, 0.15, 0.60, 0.80, 0.93, 0.95]))
     {'before': 2, 'at': 3, 'after': 5}
     """
@@ -59,7 +61,10 @@ class Formation:
 
     @classmethod
     def load(cls, folder: str | Path) -> Formation:
-        """What is kept beside a model, or in a finished run."""
+        """What is kept beside a model, or in a finished run.
+
+        Raises: BadResults if it cannot be read.
+        """
         path = Path(folder) / "formation.safetensors"
         facts = read_json(path.with_suffix(".json"), SCHEMA)
         try:

@@ -38,7 +38,10 @@ class Generations:
 def generate_answers(
     vlm: VLM, draw: Draw, *, tokens: int = 32, batch_size: int | None = None, progress: Progress = silent
 ) -> Generations:
-    """Let the model write at most so many `tokens` to each sample, greedily, `batch_size` samples at once."""
+    """Let the model write at most so many `tokens` to each sample, greedily, `batch_size` samples at once.
+
+    Raises: BadInput if `tokens` or `batch_size` is below 1.
+    """
     batch_size = vlm.batch_size if batch_size is None else batch_size
     if tokens < 1:
         raise BadInput(f"tokens must be 1 or more, got {tokens}")

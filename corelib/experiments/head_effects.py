@@ -153,11 +153,14 @@ def random_company(every: Sequence[Head], sets: int, seed: int) -> list[HeadSet]
 
 
 def beyond_company(every: Sequence[Head], company: Sequence[HeadSet]) -> Float[np.ndarray, "head set"]:
-    """Weights that make of the sets' losses each head's effect: mean with it − mean without it."""
+    """Weights that make of the sets' losses each head's effect: mean with it − mean without it.
+
+    Raises: BadInput if a head is in none or in all of the sets.
+    """
     member = np.array([[head in one for one in company] for head in every], dtype=float)
     with_it, without = member.sum(1, keepdims=True), (1 - member).sum(1, keepdims=True)
-    if not with_it.all():
-        raise BadInput(f"{len(company)} random sets do not hold every head: give more")
+    if not (with_it.all() and without.all()):
+        raise BadInput(f"{len(company)} random sets do not hold every head, and leave it out: give more")
     weights: np.ndarray = member / with_it - (1 - member) / without
     return weights
 

@@ -86,7 +86,10 @@ class PathKnockouts(Result):
 
 
 def path_masks(batch: Batch, path: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The keys that are hidden on a path, and the rows they are hidden from."""
+    """The keys that are hidden on a path, and the rows they are hidden from.
+
+    Raises: BadInput if there is no such path.
+    """
     question, answer = batch.rows("question"), batch.rows("answer")
     question = question & ~answer
     hidden = {

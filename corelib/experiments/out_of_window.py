@@ -96,6 +96,8 @@ def answer_under(
 
     With several questions about each picture (or row of pictures), these are read once a condition. `named` says what
     the conditions are: a `store` holds answers of these and no others.
+
+    Raises: BadInput for a batch below 1, or if the window reaches the evidence of nearly all samples.
     """
     check_pictures(draw)
     if batch_size < 1:

@@ -100,7 +100,14 @@ def readable(sample: Sample, quantities: Sequence[str] = ALL_QUANTITIES) -> tupl
 
 
 def read_heads(vlm: VLM, batch: Batch, quantities: Sequence[str] = BASIC_QUANTITIES) -> Measurement:
-    """Every one of the `quantities` that can be read, for every choice of query rows and both reductions."""
+    """Every one of the `quantities` that can be read, for every choice of query rows and both reductions.
+
+    >>> from corelib import load, task
+    >>> vlm = load("mini-s")
+    >>> found = read_heads(vlm, vlm.encode(task("scenes").draw("select", samples=2)))
+    >>> found.scores["answer/mean/raw"].shape  # [sample, layer, head]
+    torch.Size([2, 6, 8])
+    """
     asked = readable(batch.samples[0], quantities)
     direct = list(dict.fromkeys(NEEDS.get(name, name) for name in asked))
     wanted = {name: batch.rows(name) for name in ROWS}
@@ -174,7 +181,10 @@ def _null(vlm: VLM, batch: Batch, rows: Bool[Tensor, "batch token"]) -> Float[Te
 
 
 def check_quantities(sample: Sample, quantities: Sequence[str]) -> None:
-    """Refuse quantities that such samples do not have."""
+    """Refuse quantities that such samples do not have.
+
+    Raises: BadInput, with the reason for each of them.
+    """
     lacks = lacking(sample)
     missing = [name for name in sorted(quantities) if check_known("quantity", name, ALL_QUANTITIES) in lacks]
     if missing:

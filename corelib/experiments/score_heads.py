@@ -120,6 +120,8 @@ def score_heads(vlm: VLM, draw: Draw, *, metric: Metric = PRIMARY, level: float 
 
     `options` are those of `measure_heads`. Source: arXiv 2606.05843; the choice of rows and the means are ours.
 
+    Raises: BadInput in one of several processes: there, call `measure_heads` and `summarise_heads`.
+
     >>> from corelib import load, task
     >>> scores = score_heads(load("mini-s"), task("scenes").draw("select", samples=4))
     >>> scores.task.samples, scores.shape

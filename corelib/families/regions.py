@@ -162,6 +162,8 @@ def _above(shares: Float[Tensor, " token"], threshold: float) -> Int[Tensor, " s
 def box_of_token(grid: Grid, index: int) -> Box:
     """Where a token lies on the original image, for drawing; in a clip, on the first frame of its slice.
 
+    Raises: BadRegion if the grid has no such token.
+
     >>> box_of_token(Grid(rows=2, columns=2, width=100, height=50), 3)
     Box(x0=50.0, y0=25.0, x1=100.0, y1=50.0, image=0)
     """

@@ -50,6 +50,14 @@ def map_attention(
 
     The default is the three heads whose attention to any *one* visual token is highest: the most pointed look at
     something in the pictures. That choice knows nothing of where the answer is; ties go to the lower (layer, head).
+
+    Raises: BadInput if there is no picture, or if the set of heads is empty.
+
+    >>> from corelib import load, task
+    >>> sample = task("scenes").sample("test", seed=0, index=0)
+    >>> look = map_attention(load("mini-s"), sample.images, sample.question)
+    >>> len(look.heads), len(look.maps) == len(sample.images)
+    (3, True)
     """
     if not images:
         raise BadInput("there is no picture to look at: give at least one")

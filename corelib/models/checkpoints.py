@@ -73,6 +73,9 @@ def open_checkpoint(
     `device`: left out, a GPU if there is one (of several processes, each its own). `dtype`: left out, what the device
     is fast in (`fitting_dtype`). `device_map="auto"` spreads a model over several GPUs and needs accelerate; `quantize`
     ("8bit", "4bit") needs bitsandbytes and an NVIDIA GPU.
+
+    Raises: UnsupportedArchitecture for another family, BadWeights if there are no safetensors, BadInput for an option
+    that cannot be followed, HubUnreachable.
     """
     where = check_device(device or (f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu"))
     precision = DTYPES[check_known("dtype", dtype, DTYPES)] if dtype else fitting_dtype(where)

@@ -73,7 +73,10 @@ def decoder_inputs(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
 
 @contextmanager
 def bypassed_tower(model: nn.Module) -> Iterator[None]:
-    """The blocks of the vision tower let everything pass unchanged."""
+    """The blocks of the vision tower let everything pass unchanged.
+
+    Raises: UnsupportedArchitecture if no blocks are found.
+    """
     lists = [one for one in _tower(model).modules() if isinstance(one, nn.ModuleList)]
     blocks = [block for one in lists for block in one if hasattr(block, "mlp")]
     if not blocks:

@@ -31,7 +31,11 @@ def is_hub_id(text: str) -> bool:
 
 def fetch(name: str, revision: str | None, each: float, device: torch.device | None) -> tuple[Path, str]:
     """The folder of a checkpoint of the hub, downloaded where it is not there yet, and its commit. Refused before the
-    download if the disk or the memory of the `device` will not hold it at so many bytes a weight."""
+    download if the disk or the memory of the `device` will not hold it at so many bytes a weight.
+
+    Raises: HubUnreachable without a network or the right to it, BadInput for a name or revision that is not there or
+    does not fit, BadWeights if there are no safetensors.
+    """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 

@@ -45,7 +45,13 @@ class Writing(Protocol):
 
 @dataclass(frozen=True)
 class VLM:
-    """A multimodal LLM, its family adapter, and the checksum of its weights."""
+    """A multimodal LLM, its family adapter, and the checksum of its weights.
+
+    >>> from corelib import load
+    >>> vlm = load("mini-s")
+    >>> vlm.num_layers, vlm.num_heads, vlm.num_kv_heads
+    (6, 8, 4)
+    """
 
     name: str
     model: PreTrainedModel

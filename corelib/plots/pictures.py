@@ -44,7 +44,10 @@ ROOM = 2.5  # pixels between a region and its outline, so that the outline hides
 def picture_panels(
     images: Sequence[Image.Image], most: float = 3.4, space: float = 0.0, columns: int = 6
 ) -> tuple[Figure, list[Axes]]:
-    """One bare panel a picture, side by side; more than `columns` go on in the next row."""
+    """One bare panel a picture, side by side; more than `columns` go on in the next row.
+
+    Raises: BadInput if there is no picture.
+    """
     if not images:
         raise BadInput("there is no picture to draw: text-only samples have none")
     columns = min(len(images), columns)
@@ -68,12 +71,14 @@ def show_picture(axes: Axes, image: Image.Image, *, fade: float = 0.0) -> None:
 
 
 def outline(axes: Axes, box: Box, kind: str) -> None:
+    """The outline of a region, in the stroke of its kind, just outside it."""
     halo = [withStroke(linewidth=STROKES[kind]["linewidth"] + 2, foreground="white")]
     corner, size = (box.x0 - ROOM, box.y0 - ROOM), (box.x1 - box.x0 + 2 * ROOM, box.y1 - box.y0 + 2 * ROOM)
     axes.add_patch(Rectangle(corner, *size, fill=False, path_effects=halo, clip_on=False, **STROKES[kind]))
 
 
 def region_legend(figure: Figure, kinds: Iterable[str]) -> None:
+    """What the outlines mean, below the figure."""
     strokes = [STROKES[kind] for kind in kinds]
     lines = [Line2D([], [], color=s["edgecolor"], linewidth=s["linewidth"], linestyle=s["linestyle"]) for s in strokes]
     if lines:
@@ -81,6 +86,7 @@ def region_legend(figure: Figure, kinds: Iterable[str]) -> None:
 
 
 def picture_names(images: Sequence[Image.Image], video: bool) -> list[str]:
+    """`page 1`, `page 2`, … or `frame 1`, …; a single picture has no name."""
     return [] if len(images) == 1 else [f"{'frame' if video else 'page'} {k + 1}" for k in range(len(images))]
 
 

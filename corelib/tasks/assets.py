@@ -40,6 +40,8 @@ def check_split(split: str) -> str:
 def generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:
     """The one source of randomness: a stream that depends on (domain, split, seed, index) and on nothing else.
 
+    Raises: BadInput if seed or index is negative.
+
     >>> a, b = (generator("scenes", "train", 0, 7).integers(1000) for _ in range(2))
     >>> bool(a == b)
     True
@@ -103,7 +105,10 @@ def draw_digit(rng: np.random.Generator, split: str, digit: int, size: int, *, a
 
 @lru_cache(maxsize=12)
 def photograph(name: str) -> Image.Image:
-    """A photograph by name, RGB, at most 512 pixels on its longer side."""
+    """A photograph by name, RGB, at most 512 pixels on its longer side.
+
+    Raises: UnknownName if there is no such photograph.
+    """
     if name in ("china", "flower"):
         from sklearn.datasets import load_sample_image
 

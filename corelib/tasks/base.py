@@ -28,6 +28,8 @@ TEMPLATE = frozenset("digit on in of left right above below frame page ? ,".spli
 
 @dataclass(frozen=True)
 class Question:
+    """One question about a picture, its answer, and where that can be read."""
+
     kind: str
     text: str
     answer: str

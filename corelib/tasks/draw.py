@@ -113,6 +113,8 @@ class Draw(Sequence[Sample]):
 
         Pictures are spread evenly over the batches; `together` pictures may always be one batch, whatever its size.
 
+        Raises: BadInput if `size` is below 1.
+
         >>> from corelib.tasks import task
         >>> task("needle").draw("test", samples=8, questions=2).batches(4)
         [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -29,6 +29,11 @@ class Sample:
 
     `images` is empty for the text-only tasks; `video` says that the images are the frames of one clip.
     `context` is text that stands before the question (the list a text-only needle is hidden in).
+
+    >>> from corelib import task
+    >>> sample = task("scenes").sample("test", seed=0, index=0)
+    >>> sample.domain, len(sample.images), len(sample.evidence)
+    ('scenes', 1, 1)
     """
 
     domain: str
