@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py com
     from corelib.attention.intervene import ablate as ablate
     from corelib.attention.intervene import knockout as knockout
     from corelib.attention.record import record as record
+    from corelib.attention.redirect import redirect as redirect
     from corelib.core.geometry import Box as Box
     from corelib.core.head_scores import HeadScores as HeadScores
     from corelib.core.heads import Head as Head
@@ -42,6 +43,7 @@ _HOMES = {
     "record": "corelib.attention.record",
     "ablate": "corelib.attention.intervene",
     "knockout": "corelib.attention.intervene",
+    "redirect": "corelib.attention.redirect",
     "sparsify": "corelib.sparse",
     "Window": "corelib.sparse",
 }

@@ -7,6 +7,7 @@ For scores s₁ ≤ … ≤ s_n that are not negative,
     participation_ratio  (Σ s)² / (n Σ s²): the share of heads that would hold the sum if they held it equally
     share                of the sum, what a given set of heads holds
     top_share            of the sum, what the highest heads hold
+    half_share           ρ½, the share of heads that hold half of the sum, the highest first
 
 Sources: Lorenz (1905), Gini (1912); the participation ratio is the inverse of Herfindahl's index, over n.
 """
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import trapezoid
 
+from corelib.analysis.stats import ROUNDING
 from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet, top_count
@@ -94,6 +96,23 @@ def top_share(scores: HeadScores | object, fraction: float = 0.05) -> float:
     """
     values = np.sort(_values(scores))
     return float(values[-top_count(fraction, len(values)) :].sum() / values.sum())
+
+
+def half_share(scores: HeadScores | object) -> float:
+    """ρ½: the smallest share of the heads that hold half of the sum of all heads' scores, in (0, ½].
+
+        ρ½ = min {k : Σ of the k highest s ≥ ½ Σ s} / n
+
+    Raises:
+        BadInput: as `lorenz`.
+
+    Source: the share of heads that hold half of the mass, as MMRetHeads (arXiv:2605.27243) reports it.
+
+    >>> half_share([[1.0, 1.0], [1.0, 5.0]]), half_share([[1.0, 1.0], [1.0, 1.0]])
+    (0.25, 0.5)
+    """
+    held = np.cumsum(np.sort(_values(scores))[::-1])
+    return float((1 + np.argmax(held >= held[-1] / 2 - ROUNDING * held[-1])) / len(held))
 
 
 @dataclass(frozen=True)

@@ -9,4 +9,5 @@ selection       positions as a caller may give them: masks or numbers
 record          read the attention of some query rows
 head_outputs    record what heads put out before `o_proj`; averages and resampled outputs
 intervene       replace the outputs of heads (`ablate`), hide keys from them (`knockout`)
+redirect        move what heads look at to another place
 """

@@ -62,8 +62,12 @@ def _head_sets(heads: Heads | Sequence[HeadSet]) -> list[HeadSet]:
     return [as_head_set(given)]
 
 
-def _chosen(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
-    """Which heads are meant, by layer, after a check that the model has them: one row for all samples, or one each."""
+def chosen_heads(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
+    """Which heads are meant, by layer: one row for all samples, or one each.
+
+    Raises:
+        BadInput: The model has no such head.
+    """
     modules = attention_modules(model)
     there = [layer_of(module) for module in modules]
     config: Any = modules[0].config
@@ -78,7 +82,12 @@ def _chosen(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Boo
     return chosen
 
 
-def _of_batch(chosen: Bool[Tensor, "#batch head"], call: AttentionCall) -> Bool[Tensor, "#batch head"]:
+def of_batch(chosen: Bool[Tensor, "#batch head"], call: AttentionCall) -> Bool[Tensor, "#batch head"]:
+    """The chosen heads of a layer, on the device of the call.
+
+    Raises:
+        BadInput: There are other numbers of samples and of sets.
+    """
     if chosen.shape[0] not in (1, call.query.shape[0]):
         raise BadInput(
             f"{chosen.shape[0]} head sets for a batch of {call.query.shape[0]}: give one for all, or one a sample"
@@ -117,7 +126,7 @@ def ablate(
     """
     phase = check_known("phase", rows, PHASES) if isinstance(rows, str) else None
     marked = None if rows is None or isinstance(rows, str) else Selection("rows", rows)
-    chosen = _chosen(model, heads)
+    chosen = chosen_heads(model, heads)
     if replacement is not None and (missing := sorted(chosen.keys() - replacement.keys())):
         raise BadInput(f"there is nothing to put in place of heads of layers {missing}: record those layers too")
 
@@ -125,7 +134,7 @@ def ablate(
         out = inner(call)
         if call.layer not in chosen or (phase is not None and (phase == "decode") != call.decoding):
             return out
-        where = _of_batch(chosen[call.layer], call)[:, None, :, None]  # [batch or 1, 1, head, 1]
+        where = of_batch(chosen[call.layer], call)[:, None, :, None]  # [batch or 1, 1, head, 1]
         if marked is not None:
             where = where & marked.of_rows(call).to(out.device)[:, :, None, None]
         other = out.new_zeros(()) if replacement is None else _now(replacement[call.layer], call).to(out)
@@ -179,7 +188,7 @@ def knockout(
     [[[[[1, 1, 1, 1]], [[0, 0, 1, 1]]]]]
     """
     unseen, blind = Selection("hidden", hidden), Selection("rows", rows)
-    chosen = None if heads is None else _chosen(model, heads)
+    chosen = None if heads is None else chosen_heads(model, heads)
 
     def program(call: AttentionCall, inner: Inner) -> Float[Tensor, "batch query head dim"]:
         now, away = blind.of_rows(call), unseen.of_keys(call)
@@ -188,11 +197,26 @@ def knockout(
         now, away = now.to(call.query.device), away.to(call.query.device)
         taken = now[:, None, :, None] & away[:, None, None, :]  # [batch, 1, query, key]
         if chosen is not None:
-            taken = taken & _of_batch(chosen[call.layer], call)[:, :, None, None]  # [batch, head, query, key]
-        before = explicit_mask(call)
-        after = before & ~taken
-        emptied = (before.any(-1) & ~after.any(-1)).mT  # [batch, query, head or 1]
-        return inner(replace(call, mask=after)).masked_fill(emptied[..., None], 0.0)
+            taken = taken & of_batch(chosen[call.layer], call)[:, :, None, None]  # [batch, head, query, key]
+        return hide_keys(call, inner, taken)
 
     with running(model, program):
         yield
+
+
+def hide_keys(
+    call: AttentionCall,
+    inner: Inner,
+    taken: Bool[
+        Tensor,
+        (
+            batch  # head query key
+        ),
+    ],
+) -> Float[Tensor, "batch query head dim"]:
+    """The outputs of a call whose rows do not see the keys that are `taken` from them; a row that loses its last key
+    puts out zero."""
+    before = explicit_mask(call)
+    after = before & ~taken
+    emptied = (before.any(-1) & ~after.any(-1)).mT  # [batch, query, head or 1]
+    return inner(replace(call, mask=after)).masked_fill(emptied[..., None], 0.0)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli import ablate, ask, atlas, bench, compare, score, show, train
+from corelib.cli import ablate, ask, atlas, bench, compare, redirect, score, show, train
 from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
@@ -24,7 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask.ask, score.score, compare.compare, ablate.ablate, bench.bench, show.show, train.train):
+for command in (
+    ask.ask, score.score, compare.compare, ablate.ablate, redirect.redirect, bench.bench, show.show, train.train,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from corelib.cli.console import out
-from corelib.cli.tables import show_ablation, show_scores, show_speed
+from corelib.cli.tables import show_ablation, show_redirection, show_scores, show_speed
 from corelib.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
     from corelib.experiments.ablation_result import Ablation
+    from corelib.experiments.redirection import Redirection
 
 R = TypeVar("R")
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A file that `corelib score`, `ablate` or `bench` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file that `corelib score`, `ablate`, `redirect` or `bench` wrote.")],
     save: Annotated[Path | None, typer.Option(help="Draw it into this picture (.png, .svg, .pdf) instead.")] = None,
 ) -> None:
-    """Show a results file: head scores, an ablation, or a bench, told apart by its schema.
+    """Show a results file: head scores, an ablation, a redirection, or a bench, told apart by its schema.
 
     Without `--save` a table is printed; with it, the figure that the book would show is drawn.
     """
@@ -35,8 +36,9 @@ def show(
     from corelib.core.head_scores import HeadScores
     from corelib.core.results import Result, check_writable, read_json
     from corelib.experiments.ablation_result import Ablation
+    from corelib.experiments.redirection import Redirection
 
-    kinds: tuple[type[Result], ...] = (HeadScores, Ablation, Speed)
+    kinds: tuple[type[Result], ...] = (HeadScores, Ablation, Redirection, Speed)
     known = {kind.schema: kind for kind in kinds}
     schema = read_json(file).get("schema")
     if not isinstance(schema, str):
@@ -52,6 +54,8 @@ def show(
         _put(found, save, show_scores, _map)
     elif isinstance(found, Ablation):
         _put(found, save, show_ablation, _nulls)
+    elif isinstance(found, Redirection):
+        _put(found, save, show_redirection, _redirection)
     elif isinstance(found, Speed):
         _put(found, save, show_speed, _speed)
 
@@ -85,6 +89,13 @@ def _nulls(found: Ablation) -> Figure:
         "full": found.base.accuracy - found.chance,
     }
     return null_chart({f"{found.model.name} · {found.task.domain}": row}, heading=f"{found.mode} ablation")
+
+
+def _redirection(found: Redirection) -> Figure:
+    from corelib.plots import redirection_chart
+
+    name = f"{found.model.name} · {found.task.domain}"
+    return redirection_chart({name: found}, heading="answers that go where the gaze goes")
 
 
 def _speed(found: Speed) -> Figure:

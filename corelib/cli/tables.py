@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
     from corelib.experiments.ablation_result import Ablation
+    from corelib.experiments.redirection import Redirection
 
 
 def show_scores(scores: HeadScores, count: int = 8) -> None:
@@ -55,6 +56,30 @@ def show_ablation(found: Ablation) -> None:
         for name, dose in vars(found.dose.d50).items():
             value = "not reached" if dose is None or dose.value is None else f"{dose.value:.1%}"
             out.print(f"D50, {name.replace('_', '-')}: {value}", highlight=False)
+
+
+def show_redirection(found: Redirection) -> None:
+    """Where the answers go when the gaze of heads is moved."""
+    where = f"{found.model.name} on {found.task.domain}/{found.task.split}, {found.task.counted} questions"
+    title = f"{where}: {found.strength}, rows: {found.rows}"
+    table = Table("gaze moved of", "heads", "moved", "stayed", "neither", title=title, title_justify="left")
+    named = {f"the top {found.ranking.fraction or 0:.0%}": found.core, "all others": found.complement}
+    named |= {f"the first {name}": one for name, one in found.doses.items()}
+    named |= {f"the top, {name}": one for name, one in found.other_strengths.items()}
+    named |= {f"the top, rows: {name}": one for name, one in found.other_rows.items()}
+    named |= {f"the top, {name}": one for name, one in found.specificity.items()}
+    for name, one in named.items():
+        table.add_row(name, str(len(one.heads)), str(one.moved), str(one.stayed), str(one.neither))
+    out.print(table)
+    if found.null is None:
+        out.print("no set of other heads matches these by layer and key/value group: there is no disjoint control")
+    else:
+        null = found.null
+        out.print(
+            f"matched by layer and key/value group: {'all ' * null.complete}{len(null.sets)} sets, at most "
+            f"{max(null.moved):.2f} moved; as many as the top: p = {null.p:.3f}",
+            highlight=False,
+        )
 
 
 def show_speed(found: Speed) -> None:

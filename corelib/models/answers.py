@@ -30,6 +30,7 @@ class AnswerScores:
     predicted: tuple[str, ...] = ()  # of one condition: the most likely token at each answer row, joined
     next_tokens: Int[Tensor, "sample token"] | None = None  # of one condition: the most likely token after each answer
     # row; −1 at all other rows
+    guesses: Int[Tensor, "*condition sample row"] | None = None  # of replays: the same, at the answer rows alone
 
     @property
     def accuracy(self) -> float:
@@ -50,7 +51,8 @@ class AnswerScores:
         """
         if self.correct.ndim < 2:
             raise BadInput("there is one condition alone: read correct and logprob themselves")
-        return AnswerScores(self.correct[condition], self.logprob[condition])
+        guesses = None if self.guesses is None else self.guesses[condition]
+        return AnswerScores(self.correct[condition], self.logprob[condition], guesses=guesses)
 
 
 def stacked(scores: Sequence[AnswerScores]) -> AnswerScores:
@@ -85,8 +87,9 @@ def score_answers(
     >>> score_answers(torch.zeros(1, 2, 4), torch.tensor([[0, 1]]), torch.tensor([[True, False]])).logprob
     tensor([-1.3863])
     """
-    correct = ((logits.argmax(-1) == targets) | ~rows).all(1)
+    guesses = logits.argmax(-1)
+    correct = ((guesses == targets) | ~rows).all(1)
     each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     if not each[rows].isfinite().all():
         raise NotFinite("the logits of an answer are not finite: use float32 or bfloat16, whose range is larger")
-    return AnswerScores(correct, each.masked_fill(~rows, 0).sum(1) / rows.sum(1))
+    return AnswerScores(correct, each.masked_fill(~rows, 0).sum(1) / rows.sum(1), guesses=guesses)

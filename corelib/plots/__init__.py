@@ -14,6 +14,7 @@ from corelib.plots.effects import effect_scatter, prediction_chart
 from corelib.plots.hybrid import hybrid_chart, window_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_sample, draw_tokens
+from corelib.plots.redirection import redirection_chart
 from corelib.plots.sparsity import lorenz_chart
 from corelib.plots.speed import cost_chart, speed_chart, tradeoff_chart
 from corelib.plots.strip import draw_matrix, draw_strip
@@ -54,6 +55,7 @@ __all__ = [
     "path_chart",
     "prediction_chart",
     "ranked_curve",
+    "redirection_chart",
     "row_map",
     "share_chart",
     "speed_chart",

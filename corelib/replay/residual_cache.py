@@ -92,4 +92,6 @@ def scores_from_resid(kept: ResidualCache, resid_mid: Float[Tensor, "set sample 
     logits = head(kept.norm(stream.to(execution_device(kept.norm))).to(execution_device(head))).float()
     targets, real = (value.repeat(len(stream), 1).to(logits.device) for value in (kept.targets, kept.real))
     found = score_answers(logits.flatten(0, 1), targets, real)
-    return AnswerScores(found.correct.view(len(stream), -1).cpu(), found.logprob.view(len(stream), -1).cpu())
+    correct, logprob = (each.view(len(stream), -1).cpu() for each in (found.correct, found.logprob))
+    assert found.guesses is not None  # `score_answers` gives them
+    return AnswerScores(correct, logprob, guesses=found.guesses.view(len(stream), *kept.targets.shape).cpu())

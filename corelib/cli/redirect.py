@@ -1,0 +1,92 @@
+"""`corelib redirect`: move the gaze of heads, and see where the answers go."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corelib.cli.console import bar, out
+from corelib.cli.options import DOMAIN, MODEL, Loading, known_domains, known_models, loads_checkpoints, percent
+from corelib.cli.tables import show_redirection
+
+
+@loads_checkpoints
+def redirect(
+    scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib score`).")],
+    out_: Annotated[Path, typer.Option("--out", help="The redirection file to write (JSON).")],
+    model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}", callback=known_models)] = "mini-s",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}",
+            callback=known_domains,
+        ),
+    ] = None,
+    top: Annotated[str, typer.Option(help="The share of heads whose gaze is moved.")] = "5%",
+    strength: Annotated[
+        str,
+        typer.Option(
+            help="mass-preserving: what they pay to the evidence goes to the other object; forced: they see that "
+            "object only; hidden: they do not see the evidence."
+        ),
+    ] = "mass-preserving",
+    rows: Annotated[
+        str, typer.Option(help="after (all rows after the pictures) or answer (those that predict the answer).")
+    ] = "after",
+    draws: Annotated[
+        int, typer.Option(help="Control sets, matched by layer and key/value group; all, if there are no more.")
+    ] = 100,
+    details: Annotated[
+        bool, typer.Option(help="Also fewer and more heads, single rows, other strengths, two checks of specificity.")
+    ] = True,
+    samples: Annotated[int, typer.Option(help="Test samples.")] = 512,
+    questions: Annotated[int, typer.Option(help="Questions about each picture, between which the gaze moves.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the samples and of the draws.")] = 0,
+    split: Annotated[str, typer.Option(help="Where to test. Heads are ranked on select.")] = "test",
+    same_samples: Annotated[
+        bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
+    ] = None,
+    *,
+    how: Loading,
+) -> None:
+    """Move the attention of the top heads from the evidence to another object, and count where the answers go.
+
+    Every question is paired with another one about the same picture. Of those that are answered rightly, how many get
+    the other object's answer? All other heads together, and sets matched by layer and key/value group, are the
+    controls. A run that was stopped goes on where it was.
+    """
+    from typing import cast
+
+    from corelib.attention.redirect import STRENGTHS, Strength
+    from corelib.core.errors import check_known
+    from corelib.core.head_scores import HeadScores
+    from corelib.core.results import check_writable
+    from corelib.experiments.redirection import ROWS, redirect_top
+    from corelib.models.load import load
+    from corelib.tasks import SPLITS, task
+
+    fraction = percent(top)
+    kind = cast(Strength, check_known("strength", strength, STRENGTHS))
+    check_known("rows of a redirection", rows, ROWS)
+    check_known("split", split, SPLITS)
+    ranking = HeadScores.load(scores)
+    work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
+    draw = work.draw(split, samples=samples, seed=seed, questions=questions)
+    check_writable(out_)
+    vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
+    with bar(f"{vlm.name} · {work.name}") as progress:
+        found = redirect_top(
+            vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
+            batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
+            store=partial, progress=progress,
+        )  # fmt: skip
+    found.save(out_)
+    shutil.rmtree(partial)
+    if out.is_terminal:
+        show_redirection(found)

@@ -1,0 +1,119 @@
+"""Answer pairs of questions under one redirection after the other: what `redirection.py` counts.
+
+under = Redirecting.of(vlm, draw, rival_pairs(draw.take(range(8))))
+moved, stayed, applies = under(Intervention(HeadSet("L4H0"), rows="after"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from corelib.attention.redirect import Strength, redirect
+from corelib.core.heads import HeadSet
+from corelib.experiments.rivals import Asked, RivalPair
+from corelib.models.batch import Batch
+from corelib.models.vlm import VLM
+from corelib.replay.from_question import Replay, replay_from_question
+from corelib.tasks import Draw
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One condition: whose attention goes from where to where, at which rows, and how strongly."""
+
+    heads: HeadSet
+    rows: str = "after"  # the pictures; or `answer`: rows that predict it; or one row of the prompt: −1 is the last
+    strength: Strength = "mass-preserving"
+    source: str = "evidence"  # or a `distractor`
+    goal: str = "target"  # or `empty` places
+
+
+Told = tuple[Bool[Tensor, " sample"], Bool[Tensor, " sample"], Bool[Tensor, " sample"]]
+
+
+@dataclass(frozen=True)
+class Redirecting:
+    """Pairs with their own answers, and, where answers have several tokens, with those of their rivals."""
+
+    vlm: VLM
+    own: Asked
+    answer: Replay
+    other: Asked
+    answer_other: Replay | None  # None: answers are one token, and one pass tells both
+    empty: Bool[Tensor, "sample token"]  # where nothing is, in `own`
+
+    @classmethod
+    def of(cls, vlm: VLM, draw: Draw, pairs: Sequence[RivalPair]) -> Redirecting:
+        """Read the pairs once, without any program."""
+        own, other = Asked.of(vlm, pairs), Asked.of(vlm, pairs, rivals=True)
+        single = all(bool((one.batch.lengths[:, 2] == 1).all()) for one in (own, other))
+        again = None if single else replay_from_question(vlm, other.batch)
+        return cls(vlm, own, replay_from_question(vlm, own.batch), other, again, _empty(draw, own.batch))
+
+    def plain(self) -> Bool[Tensor, " sample"]:
+        """Which are answered rightly without any program."""
+        return self.answer().correct
+
+    def __call__(self, one: Intervention) -> Told:
+        """Which answers have moved to the rival's, which stayed, and to which samples the condition applies."""
+        first = min((head.layer for head in one.heads), default=0)
+        program, applies = self._program(one, self.own)
+        with program:
+            here = self.answer(first)
+        if self.answer_other is None:
+            assert here.guesses is not None  # replays give them
+            batch = self.other.batch
+            wanted = batch.tokens[batch.rows("answer").roll(1, 1)].cpu()  # behind the row that predicts it
+            return here.guesses[:, 0] == wanted, here.correct, applies
+        with self._program(one, self.other)[0]:
+            return self.answer_other(first).correct, here.correct, applies
+
+    def _program(self, one: Intervention, asked: Asked) -> tuple[AbstractContextManager[None], Bool[Tensor, " sample"]]:
+        evidence, target = asked.evidence, asked.target
+        if one.source == "distractor":
+            evidence, target = _distractor(asked)[:, None], target.any(1, keepdim=True)
+        if one.goal == "empty":
+            evidence, target = evidence.any(1, keepdim=True), self._aligned(asked)[:, None]
+        applies = evidence.flatten(1).any(1) & target.flatten(1).any(1)
+        evidence = evidence & applies[:, None, None]
+        rows = _rows(asked.batch, one.rows)
+        return redirect(self.vlm.model, one.heads, evidence, target, rows, strength=one.strength), applies.cpu()
+
+    def _aligned(self, asked: Asked) -> Bool[Tensor, "sample token"]:
+        """The empty places as they lie in a batch whose answers may have another length."""
+        found = torch.zeros_like(asked.batch.visual)
+        for row, (mine, there) in enumerate(zip(self.own.batch.visual, asked.batch.visual, strict=True)):
+            found[row, there] = self.empty[row, mine]
+        return found
+
+
+def _rows(batch: Batch, name: str) -> Bool[Tensor, "sample token"]:
+    if name == "after":
+        return batch.after_image
+    return batch.rows("answer") if name == "answer" else batch.rows("last").roll(int(name) + 1, 1)
+
+
+def _distractor(asked: Asked) -> Bool[Tensor, "sample token"]:
+    """One distractor of each sample, without the target's tokens; none where there is no other."""
+    free = asked.batch.distractors & ~(asked.target | asked.evidence).any(1)[:, None]
+    found = torch.zeros_like(asked.batch.visual)
+    for row, regions in enumerate(free):
+        there = regions.any(1).nonzero()
+        if len(there):
+            found[row] = regions[int(there[0])]
+    return found
+
+
+def _empty(draw: Draw, batch: Batch) -> Bool[Tensor, "sample token"]:
+    """The visual tokens of which nothing that could be asked about takes a part; none in a text."""
+    taken = []
+    for sample in batch.samples:
+        picture, _ = draw.task.draw_picture(sample.split, sample.seed, sample.index)
+        taken.append([box for one in picture.questions for box in (*one.evidence, *one.anchors, *one.distractors)])
+    return batch.visual & ~batch.cover(taken)
