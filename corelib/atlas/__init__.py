@@ -3,7 +3,8 @@
 library     `cell`, `ablation`, …: the committed results by model and name
 plan        what is measured of each model, and how much
 build       measures it, and writes it
-rules       the rules of the report card
+rules       the rules of the report card, first round
+verdicts    the rules of the second round
 claims      the claims of the paper, judged by them
 """
 
@@ -19,6 +20,7 @@ from corelib.atlas.library import (
     hybrid,
     knockouts,
     models,
+    redirection,
     results,
     tradeoff,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "hybrid",
     "knockouts",
     "models",
+    "redirection",
     "results",
     "tradeoff",
 ]

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from corelib.analysis.agreement import mean_depth
 from corelib.analysis.concentration import gini, participation_ratio, top_share
 from corelib.analysis.stats import bootstrap_interval
 from corelib.atlas.library import CELLS, HOME, KINDS, Cell, KindPart, Part, Summary
-from corelib.atlas.plan import Job, extent, jobs
+from corelib.atlas.plan import Job, jobs
 from corelib.core.errors import BadInput, BadResults, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.progress import Progress, silent
@@ -131,18 +132,28 @@ def build_results(
     *,
     kinds: Sequence[str] = tuple(KINDS),
     names: Sequence[str] | None = None,
+    seed: int | None = None,
     again: bool = False,
     folder: Path = HOME,
     running: Running = lambda job: nullcontext(silent),
 ) -> Iterator[Path]:
     """Measure what is not there yet (or all of it `again`), or only the results of these `names`; goes on where a
-    stopped run was. `running` shows a job's progress while it is measured."""
+    stopped run was. `running` shows a job's progress while it is measured.
+
+    `seed` is of the samples. Left out, each result's own: that of its round. A result of another seed is not there.
+
+    Raises: UnknownName for a kind or a name that is none, BadInput for a seed that is none.
+    """
+    if seed is not None and seed < 0:
+        raise BadInput(f"seed {seed}: give a whole number, 0 or more")
     for one in kinds:
         check_known("kind of result", one, KINDS)
     wanted = [job for job in jobs(vlm, folder) if job.kind in kinds]
     for one in names or ():
         check_known(f"result among {', '.join(kinds)}", one, dict.fromkeys(job.name for job in wanted))
     chosen = [job for job in wanted if names is None or job.name in names]
+    if seed is not None:
+        chosen = [replace(job, seed=seed) for job in chosen]
     return _measured(vlm, chosen, again, folder, running)
 
 
@@ -152,14 +163,15 @@ def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, runnin
         if again or not _is_there(job, target, vlm):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{job.name}.partial")
-            with torch.autocast("cpu", torch.bfloat16, enabled=extent(vlm).half), running(job) as progress:
-                job.measure(store=partial, progress=progress).save(target)
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.half), running(job) as progress:
+                job.measure(seed=job.seed, store=partial, progress=progress).save(target)
             shutil.rmtree(partial)
         yield target
 
 
 def _is_there(job: Job, target: Path, vlm: VLM) -> bool:
     try:
-        return KINDS[job.kind].load(target).model.sha256 == vlm.sha256
+        found = KINDS[job.kind].load(target)
+        return found.model.sha256 == vlm.sha256 and found.task.seed == job.seed
     except BadResults:
         return False

@@ -7,6 +7,8 @@
                                               is to be fetched
     effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
     knockouts/mini-s/scenes.json              which looks the answer travels by
+    redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
+                                              scenes-on-video.json: ranked in scenes, tested in video
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
     tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
@@ -36,6 +38,7 @@ from corelib.experiments.depth import DepthCurve
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import PathKnockouts
+from corelib.experiments.redirection import Redirection
 from corelib.metrics.catalogue import PRIMARY, Metric
 
 HOME = Path(__file__).parent
@@ -143,12 +146,13 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = Ablation | HeadEffects | PathKnockouts | Hybrid | Tradeoff
+Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Hybrid | Tradeoff
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
     "effects": HeadEffects,
     "knockouts": PathKnockouts,
+    "redirections": Redirection,
     "hybrids": Hybrid,
     "tradeoffs": Tradeoff,
 }
@@ -167,6 +171,11 @@ def effects(model: str, name: str) -> HeadEffects:
 def knockouts(model: str, name: str) -> PathKnockouts:
     """Committed knockouts of the paths of a domain, by path and window of layers."""
     return _typed(PathKnockouts, "knockouts", model, name)
+
+
+def redirection(model: str, name: str) -> Redirection:
+    """A committed redirection by its name, such as `scenes` or `scenes-on-video`."""
+    return _typed(Redirection, "redirections", model, name)
 
 
 def hybrid(model: str, domain: str) -> Hybrid:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from corelib.analysis.dose_response import DOSES
-from corelib.atlas import library
+from corelib.atlas import library, verdicts
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.head_scores import HeadScores
@@ -19,6 +19,7 @@ from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
+from corelib.experiments.redirection import Redirection, redirect_top
 from corelib.experiments.score_heads import score_heads
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
@@ -40,6 +41,7 @@ class Extent:
     few: int  # samples of other ways to remove heads, and of the effects of all heads
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
+    redirected: int = 768  # questions of which at least 512 should have a rival and be answered rightly
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
     batch_size: int = 64
     half: bool = False  # computes in bfloat16
@@ -74,11 +76,30 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., library.Causal]  # of `store` and `progress`
+    measure: Callable[..., library.Causal]  # of `seed`, `store` and `progress`
+    seed: int = 0  # of its samples, if no other is asked for
+    half: bool = False  # a large model computes in bfloat16 on the CPU
 
 
 def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
-    """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read."""
+    """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read.
+
+    Redirections are of the second round: they draw its seed, and compute in float32.
+    """
+    yield from (replace(job, half=extent(vlm).half) for job in _first_round(vlm, folder))
+    if not vlm.study.long_only:
+        yield from _redirections(vlm)
+
+
+def _redirections(vlm: VLM) -> Iterator[Job]:
+    """Every ranking tested on every task: where it ranked itself with all details, elsewhere with fewer draws."""
+    for tested in RETRIEVING:
+        for ranked in RETRIEVING:
+            name = ranked if ranked == tested else f"{ranked}-on-{tested}"
+            yield Job("redirections", name, _redirection(vlm, ranked, tested), seed=verdicts.SEED)
+
+
+def _first_round(vlm: VLM, folder: Path) -> Iterator[Job]:
     size = extent(vlm)
     if vlm.study.long_only:
         for domain in LONG:
@@ -138,9 +159,9 @@ def _scores(vlm: VLM, domain: str) -> HeadScores:
 def _ablation(
     vlm: VLM, ranked: str, tested: str, samples: int, *, questions: int = 4, norms: bool = True, **options: Any
 ) -> Callable[..., Ablation]:
-    def measure(**more: Any) -> Ablation:
+    def measure(seed: int = 0, **more: Any) -> Ablation:
         table = library.cell(vlm.name, ranked).scores(NORMS).values if norms else None
-        draw = tested_task(vlm, tested).draw("test", samples=samples, questions=questions)
+        draw = tested_task(vlm, tested).draw("test", samples=samples, seed=seed, questions=questions)
         size = extent(vlm).batch_size
         return ablate_top(vlm, draw, _scores(vlm, ranked), norms=table, batch_size=size, **options, **more)
 
@@ -148,19 +169,31 @@ def _ablation(
 
 
 def _knockout(vlm: VLM, domain: str, samples: int) -> Callable[..., PathKnockouts]:
-    return lambda **more: knock_out_paths(vlm, tested_task(vlm, domain).draw("test", samples=samples), **more)
+    def measure(seed: int = 0, **more: Any) -> PathKnockouts:
+        return knock_out_paths(vlm, tested_task(vlm, domain).draw("test", samples=samples, seed=seed), **more)
+
+    return measure
+
+
+def _redirection(vlm: VLM, ranked: str, tested: str) -> Callable[..., Redirection]:
+    def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
+        draw = tested_task(vlm, tested).draw("test", samples=extent(vlm).redirected, seed=seed, questions=4)
+        alone = ranked == tested
+        return redirect_top(vlm, draw, _scores(vlm, ranked), draws=100 if alone else 40, details=alone, **more)
+
+    return measure
 
 
 def _effects(vlm: VLM, domain: str, split: str, samples: int, folder: Path) -> Callable[..., HeadEffects]:
     """On `test`, what was found on `validate` predicts too: how well could any score do?"""
 
-    def measure(**more: Any) -> HeadEffects:
+    def measure(seed: int = 0, **more: Any) -> HeadEffects:
         cell = library.cell(vlm.name, domain)
         scores = {one.key: cell.metrics[one.key].values for one in METRICS.values() if one.key in cell.metrics}
         if split == "test":
             before = HeadEffects.load(folder / "effects" / vlm.name / f"{domain}-validate.json")
             scores |= {"its effect alone": before.alone.value, "its effect in company": before.company.value}
-        draw = tested_task(vlm, domain).draw(split, samples=samples, questions=4)
+        draw = tested_task(vlm, domain).draw(split, samples=samples, seed=seed, questions=4)
         return measure_head_effects(vlm, draw, scores, batch_size=extent(vlm).batch_size, **more)
 
     return measure
@@ -170,26 +203,26 @@ def _hybrid(vlm: VLM, domain: str) -> Callable[..., Hybrid]:
     size = extent(vlm)
     samples, draws = size.hybrid
 
-    def measure(**more: Any) -> Hybrid:
-        draw, scores = tested_task(vlm, domain).draw("test", samples=samples), _scores(vlm, domain)
+    def measure(seed: int = 0, **more: Any) -> Hybrid:
+        draw, scores = tested_task(vlm, domain).draw("test", samples=samples, seed=seed), _scores(vlm, domain)
         return measure_hybrid(vlm, draw, scores, width=size.window, draws=draws, batch_size=size.batch_size, **more)
 
     return measure
 
 
 def _hybrid_long(vlm: VLM, domain: str) -> Callable[..., Hybrid]:
-    def measure(**more: Any) -> Hybrid:
+    def measure(seed: int = 0, **more: Any) -> Hybrid:
         work, scores = _long(vlm, domain)
-        draw = work.draw("test", samples=560, questions=20)
+        draw = work.draw("test", samples=560, seed=seed, questions=20)
         return measure_hybrid(vlm, draw, scores, width=256, doses=(0.05, 0.10, 0.20), draws=3, **more)
 
     return measure
 
 
 def _tradeoff(vlm: VLM, domain: str) -> Callable[..., Tradeoff]:
-    def measure(**more: Any) -> Tradeoff:
+    def measure(seed: int = 0, **more: Any) -> Tradeoff:
         work, scores = _long(vlm, domain)
-        draw = work.draw("test", samples=320, questions=20)
+        draw = work.draw("test", samples=320, seed=seed, questions=20)
         return measure_tradeoff(vlm, draw, scores, widths=(64, 256, 1024), doses=(0.0, 0.05, 0.10, 0.20), **more)
 
     return measure

@@ -46,9 +46,9 @@ def build(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="cells: all scores of all heads; ablations, effects, knockouts: what is lost without them; hybrids: "
-            "what is kept if few heads see everything; tradeoffs: and how much faster that is. Give it again for more; "
-            "left out: cells."
+            help="cells: all scores of all heads; ablations, effects, knockouts: what is lost without them; "
+            "redirections: where answers go if their gaze is moved; hybrids: what is kept if few heads see everything; "
+            "tradeoffs: and how much faster that is. Give it again for more; left out: cells."
         ),
     ] = None,
     domain: Annotated[
@@ -62,7 +62,9 @@ def build(
         typer.Option(help="Of all kinds but cells: scenes, scenes-on-needle, … Give it again; left out: all."),
     ] = None,
     samples: Annotated[int, typer.Option(help="How many pictures a cell.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of a cell's samples.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the samples. Left out: 0 for cells, of other kinds that of their round.")
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Measure anew what is there already; cells always are.")
     ] = False,
@@ -90,7 +92,7 @@ def build(
         raise BadInput("--name chooses among other kinds than cells: say which by --kind")
     runs = [  # names are checked here, before anything is measured
         build_results(
-            vlm, kinds=others, names=name, again=again, folder=folder or atlas.HOME,
+            vlm, kinds=others, names=name, seed=seed, again=again, folder=folder or atlas.HOME,
             running=partial(_job_bar, vlm.name),
         )
         for vlm in vlms
@@ -99,7 +101,12 @@ def build(
         for one in domains if "cells" in kinds else ():
             with bar(f"{vlm.name} · {one}") as progress:
                 path = build_cell(
-                    vlm, one, folder=(folder or atlas.HOME) / "cells", samples=samples, seed=seed, progress=progress
+                    vlm,
+                    one,
+                    folder=(folder or atlas.HOME) / "cells",
+                    samples=samples,
+                    seed=seed or 0,
+                    progress=progress,
                 )
             err.print(f"{path}", highlight=False)
         for path in run:
