@@ -8,16 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from corelib import atlas
+from corelib.analysis import controls
 from corelib.analysis.stats import bootstrap_interval, p_value
 from corelib.attention.head_outputs import head_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
 from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.core.heads import HeadSet
+from corelib.core.values import Estimate
 from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.answer_sweep import answer_sweep
+from corelib.experiments.evidence import chance_levels, swap_images
 from corelib.tasks import task
 
 SETS = [HeadSet(), HeadSet("L4H0 L4H1"), HeadSet("L0H3 L2H4")]
@@ -121,14 +125,19 @@ def test_the_result_holds_together(found, scores, tmp_path):
         loss = part.loss.accuracy
         assert loss.value == pytest.approx(found.base.accuracy - part.accuracy)
         assert loss.low <= loss.value <= loss.high and part.low <= part.accuracy <= part.high
-    assert set(found.null) == {"layer_matched", "random", "norm_matched"} == set(found.percentile)
+    assert set(found.null) == {"layer_matched", "kv_matched", "random", "norm_matched"} == set(found.percentile)
     for name, null in found.null.items():
+        assert null.complete is False and null.loss.value == pytest.approx(found.base.accuracy - np.mean(null.accuracy))
+        assert null.loss.low <= null.loss.value <= null.loss.high
         assert len(null.sets) == len(null.accuracy) == len(null.logprob) == 5
         assert all(not one & core for one in null.sets)
         losses = [found.base.logprob - one for one in null.logprob]
         assert found.percentile[name].logprob == p_value(found.conditions.core.loss.logprob.value, losses)
         right = [round(12 * one) for one in (found.conditions.core.accuracy, *null.accuracy)]
         assert found.percentile[name].accuracy == sum(one <= right[0] for one in right) / len(right)
+    assert found.chance == found.levels.constant and found.normalised(Estimate(0.0, 0.0, 0.0)).value == 0
+    way = found.base.accuracy - found.chance
+    assert found.normalised(Estimate(way, way / 2, way)) == Estimate(1.0, 0.5, 1.0)
     assert found.dose.accuracy.core[0] == found.conditions.core.accuracy
     assert found.dose.d50.core.largest == found.dose.d50.reverse.largest == 0.5 and len(found.dose.layer_matched) == 3
     assert found.dose.d50.layer_matched.largest == found.dose.ratio.largest == 0.2
@@ -152,6 +161,32 @@ def test_the_same_samples_may_not_rank_and_test(vlm, scores):
     assert meant.task.split == "select" and meant.dose is None
 
 
+def test_what_has_no_disjoint_control_is_removed_all_the_same(vlm, scores):
+    """Twenty of 48 heads: some layers have too few others, the model as a whole has not."""
+    found = ablate_top(vlm, draw(samples=8), scores, fraction=0.4, draws=2, batch_size=8)
+    assert set(found.null) == {"random"} and len(found.conditions.core.heads) == 20
+    with pytest.raises(BadInput, match="no disjoint control"):
+        controls.layer_matched(scores.top(0.4), 6, 8, draws=2)
+
+
+def test_chance_is_the_best_constant_answer(vlm):
+    """By hand: the most frequent answer of `select`, on the test samples."""
+    drawn = draw(samples=16, questions=1)
+    levels = chance_levels(vlm, drawn, batch_size=8)
+    answers = [sample.answer for sample in drawn.task.draw("select", samples=512, seed=drawn.seed)]
+    most = max(answers.count(answer) for answer in set(answers))
+    assert answers.count(levels.answer) == most
+    assert levels.constant == np.mean([sample.answer == levels.answer for sample in drawn])
+    grey = vlm.encode([replace(one, images=(Image.new("RGB", one.images[0].size, (128,) * 3),)) for one in drawn])
+    assert levels.blank == pytest.approx(vlm.answer(grey).accuracy) and levels.blank < 0.5
+    assert levels.swapped == pytest.approx(
+        vlm.answer(vlm.encode(swap_images(drawn[:8]))).accuracy / 2
+        + vlm.answer(vlm.encode(swap_images(drawn[8:]))).accuracy / 2
+    )
+    text = task("needle").draw("test", samples=8)
+    assert chance_levels(vlm, text).blank is None
+
+
 def test_bad_input(vlm, scores):
     stranger = replace(scores, model=replace(scores.model, sha256="0" * 64))
     for changes, says in (
@@ -161,7 +196,6 @@ def test_bad_input(vlm, scores):
         ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"draws": 0}, "one draw or more"),
         ({"fraction": 0.9}, "not as many others"),
-        ({"fraction": 0.4}, "no disjoint control"),
     ):
         with pytest.raises(BadInput, match=says):
             ablate_top(vlm, **{"draw": draw(), "scores": scores, "draws": 2, "batch_size": 4, **changes})

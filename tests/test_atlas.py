@@ -36,7 +36,8 @@ def test_a_cell_holds_every_metric_and_every_kind(built, vlm):
     assert built.scores("answer/mean/lift").metric.quantity == "lift"
     assert {*built.summaries} == {"all", *built.kinds}
     whole = built.summaries["all"]
-    assert {*vars(whole)} == {"gini", "participation_ratio", "top_share", "mean_depth"}
+    assert {*vars(whole)} == {"gini", "participation_ratio", "top_share", "mean_depth", "half_share"}
+    assert built.division.sets >= 6 and built.division.difference.low <= built.division.difference.value
     assert whole.gini.value == pytest.approx(gini(scores))
     for numbers in built.summaries.values():
         assert all(0 <= one.low <= one.high <= 1 for one in vars(numbers).values())

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from corelib.analysis.agreement import mean_depth
-from corelib.analysis.concentration import gini, participation_ratio, top_share
+from corelib.analysis.concentration import gini, half_share, participation_ratio, top_share
+from corelib.analysis.division import Division, division
 from corelib.analysis.stats import bootstrap_interval
 from corelib.atlas.library import CELLS, HOME, KINDS, Cell, KindPart, Part, Summary
 from corelib.atlas.plan import Job, jobs
@@ -34,7 +35,14 @@ from corelib.models.vlm import VLM
 from corelib.tasks import task
 
 WANTED = (*METRICS.values(), *map(Metric, DESCRIPTORS))
-SUMMARIES = {"gini": gini, "participation_ratio": participation_ratio, "top_share": top_share, "mean_depth": mean_depth}
+SUMMARIES = {
+    "gini": gini,
+    "participation_ratio": participation_ratio,
+    "top_share": top_share,
+    "mean_depth": mean_depth,
+    "half_share": half_share,
+}
+ELSEWHERE = Metric("entropy_elsewhere")
 CURVE = 11  # layers at most in a depth curve,
 DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
 Running = Callable[[Job], AbstractContextManager[Progress]]  # shows a job's progress
@@ -80,7 +88,16 @@ def measure_cell(
         depth=depth,
         software=primary.software,
         seconds=round(time.perf_counter() - began, 2),
+        division=_division(vlm, primary, found),
     )
+
+
+def _division(vlm: VLM, scores: HeadScores, found: Measurement) -> Division | None:
+    """The top heads against the others of their layers; None where no disjoint set matches them."""
+    try:
+        return division(found.scores[ELSEWHERE.key].double().numpy(), scores.top(), vlm.num_kv_heads)
+    except BadInput:
+        return None
 
 
 def _summary(found: Measurement) -> Summary:

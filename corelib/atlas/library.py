@@ -28,6 +28,7 @@ from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import Field
 
+from corelib.analysis.division import Division
 from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
 from corelib.core.head_scores import HeadScores, Interval
@@ -72,6 +73,7 @@ class Summary:
     participation_ratio: Estimate
     top_share: Estimate
     mean_depth: Estimate
+    half_share: Estimate | None = None  # None in results of the first round
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +91,7 @@ class Cell(Result):
     depth: dict[str, DepthCurve]  # by kind of question: the heads from layer 0, 1, …, L on do not see the evidence
     software: Software
     seconds: float
+    division: Division | None = None  # the top 5 % by RAM against their layers: entropy outside the evidence
 
     def scores(self, metric: Metric | str = PRIMARY) -> HeadScores:
         """The head scores of one metric."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from corelib.analysis import controls
+from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
@@ -33,12 +34,12 @@ from corelib.experiments.ablation_curve import (
 )
 from corelib.experiments.ablation_result import Ablation, Base, Condition, Conditions, Loss, Null, Percentile
 from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, check_scores, compute_dtype
-from corelib.experiments.evidence import chance_accuracy
+from corelib.experiments.evidence import chance_levels
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
-NULLS = {"layer_matched": controls.layer_matched, "random": controls.random_sets}
+NULLS = ("layer_matched", "kv_matched", "random")
 Norms = HeadScores | Sequence[Sequence[float]]  # [layer][head]
 
 
@@ -50,7 +51,7 @@ def ablate_top(
     fraction: float = 0.05,
     mode: str = "zero",
     draws: int = 200,
-    nulls: Sequence[str] = tuple(NULLS),
+    nulls: Sequence[str] = NULLS,
     norms: Norms | Callable[[], Norms] | None = None,
     doses: Sequence[float] | None = None,
     dose_draws: int = DOSE_DRAWS,
@@ -62,8 +63,9 @@ def ablate_top(
 ) -> Ablation:
     """The heads on top of `scores` against their controls, on samples that did not rank them.
 
-    Intervals resample pictures (`draw.clusters`). `draws` sets are drawn for each of the `nulls`, and, with the heads'
-    output `norms` (or a function that measures them), for a norm-matched one.
+    Intervals resample pictures (`draw.clusters`). `draws` sets are drawn for each of the `nulls` (all of them, if there
+    are no more), and, with the heads' output `norms` (or a function that measures them), for a norm-matched one. A null
+    of which no set exists, as where most heads of a layer are tested, is left out. Chance is the best constant answer.
 
     `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders; and the
     opposite question, what the first heads suffice for when all *others* do not see the pictures.
@@ -78,8 +80,9 @@ def ablate_top(
     order, size = scores.order(), (vlm.num_layers, vlm.num_heads)
     core = scores.top(fraction)
     named = (core, controls.next_ranked(order, fraction), controls.lowest(order, fraction))
-    ways = {name: NULLS[check_known("null", name, NULLS)] for name in nulls}
-    drawn = {name: way(core, *size, draws=draws, seed=draw.seed) for name, way in ways.items()}
+    for name in nulls:
+        check_known("null", name, NULLS)
+    drawn = {name: sets for name in nulls if (sets := _sets(vlm, name, core, draws, draw.seed))}
     if norms is not None:
         table = norms() if callable(norms) else norms
         drawn["norm_matched"] = controls.norm_matched(core, np.asarray(table).tolist(), draws=draws, seed=draw.seed)
@@ -95,9 +98,11 @@ def ablate_top(
     place = {one: number for number, one in enumerate(sets)}
     plain = found[place[HeadSet()]]
     interval = partial(bootstrap_interval, clusters=draw.clusters, level=level, seed=draw.seed)
-    chance = chance_accuracy(vlm, draw, batch_size=batch_size)
+    levels = chance_levels(vlm, draw, batch_size=batch_size)
     conditions = Conditions(*(_condition(plain, found[place[one]], one, interval) for one in named))
-    measured = {name: _null(found, [place[one] for one in null], null) for name, null in drawn.items()}
+    measured = {
+        name: _null(found, plain, [place[one] for one in null], null, draws, interval) for name, null in drawn.items()
+    }
     kept = None
     if curves:
         kept = sufficiency(
@@ -112,15 +117,29 @@ def ablate_top(
         mode=mode,
         level=level,
         base=base,
-        chance=chance,
+        chance=levels.constant,
         conditions=conditions,
         null=measured,
         percentile={name: _percentile(base, conditions.core, null, draw.samples) for name, null in measured.items()},
-        dose=fit_dose_response(found, place, curves, chance, interval) if curves else None,
+        dose=fit_dose_response(found, place, curves, levels.constant, interval) if curves else None,
         sufficiency=kept,
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
+        levels=levels,
     )
+
+
+def _sets(vlm: VLM, null: str, core: HeadSet, draws: int, seed: int) -> list[HeadSet]:
+    """The sets of a null; none where too many heads of a layer are tested."""
+    layers, heads = vlm.num_layers, vlm.num_heads
+    try:
+        if null == "layer_matched":
+            return controls.layer_matched(core, layers, heads, draws=draws, seed=seed)
+        if null == "kv_matched":
+            return kv_matched(core, layers, heads, vlm.num_kv_heads, draws=draws, seed=seed)
+    except BadInput:
+        return []
+    return controls.random_sets(core, layers, heads, draws=draws, seed=seed)
 
 
 def _proportion(found: AnswerScores, interval: Resampling) -> tuple[float, float, float]:
@@ -140,9 +159,12 @@ def _condition(plain: AnswerScores, found: AnswerScores, heads: HeadSet, interva
     return Condition(heads, *_proportion(found, interval), found.logprob.double().mean().item(), loss)
 
 
-def _null(found: AnswerScores, places: list[int], sets: list[HeadSet]) -> Null:
-    means = (values[places].double().mean(1).tolist() for values in (found.correct, found.logprob))
-    return Null(tuple(sets), *map(tuple, means))
+def _null(
+    found: AnswerScores, plain: AnswerScores, places: list[int], sets: list[HeadSet], draws: int, interval: Resampling
+) -> Null:
+    accuracy, logprob = (tuple(each[places].double().mean(1).tolist()) for each in (found.correct, found.logprob))
+    lost = plain.correct.double().numpy() - found.correct[places].double().mean(0).numpy()
+    return Null(tuple(sets), accuracy, logprob, loss=_estimate(lost, interval), complete=len(sets) < draws)
 
 
 def _percentile(base: Base, core: Condition, null: Null, samples: int) -> Percentile:

@@ -12,10 +12,8 @@ from corelib.core.heads import Heads
 from corelib.core.html import card, rows
 from corelib.core.results import Result
 from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
-from corelib.experiments.ablation_curve import (
-    DoseResponse,
-    Sufficiency,
-)
+from corelib.experiments.ablation_curve import DoseResponse, Sufficiency
+from corelib.experiments.evidence import ChanceLevels
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,8 @@ class Null:
     sets: tuple[Heads, ...]
     accuracy: tuple[float, ...]
     logprob: tuple[float, ...]
+    loss: Estimate | None = None  # of accuracy, the mean over the sets; None in results of the first round
+    complete: bool | None = None  # are these all sets that there are? None in results of the first round
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,20 @@ class Ablation(Result):
     mode: str
     level: float  # of all intervals
     base: Base
-    chance: float  # accuracy with another sample's picture
+    chance: float  # accuracy of the best constant answer; in the first round, with another sample's picture
     conditions: Conditions
-    null: dict[str, Null]  # layer_matched, random, norm_matched
+    null: dict[str, Null]  # layer_matched, kv_matched, random, norm_matched: those of which a disjoint set exists
     percentile: dict[str, Percentile]  # of each null
     dose: DoseResponse | None
     sufficiency: Sufficiency | None
     software: Software
     seconds: float
+    levels: ChanceLevels | None = None  # what can be had without looking; None in results of the first round
+
+    def normalised(self, loss: Estimate) -> Estimate:
+        """A loss of accuracy as a share of the way from base to chance."""
+        way = self.base.accuracy - self.chance
+        return Estimate(loss.value / way, loss.low / way, loss.high / way)
 
     def __repr__(self) -> str:
         core = self.conditions.core

@@ -11,8 +11,12 @@ read. If `only` falls, the box is too small.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
 
 from corelib.analysis.stats import wilson
 from corelib.attention.intervene import knockout
@@ -24,6 +28,8 @@ from corelib.tasks import Draw, Sample
 from corelib.tasks.draw import TOGETHER
 
 CONDITIONS = ("base", "swapped", "without", "only")
+CONSTANT = 512  # samples of `select` at most, which choose the best constant answer
+GREY = (128, 128, 128)
 
 
 def swap_images(samples: Sequence[Sample]) -> list[Sample]:
@@ -35,6 +41,20 @@ def swap_images(samples: Sequence[Sample]) -> list[Sample]:
     return [
         replace(mine, images=other.images, context=other.context, evidence=(), distractors=(), anchors=(), spans=())
         for mine, other in zip(samples, _others(samples), strict=True)
+    ]
+
+
+def blank_images(samples: Sequence[Sample]) -> list[Sample]:
+    """Each question with grey pictures of the same sizes; its evidence is no longer there."""
+    return [
+        replace(
+            mine,
+            images=tuple(Image.new("RGB", image.size, GREY) for image in mine.images),
+            evidence=(),
+            distractors=(),
+            anchors=(),
+        )
+        for mine in samples
     ]
 
 
@@ -104,12 +124,41 @@ def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportio
     return proportion([mark for drawn in batches for mark in vlm.answer(vlm.encode(drawn)).correct.tolist()])
 
 
-def chance_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> float:
-    """Accuracy on the same questions with another sample's picture: the chance level, measured."""
-    right: list[bool] = []
+@dataclass(frozen=True)
+class ChanceLevels:
+    """What can be had without looking. Chance is `constant`. The others are measured beside it, and are not chance:
+    they depend on what a model does with a picture that does not fit."""
+
+    answer: str  # the most frequent one on `select`
+    constant: float  # how often it is right
+    swapped: float  # the same questions, with another sample's picture (or text)
+    blank: float | None  # with grey pictures; None: there are none
+
+
+def chance_levels(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> ChanceLevels:
+    """The best constant answer, chosen on `select` and tested on the draw; and accuracy with another sample's picture,
+    and with a grey one.
+
+    Raises: BadInput if all samples are about one picture.
+
+    >>> from corelib import load, task
+    >>> levels = chance_levels(load("mini-s"), task("scenes").draw("test", samples=8))
+    >>> 0 <= levels.constant <= 1, levels.answer.isdigit()
+    (True, True)
+    """
+    known = draw.task.available("select", CONSTANT)
+    counts = Counter(sample.answer for sample in draw.task.draw("select", samples=known, seed=draw.seed))
+    best = max(sorted(counts), key=lambda answer: counts[answer])
+    marks: dict[str, list[bool]] = {"constant": [], "swapped": [], "blank": []}
     for indices in draw.batches(batch_size, together=TOGETHER):
-        right += vlm.answer(vlm.encode(swap_images(draw.take(indices)))).correct.tolist()
-    return sum(right) / len(right)
+        drawn = draw.take(indices)
+        marks["constant"] += [sample.answer == best for sample in drawn]
+        marks["swapped"] += vlm.answer(vlm.encode(swap_images(drawn))).correct.tolist()
+        if drawn[0].images:
+            marks["blank"] += vlm.answer(vlm.encode(blank_images(drawn))).correct.tolist()
+    shares = {name: float(np.mean(each)) if each else None for name, each in marks.items()}
+    assert shares["constant"] is not None and shares["swapped"] is not None  # a draw has samples
+    return ChanceLevels(best, shares["constant"], shares["swapped"], shares["blank"])
 
 
 def proportion(marks: Sequence[bool]) -> Proportion:

@@ -60,6 +60,9 @@ QUANTITIES: dict[str, Callable[[LayerReading], Rows]] = {
     "output_norm": lambda seen: baselines.output_norm(seen.attention, _given(seen.values, "values")),
     "visual": lambda seen: mass(seen.attention, seen.regions.visual),
     "entropy": lambda seen: descriptors.entropy(seen.attention, seen.regions.visual),
+    "entropy_elsewhere": lambda seen: descriptors.entropy_elsewhere(
+        seen.attention, seen.regions.visual, seen.regions.evidence
+    ),
     "sink": lambda seen: mass(seen.attention, descriptors.keys_before(seen.regions.visual, seen.real)),
     "locality": lambda seen: descriptors.locality(seen.attention, seen.positions),
 }
@@ -68,7 +71,7 @@ PARTS: dict[str, Callable[[LayerReading], Rows]] = {  # read only for what is de
 }
 DERIVED = ("copy_paste", "null_calibrated", "localization")  # from copy hits; from a null question; from all heads
 NEED_DISTRACTORS = ("contrast", "contrastive")  # need distractor regions
-DESCRIPTORS = ("visual", "entropy", "sink", "locality")
+DESCRIPTORS = ("visual", "entropy", "entropy_elsewhere", "sink", "locality")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     visual     Σ_{k∈V} A_k                                     how much goes to the pictures at all
     entropy    −Σ_{k∈V} p_k log p_k / log |V|, p = A / Σ_V A   0: on one visual token, 1: spread over all alike
+    entropy elsewhere   the same over V without the evidence   a head on the evidence has low entropy by that alone
     sink       Σ_{k before the source} A_k                     what is parked on the first tokens of the sequence
     locality   Σ_{k: row − w < k ≤ row} A_k                    what stays with the row itself and its last neighbours
 
@@ -43,6 +44,20 @@ def entropy(attention: Attention, visual: Keys) -> Rows:
     whole = total(seen)
     spread = total(torch.special.entr(seen / whole.clamp_min(1e-30)[..., None])) / count.log()
     return torch.where(whole == 0, torch.ones_like(spread), spread)
+
+
+def entropy_elsewhere(attention: Attention, visual: Keys, evidence: Keys) -> Rows:
+    """How widely a row looks over the pictures outside the evidence, in [0, 1]: `entropy` over V ∖ E. A head that puts
+    most of its attention on the evidence has a low entropy over V for that reason alone; this one is free of it.
+
+    Raises:
+        BadInput: a sample has fewer than two visual tokens that are not evidence.
+
+    >>> visual, evidence = torch.tensor([[True] * 3]), torch.tensor([[True, False, False]])
+    >>> entropy_elsewhere(torch.tensor([[[[0.8, 0.1, 0.1]]]]), visual, evidence)
+    tensor([[[1.]]])
+    """
+    return entropy(attention, visual & ~evidence)
 
 
 def keys_before(source: Keys, real: Keys) -> Keys:
