@@ -206,9 +206,9 @@ def begin(name: str, results: Path) -> str:
 
 @pytest.mark.slow
 def test_the_notebook_runs_unchanged(tmp_path):
-    """Chapter 10, every cell, on a tiny model of each family: one after the other, in one kernel."""
+    """Chapter 11, every cell, on a tiny model of each family: one after the other, in one kernel."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    chapter = nbformat.read(ROOT / "notebooks" / "10_real_checkpoints.ipynb", 4)
+    chapter = nbformat.read(ROOT / "notebooks" / "11_real_checkpoints.ipynb", 4)
     code = [cell for cell in chapter.cells if cell.cell_type == "code"]
     whole = nbformat.v4.new_notebook()
     for name in FAMILIES:

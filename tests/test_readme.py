@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from corelib import Head
+from corelib import Head, atlas
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,11 +40,16 @@ def test_the_figure_is_there_and_small():
 
 
 def test_the_caption_says_what_the_results_say():
-    cell = json.loads((ROOT / "corelib" / "atlas" / "cells" / "mini-s" / "scenes.json").read_text(encoding="utf-8"))
-    ram = cell["metrics"]["answer/mean/raw"]["scores"]
-    best = sorted((value for layer in ram for value in layer), reverse=True)[:3]
-    samples, low, high = re.search(r"Over (\d+) other\s+scenes .* (\d+) % and (\d+) %", README).groups()
-    assert (int(samples), int(low), int(high)) == (cell["task"]["samples"], round(100 * best[-1]), round(100 * best[0]))
+    found = atlas.redirection("bridge", "scenes")
+    caption = " ".join(README.split())
+    told = re.search(
+        r"that (\d+) of the (\d+) heads of `bridge` .* Over (\d+) other questions, (\d+) % .*"
+        r" and (\d+) % that of the other (\d+)",
+        caption,
+    )
+    heads, others = len(found.core.heads), len(found.complement.heads)
+    shares = [round(100 * one.moved.value) for one in (found.core, found.complement)]
+    assert list(map(int, told.groups())) == [heads, heads + others, found.task.counted, *shares, others]
 
 
 def test_the_commands_exist():

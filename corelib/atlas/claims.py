@@ -78,7 +78,7 @@ def claims(models: Iterable[str] | None = None) -> list[Claim]:
             "Keeping only these heads dense accelerates inference with robust accuracy",
             f"about 4,000 visual tokens, the top 5 % of heads dense, all others a window: less than {100 * KEPT:.0f} "
             "points of accuracy are lost (upper limit), and more with other heads of the same layers dense",
-            "09_acceleration",
+            "10_acceleration",
             "hybrids",
             tuple(
                 kept(name, domain, library.hybrid(name, domain))

@@ -27,6 +27,12 @@ from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 
 MODES = ("mean", "resample", "knockout")
 NORMS = METRICS["output norm"].key
+REDIRECTED = {  # questions of which at least 512 should have a rival and be answered rightly
+    "scenes": 768,  # of whose questions four in five have a rival
+    "documents": 544,  # nearly all have
+    "video": 768,
+    "needle": 640,
+}
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 
 
@@ -41,7 +47,6 @@ class Extent:
     few: int  # samples of other ways to remove heads, and of the effects of all heads
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
-    redirected: int = 768  # questions of which at least 512 should have a rival and be answered rightly
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
     batch_size: int = 64
     half: bool = False  # computes in bfloat16
@@ -84,7 +89,7 @@ class Job:
 def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     """What is measured of one model, the primary analysis first; `folder` holds the results that later ones read.
 
-    Redirections are of the second round: they draw its seed, and compute in float32.
+    Redirections and primary ablations are of the second round, and draw its seed; redirections compute in float32.
     """
     yield from (replace(job, half=extent(vlm).half) for job in _first_round(vlm, folder))
     if not vlm.study.long_only:
@@ -109,10 +114,9 @@ def _first_round(vlm: VLM, folder: Path) -> Iterator[Job]:
         return
     alone: dict[str, Any] = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
-        controls = {} if domain in size.controls else {**alone, "dose_draws": DOSE_DRAWS // 2}
-        yield Job(
-            "ablations", domain, _ablation(vlm, domain, domain, size.samples, draws=size.draws, doses=DOSES, **controls)
-        )
+        controls: dict[str, Any] = {} if domain in size.controls else {"norms": False, "dose_draws": DOSE_DRAWS // 2}
+        primary = _ablation(vlm, domain, domain, size.samples, draws=size.draws, doses=DOSES, **controls)
+        yield Job("ablations", domain, primary, seed=verdicts.SEED)
     for domain in DOMAINS:
         yield Job("knockouts", domain, _knockout(vlm, domain, size.traced))
     samples, draws = size.elsewhere
@@ -177,7 +181,7 @@ def _knockout(vlm: VLM, domain: str, samples: int) -> Callable[..., PathKnockout
 
 def _redirection(vlm: VLM, ranked: str, tested: str) -> Callable[..., Redirection]:
     def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
-        draw = tested_task(vlm, tested).draw("test", samples=extent(vlm).redirected, seed=seed, questions=4)
+        draw = tested_task(vlm, tested).draw("test", samples=REDIRECTED[tested], seed=seed, questions=4)
         alone = ranked == tested
         return redirect_top(vlm, draw, _scores(vlm, ranked), draws=100 if alone else 40, details=alone, **more)
 

@@ -106,7 +106,7 @@ def ablate_top(
     kept = None
     if curves:
         kept = sufficiency(
-            vlm, draw, curves, batch_size=batch_size, store=rooms["kept"],
+            vlm, draw, curves, core, interval, batch_size=batch_size, store=rooms["kept"],
             progress=lambda done, _: progress(draw.samples + done, steps),
         )  # fmt: skip
     base = Base(*_proportion(plain, interval), logprob=plain.logprob.double().mean().item())

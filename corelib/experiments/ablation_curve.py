@@ -16,6 +16,7 @@ import numpy as np
 from corelib.analysis.dose_response import D50, d50, d50_ratio
 from corelib.analysis.nested_controls import LayerMatchedDoses
 from corelib.core.heads import Head, HeadSet, top_count
+from corelib.core.values import Estimate
 from corelib.experiments.answer_sweep import Resampling, answer_sweep
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
@@ -78,6 +79,7 @@ class Sufficiency:
     none: float  # no head sees the pictures
     core: DoseCurve
     layer_matched: tuple[DoseCurve, ...]
+    kept: Estimate | None = None  # with the top 5 % alone; None in results of the first round
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,19 @@ def fit_dose_response(
     )
 
 
-def sufficiency(vlm: VLM, draw: Draw, curves: AblationCurves, **options: Any) -> Sufficiency:
+def sufficiency(
+    vlm: VLM, draw: Draw, curves: AblationCurves, core: HeadSet, interval: Resampling, **options: Any
+) -> Sufficiency:
     """Accuracy when, after the pictures, only the first heads of an order see them: of the core order, and of
-    layer-matched ones; and when none does. `options` are those of `answer_sweep`."""
+    layer-matched ones; when only the `core` heads do, with its interval; and when none does. `options` are those of
+    `answer_sweep`."""
     every = HeadSet.all(vlm.num_layers, vlm.num_heads)
     orders: list[Sequence[HeadSet | None]] = [curves.core, *curves.matched[:KEEPING_DRAWS]]
-    sets = list(dict.fromkeys([every, *(every - one for order in orders for one in order if one is not None)]))
+    alone = [every, every - core, *(every - one for order in orders for one in order if one is not None)]
+    sets = list(dict.fromkeys(alone))
     found = answer_sweep(vlm, draw, sets, mode="image_knockout", **options)
+    right = found.correct[sets.index(every - core)].double().numpy()
     accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
-    core, *matched = (tuple(None if one is None else accuracy[every - one] for one in order) for order in orders)
-    return Sufficiency(curves.doses, accuracy[every], core, tuple(matched))
+    mine, *matched = (tuple(None if one is None else accuracy[every - one] for one in order) for order in orders)
+    kept = Estimate(float(right.mean()), *map(float, interval(right)))
+    return Sufficiency(curves.doses, accuracy[every], mine, tuple(matched), kept)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.attention.redirect import Strength, redirect
@@ -66,13 +66,16 @@ class Redirecting:
         program, applies = self._program(one, self.own)
         with program:
             here = self.answer(first)
-        if self.answer_other is None:
-            assert here.guesses is not None  # replays give them
-            batch = self.other.batch
-            wanted = batch.tokens[batch.rows("answer").roll(1, 1)].cpu()  # behind the row that predicts it
-            return here.guesses[:, 0] == wanted, here.correct, applies
+        assert here.guesses is not None  # replays give them
+        begun = here.guesses[:, 0] == self._first_tokens()  # no answer is the rival's that does not begin like it
+        if self.answer_other is None or not begun.any():
+            return begun, here.correct, applies
         with self._program(one, self.other)[0]:
             return self.answer_other(first).correct, here.correct, applies
+
+    def _first_tokens(self) -> Int[Tensor, " sample"]:
+        """How the rivals' answers begin: the token behind the last one of the prompt."""
+        return self.other.batch.tokens[self.other.batch.rows("last").roll(1, 1)].cpu()
 
     def _program(self, one: Intervention, asked: Asked) -> tuple[AbstractContextManager[None], Bool[Tensor, " sample"]]:
         evidence, target = asked.evidence, asked.target

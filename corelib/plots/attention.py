@@ -53,15 +53,17 @@ def draw_attention(
     maps: Mapping[str, Sequence[ArrayLike]] | Sequence[ArrayLike],
     *,
     boxes: Sequence[Box] = (),
+    targets: Sequence[Box] = (),
     video: bool = False,
     heading: str = "",
 ) -> Figure:
     """Attention per visual token, over the pictures. `maps[i]` is [row, column] for picture `i`.
 
     Give several heads as `{"L4H0": maps, …}`: one picture puts them side by side, several put each in its own row.
-    All panels share one scale. `boxes` are outlined as evidence.
+    All panels share one scale. `boxes` are outlined as evidence, `targets` as where the gaze is moved to.
     """
     named = dict(maps) if isinstance(maps, Mapping) else {"": maps}
+    outlined = {"evidence": boxes, "target": targets}
     flat = [np.asarray(one, dtype=float) for mine in named.values() for one in mine]
     scale = Normalize(0, max(max(one.max() for one in flat), 1e-9))
     if len(images) == 1:
@@ -78,9 +80,10 @@ def draw_attention(
     for (name, mine), panels in zip(named.items(), rows, strict=True):
         for number, (axes, image, one) in enumerate(zip(panels, images, mine, strict=True)):
             _overlay(axes, image, one, scale)
-            for box in boxes:
-                if box.image == number:
-                    outline(axes, box, "evidence")
+            for kind, regions in outlined.items():
+                for box in regions:
+                    if box.image == number:
+                        outline(axes, box, kind)
         if len(images) == 1:
             panels[0].set_title(name)
         else:
@@ -90,8 +93,7 @@ def draw_attention(
             axes.set_title(name, fontsize=11, color=SOFT)
     every = [axes for row in rows for axes in row]
     colour_bar(figure, every, scale, _key(), "attention on a token", shrink=0.8 / len(rows) ** 0.5, aspect=24)
-    if boxes:
-        region_legend(figure, ["evidence"])
+    region_legend(figure, [kind for kind, regions in outlined.items() if regions])
     title(figure, heading)
     return figure
 

@@ -34,6 +34,7 @@ class Stroke(TypedDict):
 
 STROKES: dict[str, Stroke] = {
     "evidence": {"edgecolor": EVIDENCE, "linewidth": 2.4, "linestyle": "-"},
+    "target": {"edgecolor": ANCHOR, "linewidth": 2.4, "linestyle": "-"},
     "anchor": {"edgecolor": ANCHOR, "linewidth": 2.0, "linestyle": (0, (3, 1.5))},
     "distractor": {"edgecolor": SOFT, "linewidth": 1.2, "linestyle": (0, (1, 1.4))},
 }
