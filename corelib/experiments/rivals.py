@@ -38,7 +38,7 @@ def rival_pairs(samples: Sequence[Sample]) -> list[RivalPair]:
     >>> from corelib.tasks import task
     >>> drawn = task("scenes").questions_for("test", 0, 0, 4)
     >>> [(pair.sample.answer, pair.rival.answer) for pair in rival_pairs(drawn)]
-    [('2', '9'), ('9', '2')]
+    [('0', '1'), ('1', '7'), ('7', '0')]
     """
     about: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
