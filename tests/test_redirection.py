@@ -15,7 +15,8 @@ from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.values import Estimate
 from corelib.experiments.redirecting import Intervention, Redirecting
-from corelib.experiments.redirection import Redirection, redirect_top
+from corelib.experiments.redirection import redirect_top
+from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.rivals import Asked, rival_pairs
 from corelib.tasks import task
 

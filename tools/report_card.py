@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from corelib.atlas.claims import Claim, claims, expectations
+from corelib.atlas.findings import LEAD, Finding
 from corelib.atlas.rules import Finding as FirstFinding
-from corelib.atlas.second_round import LEAD, Finding, Row, second_round
+from corelib.atlas.second_round import Row, second_round
 from corelib.atlas.verdicts import SEED
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,10 +1,13 @@
 """The head atlas: the committed results, what loads, plans, builds and judges them.
 
 library     `cell`, `ablation`, …: the committed results by model and name
-plan        what is measured of each model, and how much
+plan        what is measured of each model
+extents     how much of it
 build       measures it, and writes it
 rules       the rules of the report card, first round
 verdicts    the rules of the second round
+findings    what one result says, by these rules
+second_round  the report card: every claim with its findings
 claims      the claims of the paper, judged by them
 """
 

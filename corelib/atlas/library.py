@@ -39,7 +39,7 @@ from corelib.experiments.depth import DepthCurve
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import PathKnockouts
-from corelib.experiments.redirection import Redirection
+from corelib.experiments.redirection_result import Redirection
 from corelib.metrics.catalogue import PRIMARY, Metric
 
 HOME = Path(__file__).parent

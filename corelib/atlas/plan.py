@@ -9,6 +9,7 @@ from typing import Any
 
 from corelib.analysis.dose_response import DOSES
 from corelib.atlas import library, verdicts
+from corelib.atlas.extents import REDIRECTED, extent
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.head_scores import HeadScores
@@ -19,7 +20,8 @@ from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
-from corelib.experiments.redirection import Redirection, redirect_top
+from corelib.experiments.redirection import redirect_top
+from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.score_heads import score_heads
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
@@ -27,51 +29,7 @@ from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 
 MODES = ("mean", "resample", "knockout")
 NORMS = METRICS["output norm"].key
-REDIRECTED = {  # questions of which at least 512 should have a rival and be answered rightly
-    "scenes": 768,  # of whose questions four in five have a rival
-    "documents": 544,  # nearly all have
-    "video": 768,
-}
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much of a model is measured: the larger it is, the less of it there is time for."""
-
-    samples: int  # of the primary analysis,
-    draws: int  # and its layer-matched sets
-    elsewhere: tuple[int, int]  # the same, where heads are removed in another task
-    traced: int  # samples of the paths
-    few: int  # samples of other ways to remove heads, and of the effects of all heads
-    window: int  # keys that heads see which are not dense
-    hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
-    controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
-    batch_size: int = 64
-    half: bool = False  # computes in bfloat16
-
-
-EXTENTS = {  # by the most layers a model may have
-    6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256, window=8, hybrid=(512, 10)),
-    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128, window=8, hybrid=(256, 5)),
-    999: Extent(
-        samples=256,
-        draws=100,
-        elsewhere=(256, 100),
-        traced=64,
-        few=64,
-        window=16,
-        hybrid=(96, 3),
-        controls=("scenes",),
-        batch_size=16,
-        half=True,
-    ),
-}
-
-
-def extent(vlm: VLM) -> Extent:
-    """How much of this model is measured."""
-    return next(one for most, one in EXTENTS.items() if vlm.num_layers <= most)
 
 
 @dataclass(frozen=True)
@@ -98,7 +56,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
 def _redirections(vlm: VLM) -> Iterator[Job]:
     """Every ranking tested where it ranked. Across tasks (`scenes-on-video`, …) nothing is measured yet."""
     for domain in DOMAINS:
-        yield Job("redirections", domain, _redirection(vlm, domain, domain), seed=verdicts.SEED)
+        yield Job("redirections", domain, _redirection(vlm, domain), seed=verdicts.SEED)
 
 
 def _first_round(vlm: VLM, folder: Path) -> Iterator[Job]:
@@ -176,11 +134,10 @@ def _knockout(vlm: VLM, domain: str, samples: int) -> Callable[..., PathKnockout
     return measure
 
 
-def _redirection(vlm: VLM, ranked: str, tested: str) -> Callable[..., Redirection]:
+def _redirection(vlm: VLM, domain: str) -> Callable[..., Redirection]:
     def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
-        draw = tested_task(vlm, tested).draw("test", samples=REDIRECTED[tested], seed=seed, questions=4)
-        alone = ranked == tested
-        return redirect_top(vlm, draw, _scores(vlm, ranked), draws=100 if alone else 40, details=alone, **more)
+        draw = tested_task(vlm, domain).draw("test", samples=REDIRECTED[domain], seed=seed, questions=4)
+        return redirect_top(vlm, draw, _scores(vlm, domain), **more)
 
     return measure
 

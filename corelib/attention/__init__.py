@@ -6,6 +6,7 @@ decoder         where the language decoder's attention is, and which kinds are r
 positions       where the rows of a forward call stand in the sequence, with any cache
 stack           which contexts are open on a model, and what comes back when they are left
 selection       positions as a caller may give them: masks or numbers
+chosen          heads as a caller may give them: one set, or one a sample
 record          read the attention of some query rows
 head_outputs    record what heads put out before `o_proj`; averages and resampled outputs
 intervene       replace the outputs of heads (`ablate`), hide keys from them (`knockout`)

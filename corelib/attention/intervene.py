@@ -15,84 +15,23 @@ Auto-Regressive Language Models", arXiv:2304.14767.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask
-from corelib.attention.decoder import attention_modules, layer_of
+from corelib.attention.chosen import Heads, chosen_heads, of_batch
 from corelib.attention.interface import running
 from corelib.attention.selection import Positions, Selection
 from corelib.core.errors import BadInput, check_known
-from corelib.core.heads import Head, HeadSet
+from corelib.core.heads import HeadSet
 
 PHASES = ("prefill", "decode")
-Heads: TypeAlias = HeadSet | str | Head | Iterable[str | Head | tuple[int, int]]
-
-
-def as_head_set(heads: Heads) -> HeadSet:
-    """One set of heads, whichever way it was written.
-
-    Raises:
-        BadInput: it names no heads.
-
-    >>> str(as_head_set("L4H0 L2H1")), str(as_head_set(["L4H0", (2, 1)]))
-    ('L2H1 L4H0', 'L2H1 L4H0')
-    """
-    if isinstance(heads, HeadSet):
-        return heads
-    if isinstance(heads, Head):
-        return HeadSet([heads])
-    if not isinstance(heads, Iterable):
-        raise BadInput(f"{heads!r} is no set of heads: give HeadSet('L4H0'), 'L4H0', or a list of heads")
-    return HeadSet(heads)
-
-
-def _head_sets(heads: Heads | Sequence[HeadSet]) -> list[HeadSet]:
-    if isinstance(heads, HeadSet | str | Head) or not isinstance(heads, Iterable):
-        return [as_head_set(heads)]
-    given: list[Any] = list(heads)
-    if given and isinstance(given[0], HeadSet):
-        return [as_head_set(one) for one in given]
-    return [as_head_set(given)]
-
-
-def chosen_heads(model: nn.Module, heads: Heads | Sequence[HeadSet]) -> dict[int, Bool[Tensor, "#batch head"]]:
-    """Which heads are meant, by layer: one row for all samples, or one each.
-
-    Raises:
-        BadInput: The model has no such head.
-    """
-    modules = attention_modules(model)
-    there = [layer_of(module) for module in modules]
-    config: Any = modules[0].config
-    count = int(config.num_attention_heads)
-    sets = _head_sets(heads)
-    chosen: dict[int, Bool[Tensor, "#batch head"]] = {}
-    for number, one in enumerate(sets):
-        for layer, indices in one.check(there[-1] + 1, count).by_layer().items():
-            if layer not in there:
-                raise BadInput(f"layer {layer} has no softmax attention: choose heads of layers {there}")
-            chosen.setdefault(layer, torch.zeros(len(sets), count, dtype=torch.bool))[number, list(indices)] = True
-    return chosen
-
-
-def of_batch(chosen: Bool[Tensor, "#batch head"], call: AttentionCall) -> Bool[Tensor, "#batch head"]:
-    """The chosen heads of a layer, on the device of the call.
-
-    Raises:
-        BadInput: There are other numbers of samples and of sets.
-    """
-    if chosen.shape[0] not in (1, call.query.shape[0]):
-        raise BadInput(
-            f"{chosen.shape[0]} head sets for a batch of {call.query.shape[0]}: give one for all, or one a sample"
-        )
-    return chosen.to(call.query.device)
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, attention_rows, explicit_mask
+from corelib.attention.chosen import Heads, chosen_heads, of_batch
 from corelib.attention.interface import running
-from corelib.attention.intervene import Heads, chosen_heads, hide_keys, of_batch
+from corelib.attention.intervene import hide_keys
 from corelib.attention.selection import Positions, Selection, row_index
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
     from corelib.experiments.ablation_result import Ablation
-    from corelib.experiments.redirection import Redirection
+    from corelib.experiments.redirection_result import Redirection
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ def show(
     from corelib.core.head_scores import HeadScores
     from corelib.core.results import Result, check_writable, read_json
     from corelib.experiments.ablation_result import Ablation
-    from corelib.experiments.redirection import Redirection
+    from corelib.experiments.redirection_result import Redirection
 
     kinds: tuple[type[Result], ...] = (HeadScores, Ablation, Redirection, Speed)
     known = {kind.schema: kind for kind in kinds}

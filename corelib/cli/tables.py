@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from corelib.benchmarks.speed import Speed
     from corelib.core.head_scores import HeadScores
     from corelib.experiments.ablation_result import Ablation
-    from corelib.experiments.redirection import Redirection
+    from corelib.experiments.redirection_result import Redirection
 
 
 def show_scores(scores: HeadScores, count: int = 8) -> None:

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,14 +27,14 @@ from corelib.analysis.stats import bootstrap_interval
 from corelib.attention.redirect import STRENGTHS, Strength
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
-from corelib.core.heads import Heads, HeadSet
-from corelib.core.html import card, rows
+from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
-from corelib.core.results import Result, software
+from corelib.core.results import software
 from corelib.core.sample_store import collect
-from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
+from corelib.core.values import Accuracy, Estimate, RankingFacts
 from corelib.experiments.answer_sweep import check_pictures, check_scores, compute_dtype
 from corelib.experiments.redirecting import Intervention, Redirecting
+from corelib.experiments.redirection_result import Redirected, Redirection, RedirectionNull
 from corelib.experiments.rivals import Asked, rival_pairs
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
@@ -44,67 +42,6 @@ from corelib.tasks.draw import TOGETHER
 
 COUNTS, FRACTIONS = (1, 2, 4, 7), (0.01, 0.02, 0.05, 0.10, 0.20)
 ROWS = ("answer", "after")  # those that predict the answer; all rows after the pictures
-
-
-@dataclass(frozen=True)
-class Redirected:
-    """What became of the answers, as shares of the questions that were answered rightly before."""
-
-    heads: Heads
-    moved: Estimate  # the answer is the other object's
-    stayed: Estimate
-    neither: Estimate
-
-
-@dataclass(frozen=True)
-class RedirectionNull:
-    """Other sets of heads, with as many of each layer's key/value groups."""
-
-    sets: tuple[Heads, ...]
-    moved: tuple[float, ...]
-    p: float  # how often one of them moves as many answers as the tested set: (1 + #) / (1 + sets)
-    complete: bool  # are these all sets that there are?
-
-
-@dataclass(frozen=True, repr=False)
-class Redirection(Result):
-    """Where answers go when the gaze of some heads is moved."""
-
-    schema: ClassVar[str] = "corelib/redirection/1"
-
-    model: ModelFacts
-    task: TaskFacts  # counted: questions with a rival that are answered rightly
-    ranking: RankingFacts
-    strength: str
-    rows: str
-    level: float  # of all intervals
-    pairs: int  # questions with a rival
-    base: Accuracy  # of these
-    core: Redirected
-    complement: Redirected  # all heads but these
-    doses: dict[str, Redirected]  # by number of heads, best first
-    null: RedirectionNull | None  # None: there is no disjoint set
-    other_strengths: dict[str, Redirected]
-    other_rows: dict[str, Redirected]  # the top heads at the answer's rows alone; at one row, counted from the end
-    specificity: dict[str, Redirected]  # a distractor's mass to the target; the evidence's mass to empty places
-    software: Software
-    seconds: float
-
-    def __repr__(self) -> str:
-        return (
-            f"Redirection({self.model.shown} on {self.task.shown}: {len(self.core.heads)} heads move {self.core.moved} "
-            f"of the answers, all others {self.complement.moved})"
-        )
-
-    def _repr_html_(self) -> str:
-        named = {"top heads": self.core, "all others": self.complement}
-        table = [(name, len(one.heads), one.moved, one.stayed, one.neither) for name, one in named.items()]
-        facts: list[tuple[object, ...]] = [("answered rightly before", f"{self.task.counted} of {self.pairs}")]
-        if self.null is not None:
-            facts.append((f"{len(self.null.sets)} matched sets", f"at most {max(self.null.moved):.2f} moved"))
-            facts.append(("p: moves as many", f"{self.null.p:.3f}"))
-        title = f"redirection ({self.strength}): {self.model.shown} on {self.task.shown}"
-        return card(title, rows(table, ("heads", "number", "moved", "stayed", "neither")), rows(facts))
 
 
 def redirect_top(

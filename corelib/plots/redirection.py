@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from corelib.plots.style import ATTENTION, EVIDENCE, LINE, MUTED, PAPER, SOFT, sheet, styled, title
 
 if TYPE_CHECKING:
-    from corelib.experiments.redirection import Redirection
+    from corelib.experiments.redirection_result import Redirection
 
 
 @styled

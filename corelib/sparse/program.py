@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask, sequence_starts
+from corelib.attention.chosen import Heads, as_head_set
 from corelib.attention.decoder import attention_modules, layer_of
 from corelib.attention.interface import is_innermost, running
-from corelib.attention.intervene import Heads, as_head_set
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.sparse.dense import full_attention
 from corelib.sparse.flex import hybrid_attention

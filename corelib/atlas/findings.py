@@ -1,0 +1,146 @@
+"""What one committed result says of a claim, by the rules of `verdicts.py`: effect, control, verdict.
+
+A result of the first round is not judged by these rules: where there is no other, the finding is "not measured".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corelib.atlas import library, verdicts
+from corelib.atlas.verdicts import SEED, Judgement, Verdict
+from corelib.core.values import Estimate
+from corelib.experiments.ablation_result import Ablation
+from corelib.experiments.redirection_result import Redirection
+from corelib.tasks import DOMAINS
+
+LEAD = "bridge"  # the model with enough heads
+SIZES = ("mini-s", "mini-m", "bridge")
+NOT_YET = Judgement(Verdict.NOT_MEASURED)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim in one model and domain."""
+
+    model: str
+    domain: str
+    effect: str  # with its interval
+    control: str
+    judgement: Judgement
+
+
+def _redirection(model: str, name: str) -> Redirection | None:
+    return library.redirection(model, name) if name in library.results("redirections", model) else None
+
+
+def judge_redirection(found: Redirection) -> Judgement:
+    """The first rule, for one result."""
+    sets, p = (0, 1.0) if found.null is None else (len(found.null.sets), found.null.p)
+    return verdicts.extraction(found.core.moved, p, sets, found.complement.moved)
+
+
+def find_extraction(model: str, domain: str) -> Finding:
+    """The first rule: do answers follow the gaze of the top heads, and of no others?"""
+    found = _redirection(model, domain)
+    if found is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    return Finding(model, domain, *_moved(found), judge_redirection(found))
+
+
+def _moved(found: Redirection) -> tuple[str, str]:
+    null = "no matched set"
+    if found.null is not None:
+        null = f"matched sets at most {max(found.null.moved):.0%}, p = {found.null.p:.3f}"
+    return f"{found.core.moved.percent()} moved", f"{null}; all others {found.complement.moved.percent()}"
+
+
+def find_sparsity(model: str, domain: str) -> Finding:
+    """How few heads hold half of all RAM?"""
+    share = library.cell(model, domain).summaries["all"].half_share
+    if share is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    top = library.cell(model, domain).summaries["all"].top_share
+    return Finding(
+        model, domain, f"{share.percent()} of the heads", f"the top 5 % hold {top.percent()}", verdicts.sparsity(share)
+    )
+
+
+def find_division(model: str, domain: str) -> Finding:
+    """Do the top heads spread their attention outside the evidence less than others of their layers?"""
+    found = library.cell(model, domain).division
+    if found is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    control = f"{found.sets} matched sets, p = {found.p:.3f}"
+    return Finding(
+        model, domain, str(found.difference), control, verdicts.division(found.difference, found.p, found.sets)
+    )
+
+
+def find_across_domains(model: str) -> Finding:
+    """The first rule, for every ranking in every other domain."""
+    pairs = [(one, two) for one in DOMAINS for two in DOMAINS if one != two]
+    found = {f"{one}-on-{two}": _redirection(model, f"{one}-on-{two}") for one, two in pairs}
+    there = {name: one for name, one in found.items() if one is not None}
+    if len(there) < len(found):
+        return Finding(model, "all pairs", "", "", NOT_YET)
+    moved = [one.core.moved.value for one in there.values()]
+    others = [one.complement.moved.value for one in there.values()]
+    judged = verdicts.everywhere([judge_redirection(one) for one in there.values()], "pairs of domains")
+    effect = f"{min(moved):.0%} to {max(moved):.0%} moved"
+    return Finding(model, "all pairs", effect, f"all others at most {max(others):.0%}", judged)
+
+
+def find_across_sizes() -> Finding:
+    """The first and the third rule, in every model and domain."""
+    parts = [
+        judge(model, domain).judgement
+        for model in SIZES
+        for domain in DOMAINS
+        for judge in (find_extraction, find_division)
+    ]
+    judged = verdicts.everywhere(parts, "rules in models and domains")
+    return Finding(LEAD, "all sizes", "", "", judged)
+
+
+def _second(model: str, domain: str) -> Ablation | None:
+    """The primary ablation, if it is of this round."""
+    if domain not in library.results("ablations", model):
+        return None
+    found = library.ablation(model, domain)
+    return found if found.task.seed == SEED and found.levels is not None else None
+
+
+def find_necessity(model: str, domain: str) -> Finding:
+    """What is lost without the top heads?"""
+    found = _second(model, domain)
+    if found is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    drop = found.normalised(found.conditions.core.loss.accuracy)
+    sets = len(found.null["kv_matched"].sets) if "kv_matched" in found.null else 0
+    p = found.percentile["kv_matched"].accuracy if sets else 1.0
+    control = f"{sets} matched sets, p = {p:.3f}" if sets else "no matched set"
+    return Finding(model, domain, f"{drop.percent()} of the way to chance", control, verdicts.necessity(drop, p, sets))
+
+
+def find_lower_ranked(model: str, domain: str) -> Finding:
+    """What is lost without those below them?"""
+    found = _second(model, domain)
+    mean = None if found is None or "random" not in found.null else found.null["random"].loss
+    if found is None or mean is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    following, others = (found.normalised(one) for one in (found.conditions.next.loss.accuracy, mean))
+    control = f"random sets of the others {others.percent()}"
+    return Finding(model, domain, f"next 5 % {following.percent()}", control, verdicts.lower_ranked(following, others))
+
+
+def find_sufficiency(model: str, domain: str) -> Finding:
+    """What do the top heads keep alone?"""
+    found = _second(model, domain)
+    kept = None if found is None or found.sufficiency is None else found.sufficiency.kept
+    if found is None or kept is None:
+        return Finding(model, domain, "", "", NOT_YET)
+    whole = found.base.accuracy
+    share = Estimate(kept.value / whole, kept.low / whole, kept.high / whole)
+    control = f"no head sees {found.sufficiency.none / whole:.0%}" if found.sufficiency is not None else ""
+    return Finding(model, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share))
