@@ -22,7 +22,7 @@ from math import comb, prod
 
 import numpy as np
 
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, NoControl
 from corelib.core.heads import Head, HeadSet, top_count
 
 
@@ -96,7 +96,8 @@ def layer_matched(tested: HeadSet, layers: int, heads: int, *, draws: int, seed:
     such sets, all of them, each once; otherwise each set is as likely at each draw.
 
     Raises:
-        BadInput: as `random_sets`; or a layer has too few other heads ("no disjoint control").
+        BadInput: as `random_sets`.
+        NoControl: a layer has too few other heads ("no disjoint control").
 
     >>> [str(one) for one in layer_matched(HeadSet("L0H0 L1H2"), 2, 3, draws=100)]
     ['L0H1 L1H0', 'L0H1 L1H1', 'L0H2 L1H0', 'L0H2 L1H1']
@@ -106,7 +107,7 @@ def layer_matched(tested: HeadSet, layers: int, heads: int, *, draws: int, seed:
     counts = {layer: len(mine) for layer, mine in tested.by_layer().items()}
     for layer, count in counts.items():
         if len(free[layer]) < count:
-            raise BadInput(
+            raise NoControl(
                 f"{count} of the {heads} heads of layer {layer} are tested: no {count} others are left there, so "
                 "there is no disjoint control; test fewer heads"
             )

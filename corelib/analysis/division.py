@@ -73,6 +73,7 @@ def division(
 
     Raises:
         BadInput: as `difference_from_layer`, `kv_matched` and `bootstrap_interval`.
+        NoControl: as `kv_matched`.
 
     >>> found = division(np.random.default_rng(0).random((8, 1, 4)) + np.array([0, 5, 5, 5]), HeadSet("L0H0"), 4)
     >>> found.sets, found.p, found.difference.high < 0

@@ -12,7 +12,7 @@ from math import comb, prod
 import numpy as np
 
 from corelib.analysis.controls import other_heads
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, NoControl
 from corelib.core.heads import Head, HeadSet
 
 
@@ -29,7 +29,8 @@ def kv_matched(tested: HeadSet, layers: int, heads: int, kv_heads: int, *, draws
         kv_heads: key/value heads of a layer.
 
     Raises:
-        BadInput: as `random_sets`; `kv_heads` does not divide `heads`; or a layer has no such set.
+        BadInput: as `random_sets`; or `kv_heads` does not divide `heads`.
+        NoControl: a layer has no such set.
 
     >>> [str(one) for one in kv_matched(HeadSet("L0H0 L0H1"), 1, 6, 3, draws=9)]  # a whole group, for a whole group
     ['L0H4 L0H5', 'L0H2 L0H3']
@@ -45,7 +46,7 @@ def kv_matched(tested: HeadSet, layers: int, heads: int, kv_heads: int, *, draws
         lost = Counter(index // size for index in mine)
         choices.append(_GroupChoices(free, tuple(sorted(lost[k] for k in range(kv_heads)))))
         if not choices[-1].number:
-            raise BadInput(
+            raise NoControl(
                 f"layer {layer} has no other set that takes as many heads from as many key/value groups: there is no "
                 "disjoint control; test fewer heads"
             )

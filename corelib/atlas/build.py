@@ -22,7 +22,7 @@ from corelib.analysis.division import Division, division
 from corelib.analysis.stats import bootstrap_interval
 from corelib.atlas.library import CELLS, HOME, KINDS, Cell, KindPart, Part, Summary
 from corelib.atlas.plan import Job, jobs
-from corelib.core.errors import BadInput, BadResults, check_known
+from corelib.core.errors import BadInput, BadResults, NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.progress import Progress, silent
 from corelib.core.results import as_file_name
@@ -96,7 +96,7 @@ def _division(vlm: VLM, scores: HeadScores, found: Measurement) -> Division | No
     """The top heads against the others of their layers; None where no disjoint set matches them."""
     try:
         return division(found.scores[ELSEWHERE.key].double().numpy(), scores.top(), vlm.num_kv_heads)
-    except BadInput:
+    except NoControl:
         return None
 
 

@@ -100,3 +100,21 @@ def percent(text: str, option: str = "--top") -> float:
     if not found or not 0 < float(found[1]) <= 100:
         raise BadInput(f"{option} {text}: give a percentage above 0 and up to 100, such as 5%")
     return float(found[1]) / 100
+
+
+# What commands share that test a ranking on other samples.
+Ranking = Annotated[Path, typer.Option("--scores", help="The head-scores file that ranks the heads (`corelib score`).")]
+RankedModel = Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}", callback=known_models)]
+TestedDomain = Annotated[
+    str | None,
+    typer.Option(
+        help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}",
+        callback=known_domains,
+    ),
+]
+TestSamples = Annotated[int, typer.Option(help="Test samples.")]
+TestSeed = Annotated[int, typer.Option(help="Seed of the samples and of the draws.")]
+TestSplit = Annotated[str, typer.Option(help="Where to test. Heads are ranked on select.")]
+SameSamples = Annotated[
+    bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
+]

@@ -9,22 +9,27 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
-from corelib.cli.options import DOMAIN, MODEL, Loading, known_domains, known_models, loads_checkpoints, percent
+from corelib.cli.options import (
+    Loading,
+    RankedModel,
+    Ranking,
+    SameSamples,
+    TestedDomain,
+    TestSamples,
+    TestSeed,
+    TestSplit,
+    loads_checkpoints,
+    percent,
+)
 from corelib.cli.tables import show_redirection
 
 
 @loads_checkpoints
 def redirect(
-    scores: Annotated[Path, typer.Option(help="The head-scores file that ranks the heads (`corelib score`).")],
+    scores: Ranking,
     out_: Annotated[Path, typer.Option("--out", help="The redirection file to write (JSON).")],
-    model: Annotated[str, typer.Option(help=f"The model of those scores. {MODEL}", callback=known_models)] = "mini-s",
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The task to answer. Left out, the one that ranked; another one tests transfer. {DOMAIN}",
-            callback=known_domains,
-        ),
-    ] = None,
+    model: RankedModel = "mini-s",
+    domain: TestedDomain = None,
     top: Annotated[str, typer.Option(help="The share of heads whose gaze is moved.")] = "5%",
     strength: Annotated[
         str,
@@ -42,13 +47,11 @@ def redirect(
     details: Annotated[
         bool, typer.Option(help="Also fewer and more heads, single rows, other strengths, two checks of specificity.")
     ] = True,
-    samples: Annotated[int, typer.Option(help="Test samples.")] = 512,
+    samples: TestSamples = 512,
     questions: Annotated[int, typer.Option(help="Questions about each picture, between which the gaze moves.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the samples and of the draws.")] = 0,
-    split: Annotated[str, typer.Option(help="Where to test. Heads are ranked on select.")] = "test",
-    same_samples: Annotated[
-        bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
-    ] = False,
+    seed: TestSeed = 0,
+    split: TestSplit = "test",
+    same_samples: SameSamples = False,
     batch_size: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
     ] = None,

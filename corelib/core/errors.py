@@ -44,6 +44,10 @@ def check_known(what: str, given: str, allowed: Iterable[str]) -> str:
     return given
 
 
+class NoControl(BadInput):
+    """There is no disjoint set of heads to compare the tested ones with."""
+
+
 class BadRegion(BadInput):
     """A box or a mask that selects nothing, or that lies outside its image."""
 

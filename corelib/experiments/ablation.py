@@ -20,7 +20,7 @@ import numpy as np
 from corelib.analysis import controls
 from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
-from corelib.core.errors import BadInput, check_known
+from corelib.core.errors import BadInput, NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
@@ -137,7 +137,7 @@ def _sets(vlm: VLM, null: str, core: HeadSet, draws: int, seed: int) -> list[Hea
             return controls.layer_matched(core, layers, heads, draws=draws, seed=seed)
         if null == "kv_matched":
             return kv_matched(core, layers, heads, vlm.num_kv_heads, draws=draws, seed=seed)
-    except BadInput:
+    except NoControl:
         return []
     return controls.random_sets(core, layers, heads, draws=draws, seed=seed)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval
 from corelib.attention.redirect import STRENGTHS, Strength
-from corelib.core.errors import BadInput, check_known
+from corelib.core.errors import BadInput, NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
@@ -130,7 +130,7 @@ def redirect_top(
 def _matched(vlm: VLM, core: HeadSet, draws: int, seed: int) -> list[HeadSet]:
     try:
         return kv_matched(core, vlm.num_layers, vlm.num_heads, vlm.num_kv_heads, draws=draws, seed=seed)
-    except BadInput:  # a layer has too few other heads: there is no disjoint control
+    except NoControl:
         return []
 
 

@@ -26,6 +26,7 @@ from corelib.plots.style import (
     as_table,
     colour_bar,
     ink_on,
+    legend_below,
     sheet,
     styled,
     title,
@@ -179,6 +180,6 @@ def overlap_chart(
     )
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    legend_below(figure, panel)
     title(figure, heading)
     return figure

@@ -20,6 +20,7 @@ from corelib.plots.style import (
     SPARE,
     TASK_COLOURS,
     as_table,
+    legend_below,
     share_axis,
     sheet,
     styled,
@@ -128,8 +129,7 @@ def dose_chart(
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel(label)
-    drawn = {name: line for panel in axes[0] for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=3)
+    legend_below(figure, axes[0], 3)
     title(figure, heading)
     return figure
 
@@ -170,8 +170,7 @@ def cliff_chart(
         panel.set_axisbelow(True)
     for panel in axes[:, 0]:
         panel.set_ylabel(label)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels))
+    legend_below(figure, axes[0, 0], columns=9)
     title(figure, heading)
     return figure
 
@@ -197,7 +196,6 @@ def path_chart(
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("nats lost")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 0])
     title(figure, heading)
     return figure

@@ -19,6 +19,7 @@ from corelib.plots.style import (
     SPARE,
     TASK_COLOURS,
     as_table,
+    legend_below,
     sheet,
     styled,
     title,
@@ -50,8 +51,7 @@ def depth_chart(
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel(label)
-    drawn = {name: line for panel in axes[0] for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=len(drawn))
+    legend_below(figure, axes[0], columns=9)
     title(figure, heading)
     return figure
 
@@ -86,7 +86,6 @@ def division_chart(
         panel.set_axisbelow(True)
     for panel in axes.flat[len(traits) :]:
         panel.set_visible(False)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 0])
     title(figure, heading)
     return figure

@@ -10,7 +10,20 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from corelib.plots.style import ATTENTION, EVIDENCE, INK, LINE, MUTED, PAPER, SOFT, share_axis, sheet, styled, title
+from corelib.plots.style import (
+    ATTENTION,
+    EVIDENCE,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    SOFT,
+    legend_below,
+    share_axis,
+    sheet,
+    styled,
+    title,
+)
 from corelib.sparse.window import Window
 
 if TYPE_CHECKING:
@@ -93,7 +106,6 @@ def hybrid_chart(panels: Mapping[str, HybridPanel], *, heading: str = "") -> Fig
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 0])
     title(figure, heading)
     return figure

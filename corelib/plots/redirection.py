@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from corelib.plots.style import ATTENTION, EVIDENCE, LINE, MUTED, PAPER, SOFT, sheet, styled, title
+from corelib.plots.style import ATTENTION, EVIDENCE, LINE, MUTED, PAPER, SOFT, legend_below, sheet, styled, title
 
 if TYPE_CHECKING:
     from corelib.experiments.redirection_result import Redirection
@@ -45,7 +45,6 @@ def redirection_chart(panels: Mapping[str, Redirection], *, heading: str = "") -
         panel.set_axisbelow(True)
         panel.set_facecolor(PAPER)
     axes[0, 0].set_ylabel("answers that become the other object's")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3)
+    legend_below(figure, axes[0, 0], 3)
     title(figure, heading)
     return figure

@@ -10,7 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from corelib.plots.style import ATTENTION, DEPTH, EVIDENCE, INK, LINE, MUTED, PAPER, SOFT, sheet, styled, title
+from corelib.plots.style import (
+    ATTENTION,
+    DEPTH,
+    EVIDENCE,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    SOFT,
+    legend_below,
+    sheet,
+    styled,
+    title,
+)
 
 if TYPE_CHECKING:
     from corelib.benchmarks.record_cost import CostAt
@@ -48,8 +61,7 @@ def speed_chart(panels: Mapping[str, Sequence[SpeedAt]], *, heading: str = "") -
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         panel.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}×" if value in (2, 3, 5) else ""))
     axes[0, 0].set_ylabel("times as fast as dense")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 0])
     title(figure, heading)
     return figure
 
@@ -80,8 +92,7 @@ def tradeoff_chart(panels: Mapping[str, tuple[float, Sequence[Point]]], *, headi
         panel.grid(axis="y", color=LINE, linewidth=0.7)
         panel.set_axisbelow(True)
     axes[0, 0].set_ylabel("accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 0])
     title(figure, heading)
     return figure
 
@@ -105,8 +116,7 @@ def cost_chart(rows: Sequence[CostAt], *, heading: str = "") -> Figure:
         _lengths(panel, tokens)
         panel.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    handles, labels = axes[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    legend_below(figure, axes[0, 1])
     title(figure, heading)
     return figure
 

@@ -125,6 +125,13 @@ def colour_bar(
     return bar
 
 
+def legend_below(figure: Figure, panels: Axes | Iterable[Axes], columns: int = 2) -> None:
+    """What the lines of one panel, or of several, are called: below the figure, each name once."""
+    each = [panels] if isinstance(panels, Axes) else panels
+    drawn = {name: line for panel in each for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower left", ncols=min(columns, len(drawn)))
+
+
 def title(figure: Figure, text: str) -> None:
     """One line above everything, at the left."""
     if text:

@@ -21,6 +21,7 @@ from corelib.plots.style import (
     TASK_COLOURS,
     as_table,
     colour_bar,
+    legend_below,
     sheet,
     styled,
     title,
@@ -103,7 +104,7 @@ def draw_formation(
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
     if alike:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        legend_below(figure, axes[0, 0])
     axes[0, 0].set_ylabel(label)
     title(figure, heading)
     return figure
