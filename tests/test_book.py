@@ -107,6 +107,20 @@ def test_notebooks_were_run_from_top_to_bottom_and_complain_of_nothing():
         )
 
 
+def broken_commands(text: str) -> list[str]:
+    """Commands of TeX in the formulas of a text that a second backslash has turned into a line break and letters."""
+    formulas = re.findall(r"\$\$.*?\$\$|\$[^$\n]+\$", text, flags=re.DOTALL)
+    return [found for one in formulas for found in re.findall(r"\\\\[a-z]{2,}", one)]
+
+
+def test_formulas_have_no_command_with_two_backslashes():
+    assert broken_commands("$$ a \\\\cdot b $$") == ["\\\\cdot"] and not broken_commands("$a \\cdot b$")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                assert not broken_commands("".join(cell["source"])), path.name
+
+
 def test_figures_of_ours_are_well_formed_and_named_for_those_who_cannot_see_them():
     from xml.etree import ElementTree
 
