@@ -16,7 +16,6 @@ from corelib.tasks import DOMAINS
 
 LEAD = "bridge"  # the model with enough heads
 SIZES = ("mini-s", "mini-m", "bridge")
-NOT_YET = Judgement(Verdict.NOT_MEASURED)
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,10 @@ class Finding:
     effect: str  # with its interval
     control: str
     judgement: Judgement
+
+
+def _not_yet(model: str, domain: str) -> Finding:
+    return Finding(model, domain, "", "", Judgement(Verdict.NOT_MEASURED))
 
 
 def _redirection(model: str, name: str) -> Redirection | None:
@@ -44,7 +47,7 @@ def find_extraction(model: str, domain: str) -> Finding:
     """The first rule: do answers follow the gaze of the top heads, and of no others?"""
     found = _redirection(model, domain)
     if found is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     return Finding(model, domain, *_moved(found), judge_redirection(found))
 
 
@@ -59,7 +62,7 @@ def find_sparsity(model: str, domain: str) -> Finding:
     """How few heads hold half of all RAM?"""
     share = library.cell(model, domain).summaries["all"].half_share
     if share is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     top = library.cell(model, domain).summaries["all"].top_share
     return Finding(
         model, domain, f"{share.percent()} of the heads", f"the top 5 % hold {top.percent()}", verdicts.sparsity(share)
@@ -70,7 +73,7 @@ def find_division(model: str, domain: str) -> Finding:
     """Do the top heads spread their attention outside the evidence less than others of their layers?"""
     found = library.cell(model, domain).division
     if found is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     control = f"{found.sets} matched sets, p = {found.p:.3f}"
     return Finding(
         model, domain, str(found.difference), control, verdicts.division(found.difference, found.p, found.sets)
@@ -83,7 +86,7 @@ def find_across_domains(model: str) -> Finding:
     found = {f"{one}-on-{two}": _redirection(model, f"{one}-on-{two}") for one, two in pairs}
     there = {name: one for name, one in found.items() if one is not None}
     if len(there) < len(found):
-        return Finding(model, "all pairs", "", "", NOT_YET)
+        return _not_yet(model, "all pairs")
     moved = [one.core.moved.value for one in there.values()]
     others = [one.complement.moved.value for one in there.values()]
     judged = verdicts.everywhere([judge_redirection(one) for one in there.values()], "pairs of domains")
@@ -115,7 +118,7 @@ def find_necessity(model: str, domain: str) -> Finding:
     """What is lost without the top heads?"""
     found = _second(model, domain)
     if found is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     drop = found.normalised(found.conditions.core.loss.accuracy)
     sets = len(found.null["kv_matched"].sets) if "kv_matched" in found.null else 0
     p = found.percentile["kv_matched"].accuracy if sets else 1.0
@@ -128,7 +131,7 @@ def find_lower_ranked(model: str, domain: str) -> Finding:
     found = _second(model, domain)
     mean = None if found is None or "random" not in found.null else found.null["random"].loss
     if found is None or mean is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     following, others = (found.normalised(one) for one in (found.conditions.next.loss.accuracy, mean))
     control = f"random sets of the others {others.percent()}"
     return Finding(model, domain, f"next 5 % {following.percent()}", control, verdicts.lower_ranked(following, others))
@@ -139,7 +142,7 @@ def find_sufficiency(model: str, domain: str) -> Finding:
     found = _second(model, domain)
     kept = None if found is None or found.sufficiency is None else found.sufficiency.kept
     if found is None or kept is None:
-        return Finding(model, domain, "", "", NOT_YET)
+        return _not_yet(model, domain)
     whole = found.base.accuracy
     share = Estimate(kept.value / whole, kept.low / whole, kept.high / whole)
     control = f"no head sees {found.sufficiency.none / whole:.0%}" if found.sufficiency is not None else ""

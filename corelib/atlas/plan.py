@@ -48,7 +48,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
 
     Redirections and primary ablations are of the second round, and draw its seed; redirections compute in float32.
     """
-    yield from (replace(job, half=extent(vlm).half) for job in _first_round(vlm, folder))
+    yield from (replace(job, half=extent(vlm).half) for job in _other_jobs(vlm, folder))
     if not vlm.study.long_only:
         yield from _redirections(vlm)
 
@@ -59,7 +59,7 @@ def _redirections(vlm: VLM) -> Iterator[Job]:
         yield Job("redirections", domain, _redirection(vlm, domain), seed=verdicts.SEED)
 
 
-def _first_round(vlm: VLM, folder: Path) -> Iterator[Job]:
+def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
     size = extent(vlm)
     if vlm.study.long_only:
         for domain in LONG:

@@ -82,11 +82,11 @@ class Asked:
         batch, goal = vlm.encode(own), vlm.encode(there)
         count = int(batch.lengths[:, 2].max()) if batch.visual.any() else 1
         parts = [_in_parts(one, count) for one in (batch, goal)]
-        apart = (parts[0].any(-1) & parts[1].any(-1)).all(-1)  # of each sample
+        complete = (parts[0].any(-1) & parts[1].any(-1)).all(-1)  # of each sample: no part is empty
         whole = [torch.zeros_like(one) for one in parts]
         for mask, one in zip(whole, (batch, goal), strict=True):
             mask[:, 0] = one.evidence
-        return cls(batch, *(torch.where(apart[:, None, None], *each) for each in zip(parts, whole, strict=True)))
+        return cls(batch, *(torch.where(complete[:, None, None], *each) for each in zip(parts, whole, strict=True)))
 
     @property
     def apart(self) -> Bool[Tensor, " sample"]:
