@@ -100,7 +100,12 @@ def test_swapped_questions_lose_their_evidence():
 
 def test_validity_reports_every_condition(vlm):
     found = validate_evidence(vlm, task("video").draw("test", samples=8, seed=1))
-    assert {"base", "swapped", "without", "only"} <= set(found)
+    names = {"base", "swapped", "without", "only"}
+    assert set(found) == names | {f"{name}/{kind}" for name in names for kind in ("digit", "frame")}
+    for name in names:  # of each kind, and of both together
+        parts = [found[f"{name}/{kind}"] for kind in ("digit", "frame")]
+        assert found[name].samples == 8 == sum(part.samples for part in parts)
+        assert found[name].accuracy * 8 == pytest.approx(sum(part.accuracy * part.samples for part in parts), abs=1e-3)
     assert all(0 <= part.low <= part.accuracy <= part.high <= 1 for part in found.values())
 
 

@@ -28,6 +28,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import as_file_name
 from corelib.core.values import Estimate
 from corelib.experiments.depth import knockout_from
+from corelib.experiments.evidence import validate_evidence
 from corelib.experiments.reading import ALL_QUANTITIES, Measurement, readable
 from corelib.experiments.score_heads import measure_heads, summarise_heads
 from corelib.metrics.catalogue import DESCRIPTORS, METRICS, PRIMARY, Metric
@@ -46,7 +47,7 @@ ELSEWHERE = Metric("entropy_elsewhere")
 CURVE = 11  # layers at most in a depth curve,
 DEPTH_SAMPLES = 128  # and samples: every layer is a pass of its own
 Running = Callable[[Job], AbstractContextManager[Progress]]  # shows a job's progress
-FEW = 8  # samples of a kind: fewer give no scores of their own
+FEW = 64  # samples of a kind: fewer give no scores of their own
 
 
 def measure_cell(
@@ -77,6 +78,7 @@ def measure_cell(
     fewer = work.draw("select", samples=min(samples, DEPTH_SAMPLES), seed=seed)
     with torch.autocast("cpu", torch.bfloat16, enabled=vlm.num_layers > CURVE):  # a large model
         depth = knockout_from(vlm, fewer, layers=layers, batch_size=2 * vlm.batch_size)
+        validity = validate_evidence(vlm, draw, batch_size=2 * vlm.batch_size)
     primary = scores[PRIMARY.key]
     return Cell(
         model=vlm.facts,
@@ -89,6 +91,7 @@ def measure_cell(
         software=primary.software,
         seconds=round(time.perf_counter() - began, 2),
         division=_division(vlm, primary, found),
+        validity=validity,
     )
 
 

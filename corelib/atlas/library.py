@@ -33,7 +33,16 @@ from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.results import Result
-from corelib.core.values import Estimate, MetricFacts, ModelFacts, Reliability, Software, Table, TaskFacts
+from corelib.core.values import (
+    Estimate,
+    MetricFacts,
+    ModelFacts,
+    Proportion,
+    Reliability,
+    Software,
+    Table,
+    TaskFacts,
+)
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.depth import DepthCurve
 from corelib.experiments.head_effects import HeadEffects
@@ -92,6 +101,7 @@ class Cell(Result):
     software: Software
     seconds: float
     division: Division | None = None  # the top 5 % by RAM against their layers: entropy outside the evidence
+    validity: dict[str, Proportion] | None = None  # accuracies that say whether the evidence is read where it lies
 
     def scores(self, metric: Metric | str = PRIMARY) -> HeadScores:
         """The head scores of one metric."""

@@ -92,7 +92,8 @@ def _others(samples: Sequence[Sample]) -> list[Sample]:
 def validate_evidence(
     vlm: VLM, draw: Draw, *, batch_size: int = 64, progress: Progress = silent
 ) -> dict[str, Proportion]:
-    """Accuracy with its 95 % Wilson interval under each condition; also by kind of question for `base`.
+    """Accuracy with its 95 % Wilson interval under each condition, of all samples (`without`) and by kind of question
+    (`without/frame`).
 
     Take one question a picture: then the samples are independent, as the interval asks.
     """
@@ -111,10 +112,11 @@ def validate_evidence(
                     right[name] += vlm.answer(batch).correct.tolist()
         progress(len(kinds), draw.samples)
     found = {name: proportion(marks) for name, marks in right.items() if marks}
-    for kind in sorted(set(kinds)):
-        found[f"base/{kind}"] = proportion(
-            [mark for mark, each in zip(right["base"], kinds, strict=True) if each == kind]
-        )
+    for name, marks in right.items():
+        by_kind: dict[str, list[bool]] = {}
+        for mark, kind in zip(marks, kinds, strict=bool(marks)):
+            by_kind.setdefault(kind, []).append(mark)
+        found |= {f"{name}/{kind}": proportion(mine) for kind, mine in sorted(by_kind.items())}
     return found
 
 

@@ -78,7 +78,7 @@ class Documents(Task):
                 f"{label} on page {page + 1} ?",
                 value,
                 (value_box,),
-                tuple(other[4] for other in entries if other[4] != value_box),
+                tuple(box for _, _, other, _, box in entries if other != value),  # those of wrong answers
                 (label_box,),
             )
             for page, label, value, label_box, value_box in entries

@@ -79,7 +79,7 @@ class Scenes(Task):
         at = {(thing.row, thing.column): thing for thing in things}
         questions = []
         for thing in things:
-            rivals = tuple(boxes[other] for other in things if other.resembles(thing))
+            rivals = tuple(boxes[other] for other in things if other.resembles(thing) and other.digit != thing.digit)
             questions.append(
                 Question("attribute", f"digit on {thing.words} {end}", str(thing.digit), (boxes[thing],), rivals)
             )
@@ -94,6 +94,7 @@ class Scenes(Task):
                     continue
                 others = [t for t in things if t not in (target, anchor)]
                 others = [t for t in others if t.resembles(target) or t in neighbours.values()]
+                others = [t for t in others if t.digit != target.digit]  # else it would give the right answer
                 questions.append(
                     Question(
                         "relation",

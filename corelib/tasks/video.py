@@ -77,7 +77,8 @@ class Video(Task):
                 rivals = tuple(b for f, t, b in alike if f != frame)
                 questions.append(Question("frame", f"frame of {thing.words} ?", str(frame + 1), (box,), rivals))
             else:
-                rivals = tuple(b for f, t, b in [*same, *[x for x in alike if x[0] == frame]])
+                others = [*same, *[one for one in alike if one[0] == frame]]
+                rivals = tuple(b for _, t, b in others if t.digit != thing.digit)  # those of wrong answers
                 text = f"digit on {thing.words} in frame {frame + 1} ?"
                 questions.append(Question("digit", text, str(thing.digit), (box,), rivals))
         told = int(rng.integers(self.frames))
