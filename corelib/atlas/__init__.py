@@ -6,6 +6,7 @@ extents     how much of it
 build       measures it, and writes it
 rules       the rules of the report card, first round
 verdicts    the rules of the second round
+reduction_choice  how RAM is read over answers of several tokens: the rule
 findings    what one result says, by these rules
 second_round  the report card: every claim with its findings
 claims      the claims of the paper, judged by them
@@ -24,6 +25,7 @@ from corelib.atlas.library import (
     knockouts,
     models,
     redirection,
+    reductions,
     results,
     tradeoff,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "knockouts",
     "models",
     "redirection",
+    "reductions",
     "results",
     "tradeoff",
 ]

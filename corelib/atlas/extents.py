@@ -12,6 +12,7 @@ REDIRECTED = {  # questions of which at least 512 should have a rival and be ans
     "documents": 544,  # nearly all have
     "video": 768,
 }
+COMPARED = 256  # questions on which ways to read RAM are compared
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@
     knockouts/mini-s/scenes.json              which looks the answer travels by
     redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
                                               scenes-on-video.json: ranked in scenes, tested in video
+    reductions/mini-s/documents-validate.json    ways to read RAM over several tokens, compared; also -test
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
     tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
@@ -49,6 +50,7 @@ from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
+from corelib.experiments.reductions import Reductions
 from corelib.metrics.catalogue import PRIMARY, Metric
 
 HOME = Path(__file__).parent
@@ -159,13 +161,14 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Hybrid | Tradeoff
+Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Reductions | Hybrid | Tradeoff
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
     "effects": HeadEffects,
     "knockouts": PathKnockouts,
     "redirections": Redirection,
+    "reductions": Reductions,
     "hybrids": Hybrid,
     "tradeoffs": Tradeoff,
 }
@@ -189,6 +192,11 @@ def knockouts(model: str, name: str) -> PathKnockouts:
 def redirection(model: str, name: str) -> Redirection:
     """A committed redirection by its name, such as `scenes` or `scenes-on-video`."""
     return _typed(Redirection, "redirections", model, name)
+
+
+def reductions(model: str, name: str) -> Reductions:
+    """Committed ways to read RAM, compared, such as `documents-validate`."""
+    return _typed(Reductions, "reductions", model, name)
 
 
 def hybrid(model: str, domain: str) -> Hybrid:

@@ -9,7 +9,7 @@ from typing import Any
 
 from corelib.analysis.dose_response import DOSES
 from corelib.atlas import library, verdicts
-from corelib.atlas.extents import REDIRECTED, extent
+from corelib.atlas.extents import COMPARED, REDIRECTED, extent
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.head_scores import HeadScores
@@ -22,6 +22,7 @@ from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
 from corelib.experiments.redirection import redirect_top
 from corelib.experiments.redirection_result import Redirection
+from corelib.experiments.reductions import Reductions, compare_reductions
 from corelib.experiments.score_heads import score_heads
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
@@ -51,12 +52,20 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     yield from (replace(job, half=extent(vlm).half) for job in _other_jobs(vlm, folder))
     if not vlm.study.long_only:
         yield from _redirections(vlm)
+        yield from _reductions(vlm)
 
 
 def _redirections(vlm: VLM) -> Iterator[Job]:
     """Every ranking tested where it ranked. Across tasks (`scenes-on-video`, …) nothing is measured yet."""
     for domain in DOMAINS:
         yield Job("redirections", domain, _redirection(vlm, domain), seed=verdicts.SEED)
+
+
+def _reductions(vlm: VLM) -> Iterator[Job]:
+    """Ways to read RAM: one is chosen on `validate`, and confirmed once, on samples that nothing else has drawn."""
+    for domain in DOMAINS:
+        yield Job("reductions", f"{domain}-validate", _ways(vlm, domain, "validate"), seed=verdicts.SEED)
+    yield Job("reductions", "documents-test", _ways(vlm, "documents", "test"), seed=verdicts.CONFIRMING)
 
 
 def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
@@ -138,6 +147,15 @@ def _redirection(vlm: VLM, domain: str) -> Callable[..., Redirection]:
     def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
         draw = tested_task(vlm, domain).draw("test", samples=REDIRECTED[domain], seed=seed, questions=4)
         return redirect_top(vlm, draw, _scores(vlm, domain), **more)
+
+    return measure
+
+
+def _ways(vlm: VLM, domain: str, split: str) -> Callable[..., Reductions]:
+    def measure(seed: int = verdicts.SEED, **more: Any) -> Reductions:
+        work = tested_task(vlm, domain)
+        draw = work.draw(split, samples=COMPARED, seed=seed, questions=4)
+        return compare_reductions(vlm, draw, work.draw("select", samples=256), **more)
 
     return measure
 

@@ -9,18 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.attention.redirect import Strength, redirect
 from corelib.core.heads import HeadSet
-from corelib.experiments.rivals import Asked, RivalPair
+from corelib.core.progress import Progress, silent
+from corelib.core.sample_store import collect
+from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.rivals import Asked, RivalPair, rival_pairs
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.from_question import Replay, replay_from_question
 from corelib.tasks import Draw
+from corelib.tasks.draw import TOGETHER
 
 
 @dataclass(frozen=True)
@@ -120,3 +127,46 @@ def _empty(draw: Draw, batch: Batch) -> Bool[Tensor, "sample token"]:
         picture, _ = draw.task.draw_picture(sample.split, sample.seed, sample.index)
         taken.append([box for one in picture.questions for box in (*one.evidence, *one.anchors, *one.distractors)])
     return batch.visual & ~batch.cover(taken)
+
+
+def redirect_sweep(
+    vlm: VLM,
+    draw: Draw,
+    plan: dict[str, Intervention],
+    *,
+    batch_size: int = 32,
+    store: str | Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, np.ndarray]:
+    """Every sample of `draw` under every condition of `plan`: is it `paired`, and is it `right` without any program;
+    and [sample, condition], has its answer `moved`, has it `stayed`, and does the condition apply to it (`applies`)?
+    """
+    fingerprint = {
+        "model": vlm.sha256,
+        "precision": compute_dtype(vlm),
+        **draw.fingerprint,
+        "plan": {name: [one.heads.to_json(), *list(vars(one).values())[1:]] for name, one in plan.items()},
+    }
+
+    def measure(indices: list[int]) -> dict[str, Tensor]:
+        pairs = rival_pairs(draw.take(indices))
+        found = {name: torch.zeros(len(indices), dtype=torch.bool) for name in ("paired", "right")}
+        found |= {
+            name: torch.zeros(len(indices), len(plan), dtype=torch.bool) for name in ("moved", "stayed", "applies")
+        }
+        if pairs:
+            apart = Asked.of(vlm, pairs).apart
+            pairs = [pair for pair, one in zip(pairs, apart.tolist(), strict=True) if one]
+        if pairs:
+            places = torch.tensor([pair.index for pair in pairs])
+            under = Redirecting.of(vlm, draw, pairs)
+            found["paired"][places], found["right"][places] = True, under.plain()
+            for number, one in enumerate(plan.values()):
+                told = under(one)
+                for name, value in zip(("moved", "stayed", "applies"), told, strict=True):
+                    found[name][places, number] = value
+        return found
+
+    batches = partial(draw.batches, batch_size, together=TOGETHER)
+    kept = collect(measure, draw.samples, batches, fingerprint, store, progress)
+    return {name: value.numpy() for name, value in kept.items()}

@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval
@@ -30,15 +27,12 @@ from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
 from corelib.core.results import software
-from corelib.core.sample_store import collect
 from corelib.core.values import Accuracy, Estimate, RankingFacts
 from corelib.experiments.answer_sweep import check_pictures, check_scores, compute_dtype
-from corelib.experiments.redirecting import Intervention, Redirecting
+from corelib.experiments.redirecting import Intervention, redirect_sweep
 from corelib.experiments.redirection_result import Redirected, Redirection, RedirectionNull
-from corelib.experiments.rivals import Asked, rival_pairs
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
-from corelib.tasks.draw import TOGETHER
 
 COUNTS, FRACTIONS = (1, 2, 4, 7), (0.01, 0.02, 0.05, 0.10, 0.20)
 ROWS = ("answer", "after")  # those that predict the answer; all rows after the pictures
@@ -85,7 +79,7 @@ def redirect_top(
     plan |= {f"null {k}": Intervention(one, rows, strength) for k, one in enumerate(matched)}
     if details:
         plan |= _details(vlm, scores, core, rows, strength, _shortest(vlm, draw))
-    found = _sweep(vlm, draw, plan, batch_size, store, progress)
+    found = redirect_sweep(vlm, draw, plan, batch_size=batch_size, store=store, progress=progress)
     right, clusters = found["right"], np.array(draw.clusters)
     if not right.any():
         raise BadInput(f"no question about {draw.task.name} has a rival and is answered rightly: nothing can be moved")
@@ -152,47 +146,6 @@ def _shortest(vlm: VLM, draw: Draw) -> int:
     """How many rows after the pictures every prompt has at least."""
     batch = vlm.encode(draw.take(range(min(draw.samples, 64))))
     return int((batch.after_image.sum(1) - batch.lengths[:, 2]).min())
-
-
-def _sweep(
-    vlm: VLM,
-    draw: Draw,
-    plan: dict[str, Intervention],
-    batch_size: int,
-    store: str | Path | None,
-    progress: Progress,
-) -> dict[str, np.ndarray]:
-    """Of every sample: is it `paired`, and is it `right` without any program; and [sample, condition], has its answer
-    `moved`, has it `stayed`, and does the condition apply to it (`applies`)?"""
-    fingerprint = {
-        "model": vlm.sha256,
-        "precision": compute_dtype(vlm),
-        **draw.fingerprint,
-        "plan": {name: [one.heads.to_json(), *list(vars(one).values())[1:]] for name, one in plan.items()},
-    }
-
-    def measure(indices: list[int]) -> dict[str, Tensor]:
-        pairs = rival_pairs(draw.take(indices))
-        found = {name: torch.zeros(len(indices), dtype=torch.bool) for name in ("paired", "right")}
-        found |= {
-            name: torch.zeros(len(indices), len(plan), dtype=torch.bool) for name in ("moved", "stayed", "applies")
-        }
-        if pairs:
-            apart = Asked.of(vlm, pairs).apart
-            pairs = [pair for pair, one in zip(pairs, apart.tolist(), strict=True) if one]
-        if pairs:
-            places = torch.tensor([pair.index for pair in pairs])
-            under = Redirecting.of(vlm, draw, pairs)
-            found["paired"][places], found["right"][places] = True, under.plain()
-            for number, one in enumerate(plan.values()):
-                told = under(one)
-                for name, value in zip(("moved", "stayed", "applies"), told, strict=True):
-                    found[name][places, number] = value
-        return found
-
-    batches = partial(draw.batches, batch_size, together=TOGETHER)
-    kept = collect(measure, draw.samples, batches, fingerprint, store, progress)
-    return {name: value.numpy() for name, value in kept.items()}
 
 
 def _outcome(

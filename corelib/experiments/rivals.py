@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from corelib.core.geometry import Box
-from corelib.families.regions import coverage
+from corelib.experiments.answer_parts import answer_parts
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks.sample import Sample
@@ -80,9 +79,8 @@ class Asked:
             for one, pair in zip(own, pairs, strict=True)
         ]
         batch, goal = vlm.encode(own), vlm.encode(there)
-        count = int(batch.lengths[:, 2].max()) if batch.visual.any() else 1
-        parts = [_in_parts(one, count) for one in (batch, goal)]
-        complete = (parts[0].any(-1) & parts[1].any(-1)).all(-1)  # of each sample: no part is empty
+        (mine, all_mine), (theirs, all_theirs) = answer_parts(batch), answer_parts(goal)
+        parts, complete = (mine, theirs), all_mine & all_theirs
         whole = [torch.zeros_like(one) for one in parts]
         for mask, one in zip(whole, (batch, goal), strict=True):
             mask[:, 0] = one.evidence
@@ -92,24 +90,3 @@ class Asked:
     def apart(self) -> Bool[Tensor, " sample"]:
         """Whose evidence and target share no token."""
         return ~(self.evidence.any(1) & self.target.any(1)).any(-1)
-
-
-def _in_parts(batch: Batch, count: int) -> Bool[Tensor, "sample part token"]:
-    """The evidence in so many parts from left to right: each token belongs to the part that covers most of it."""
-    mask = torch.zeros(len(batch.samples), count, batch.tokens.shape[1], dtype=torch.bool, device=batch.tokens.device)
-    if count == 1:
-        mask[:, 0] = batch.evidence
-        return mask
-    for row, (sample, views) in enumerate(zip(batch.samples, batch.views, strict=True)):
-        for box in sample.evidence:
-            for view in (view for view in views if box.image in view.images):
-                shares = torch.stack([coverage(view.grid, one) for one in _slices(box, count)])
-                touched = shares.amax(0) > 0
-                mask[row, shares.argmax(0)[touched], view.positions[touched]] = True
-    return mask
-
-
-def _slices(box: Box, count: int) -> list[Box]:
-    """A box, cut into so many columns of one width, without its picture's number."""
-    wide = (box.x1 - box.x0) / count
-    return [Box(box.x0 + k * wide, box.y0, box.x0 + (k + 1) * wide, box.y1) for k in range(count)]
