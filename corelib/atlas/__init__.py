@@ -28,6 +28,7 @@ from corelib.atlas.library import (
     reductions,
     results,
     tradeoff,
+    transfer,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "reductions",
     "results",
     "tradeoff",
+    "transfer",
 ]

@@ -26,6 +26,7 @@ class Extent:
     few: int  # samples of other ways to remove heads, and of the effects of all heads
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
+    redirected_elsewhere: tuple[int, int] = (512, 100)  # questions whose gaze is moved in another task or of one kind
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
     batch_size: int = 64
     half: bool = False  # computes in bfloat16
@@ -42,6 +43,7 @@ EXTENTS = {  # by the most layers a model may have
         few=64,
         window=16,
         hybrid=(96, 3),
+        redirected_elsewhere=(256, 40),
         controls=("scenes",),
         batch_size=16,
         half=True,

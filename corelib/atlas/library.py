@@ -8,7 +8,10 @@
     effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
     knockouts/mini-s/scenes.json              which looks the answer travels by
     redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
-                                              scenes-on-video.json: ranked in scenes, tested in video
+                                              scenes-on-video.json: ranked in scenes, tested in video; and
+                                              video-frame.json: one kind of question, by its own ranking
+    transfers/mini-s/video.json               heads ranked in every task, tested in video: what is lost without them,
+                                              and what they keep alone
     reductions/mini-s/documents-validate.json    ways to read RAM over several tokens, compared; also -test
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
@@ -51,6 +54,7 @@ from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import Reductions
+from corelib.experiments.transfer import Transfer
 from corelib.metrics.catalogue import PRIMARY, Metric
 
 HOME = Path(__file__).parent
@@ -161,13 +165,14 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Reductions | Hybrid | Tradeoff
+Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Transfer | Reductions | Hybrid | Tradeoff
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
     "effects": HeadEffects,
     "knockouts": PathKnockouts,
     "redirections": Redirection,
+    "transfers": Transfer,
     "reductions": Reductions,
     "hybrids": Hybrid,
     "tradeoffs": Tradeoff,
@@ -192,6 +197,11 @@ def knockouts(model: str, name: str) -> PathKnockouts:
 def redirection(model: str, name: str) -> Redirection:
     """A committed redirection by its name, such as `scenes` or `scenes-on-video`."""
     return _typed(Redirection, "redirections", model, name)
+
+
+def transfer(model: str, name: str) -> Transfer:
+    """Committed tests of the heads of all tasks in one, such as `video`."""
+    return _typed(Transfer, "transfers", model, name)
 
 
 def reductions(model: str, name: str) -> Reductions:

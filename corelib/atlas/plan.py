@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from corelib.experiments.redirection import redirect_top
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import Reductions, compare_reductions
 from corelib.experiments.score_heads import score_heads
+from corelib.experiments.transfer import Transfer, transfer
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
@@ -31,6 +33,10 @@ from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 MODES = ("mean", "resample", "knockout")
 NORMS = METRICS["output norm"].key
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
+KINDS_APART = {  # of question: what asks for this kind alone
+    "scenes": {"attribute": {"relational": 0.0}, "relation": {"relational": 1.0}},
+    "video": {"digit": {"timed": 0.0}, "frame": {"timed": 1.0}},
+}
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,32 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     yield from (replace(job, half=extent(vlm).half) for job in _other_jobs(vlm, folder))
     if not vlm.study.long_only:
         yield from _redirections(vlm)
+        yield from _transfers(vlm)
         yield from _reductions(vlm)
 
 
 def _redirections(vlm: VLM) -> Iterator[Job]:
-    """Every ranking tested where it ranked. Across tasks (`scenes-on-video`, …) nothing is measured yet."""
+    """Every ranking tested where it ranked, with all details; every kind of question; every ranking in every other
+    task."""
     for domain in DOMAINS:
         yield Job("redirections", domain, _redirection(vlm, domain), seed=verdicts.SEED)
+    for domain, kinds in KINDS_APART.items():
+        for kind, difficulty in kinds.items():
+            if vlm.study.kind.get(domain, kind) == kind:
+                measure = _redirected(vlm, partial(_of_kind, vlm, domain, kind), task(domain, **difficulty), 2)
+                yield Job("redirections", f"{domain}-{kind}", measure, seed=verdicts.SEED)
+    for ranked in RETRIEVING:
+        for tested in RETRIEVING:
+            if ranked != tested or ranked == "needle":
+                name = ranked if ranked == tested else f"{ranked}-on-{tested}"
+                measure = _redirected(vlm, partial(_scores, vlm, ranked), tested_task(vlm, tested), 4)
+                yield Job("redirections", name, measure, seed=verdicts.SEED)
+
+
+def _transfers(vlm: VLM) -> Iterator[Job]:
+    """Every ranking in every task: what is lost without its heads, and what they keep alone."""
+    for tested in RETRIEVING:
+        yield Job("transfers", tested, _transfer(vlm, tested), seed=verdicts.SEED)
 
 
 def _reductions(vlm: VLM) -> Iterator[Job]:
@@ -124,6 +149,10 @@ def _scores(vlm: VLM, domain: str) -> HeadScores:
     return cell.scores() if kind is None else cell.of_kind(kind)
 
 
+def _of_kind(vlm: VLM, domain: str, kind: str) -> HeadScores:
+    return library.cell(vlm.name, domain).of_kind(kind)
+
+
 def _ablation(
     vlm: VLM, ranked: str, tested: str, samples: int, *, questions: int = 4, norms: bool = True, **options: Any
 ) -> Callable[..., Ablation]:
@@ -147,6 +176,25 @@ def _redirection(vlm: VLM, domain: str) -> Callable[..., Redirection]:
     def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
         draw = tested_task(vlm, domain).draw("test", samples=REDIRECTED[domain], seed=seed, questions=4)
         return redirect_top(vlm, draw, _scores(vlm, domain), **more)
+
+    return measure
+
+
+def _redirected(vlm: VLM, scores: Callable[[], HeadScores], work: Task, questions: int) -> Callable[..., Redirection]:
+    """The top heads, all others and matched sets alone, on fewer samples."""
+
+    def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
+        samples, draws = extent(vlm).redirected_elsewhere
+        draw = work.draw("test", samples=samples, seed=seed, questions=questions)
+        return redirect_top(vlm, draw, scores(), draws=draws, details=False, **more)
+
+    return measure
+
+
+def _transfer(vlm: VLM, tested: str) -> Callable[..., Transfer]:
+    def measure(seed: int = verdicts.SEED, **more: Any) -> Transfer:
+        draw = tested_task(vlm, tested).draw("test", samples=256, seed=seed, questions=4)
+        return transfer(vlm, draw, {ranked: _scores(vlm, ranked) for ranked in RETRIEVING}, **more)
 
     return measure
 

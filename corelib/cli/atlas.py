@@ -47,9 +47,9 @@ def build(
         list[str] | None,
         typer.Option(
             help="cells: all scores of all heads; ablations, effects, knockouts: what is lost without them; "
-            "redirections: where answers go if their gaze is moved; reductions: which way to read RAM moves most; "
-            "hybrids: what is kept if few heads see everything; tradeoffs: and how much faster that is. Give it again "
-            "for more; left out: cells."
+            "redirections: where answers go if their gaze is moved; transfers: what heads ranked in one task do in "
+            "another; reductions: which way to read RAM moves most; hybrids: what is kept if few heads see everything; "
+            "tradeoffs: and how much faster that is. Give it again for more; left out: cells."
         ),
     ] = None,
     domain: Annotated[
