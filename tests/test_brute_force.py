@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from corelib.analysis.concentration import gini, participation_ratio
 from corelib.analysis.controls import band, layer_matched, norm_matched, random_sets
 from corelib.analysis.dose_response import D50, d50, half_dose
 from corelib.analysis.nested_controls import LayerMatchedDoses
-from corelib.analysis.overlap import overlap_within_layers
+from corelib.analysis.overlap import overlap_within_groups, overlap_within_layers
 from corelib.analysis.stats import bootstrap_interval, wilson
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet
@@ -124,6 +124,26 @@ def test_chance_within_layers_by_enumeration(one, two):
     found = overlap_within_layers(one, two, 2, 4)
     assert found.expected == pytest.approx(np.mean(shared))
     assert found.chance == pytest.approx(np.mean(np.array(shared) >= len(found.shared)))
+
+
+@given(st.sets(st.integers(0, 11), min_size=1, max_size=6), st.sets(st.integers(0, 11), min_size=1, max_size=6))
+def test_chance_within_groups_by_enumeration(one, two):
+    """All orders of the three groups of each of two layers, and of the two heads in each group."""
+    one, two = (HeadSet(divmod(number, 6) for number in each) for each in (one, two))
+    moves = [
+        [2 * groups[head // 2] + (head + flips[head // 2]) % 2 for head in range(6)]
+        for groups in permutations(range(3))
+        for flips in product((0, 1), repeat=3)
+    ]
+    parts = [
+        [len(set(one.by_layer().get(layer, ())) & {move[head] for head in mine}) for move in moves]
+        for layer, mine in two.by_layer().items()
+    ]
+    shared = np.array([sum(each) for each in product(*parts)])
+    found = overlap_within_groups(one, two, 2, 6, 3)
+    assert found.expected == pytest.approx(shared.mean())
+    assert found.chance == pytest.approx((shared >= len(found.shared)).mean())
+    assert found.least == pytest.approx((shared == shared.max()).mean())
 
 
 def test_split_half_as_a_loop():

@@ -13,6 +13,7 @@ from values import some_scores as scores
 
 from corelib.analysis.agreement import (
     compare_heads,
+    correlation_within_groups,
     layer_means,
     mean_depth,
     rank_biased_overlap,
@@ -20,7 +21,7 @@ from corelib.analysis.agreement import (
     spearman_within_layers,
     split_half,
 )
-from corelib.analysis.overlap import overlap, overlap_within_layers
+from corelib.analysis.overlap import overlap, overlap_within_groups, overlap_within_layers
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet
 
@@ -81,6 +82,34 @@ def test_agreement_on_layers_alone_is_none_within_them():
     assert spearman(one, two) > 0.5
     assert spearman_within_layers(one, two) == pytest.approx(-1)
     assert spearman_within_layers(one, one) == pytest.approx(1)
+
+
+def test_groups_by_hand():
+    """Two heads of one group, twice: draws share both if they take that group, 1 of 3; blind to groups, 1 of 15."""
+    pair = HeadSet("L0H0 L0H1")
+    found = overlap_within_groups(pair, pair, 1, 6, 3)
+    assert found.chance == pytest.approx(1 / 3) == found.least and found.expected == pytest.approx(2 / 3)
+    assert overlap_within_layers(pair, pair, 1, 6).chance == pytest.approx(1 / 15)
+    assert overlap_within_groups(pair, HeadSet("L1H0"), 2, 6, 3).least == 1  # they can share nothing
+    with pytest.raises(BadInput, match="divides"):
+        overlap_within_groups(pair, pair, 1, 6, 4)
+
+
+def test_correlation_within_groups():
+    """Whole groups that agree: of all 2!² · 2!⁴ = 64 draws, those that keep both orders of groups do as well."""
+    one = replace_kv(scores([[1, 1, 9, 9], [1, 1, 9, 9]]), 2)
+    value, p = correlation_within_groups(one, one, draws=2000)
+    assert value == pytest.approx(1) and p == pytest.approx(1 / 4, abs=0.03)
+    apart = replace_kv(
+        scores([[1, 1, 9, 9], [1, 1, 9, 9]]), 1
+    )  # any order of four: two 9 in their places, 1 of 6 a layer
+    assert correlation_within_groups(apart, apart, draws=2000)[1] == pytest.approx(1 / 36, abs=0.01)
+    with pytest.raises(BadInput, match="key/value heads"):
+        correlation_within_groups(one, apart)
+
+
+def replace_kv(one, kv_heads):
+    return replace(one, model=replace(one.model, num_kv_heads=kv_heads))
 
 
 def test_layers():

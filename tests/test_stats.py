@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelib.analysis.stats import bootstrap_interval, wilson
+from corelib.analysis.stats import bootstrap_interval, holm, wilson
 from corelib.core.errors import BadInput
 
 
@@ -100,3 +100,12 @@ def test_wrong_questions():
             wilson(successes, n)
     with pytest.raises(BadInput, match="level"):
         wilson(1, 2, level=1)
+
+
+def test_holm_by_hand():
+    """Sorted .01 .02 .04: times 3, 2, 1, and none below a smaller one's."""
+    assert holm([0.04, 0.01, 0.02]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.9, 0.8]).tolist() == [1, 1] and holm([0.2]).tolist() == [0.2]
+    for given_ in ([], [1.2], [np.nan]):
+        with pytest.raises(BadInput, match="p-values lie in"):
+            holm(given_)

@@ -6,7 +6,8 @@ language model): head L3H2 of another model is another head.
 
 Heads of one layer resemble each other. Two sets that lie in the same layers share more heads than blind draws would,
 even if nothing but the layer mattered. So each measure also comes *within layers*: the draws keep how many heads each
-set has in each layer, and the correlation compares every head with its own layer only.
+set has in each layer, and the correlation compares every head with its own layer only. Heads that share a key/value
+head resemble each other even more: *within groups*, the draws also keep how many groups of a layer give how many heads.
 
 Two rankings of many heads need not be cut anywhere: rank-biased overlap looks at the top 1, 2, 3, … in turn, and gives
 the first places most weight. And a ranking is worth comparing only if it agrees with itself: `split_half` ranks the
@@ -22,7 +23,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from corelib.analysis.overlap import Overlap, overlap, overlap_within_layers
+from corelib.analysis.overlap import Overlap, overlap, overlap_within_groups, overlap_within_layers
+from corelib.analysis.stats import p_value
 from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Head, top_count
@@ -59,6 +61,40 @@ def spearman_within_layers(one: HeadScores, two: HeadScores) -> float:
     return float(pearsonr(a.ravel(), b.ravel()).statistic)
 
 
+def correlation_within_groups(
+    one: HeadScores, two: HeadScores, *, draws: int = 999, seed: int = 0
+) -> tuple[float, float]:
+    """`spearman_within_layers`, and how often draws agree as much that permute the key/value groups of each layer, and
+    the heads in each group: p = (1 + #) / (1 + draws). Our definition.
+
+    Raises:
+        BadInput: as `spearman_within_layers`; or the models have other numbers of key/value heads.
+    """
+    kv_heads = _kv_heads(one, two)
+    found = spearman_within_layers(one, two)
+    a, b = (rankdata(table).reshape(table.shape) for table in _tables(one, two))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    layers, heads = b.shape
+    groups = b.reshape(layers, kv_heads, heads // kv_heads)
+    rng, norm = np.random.default_rng(seed), np.sqrt((a**2).sum() * (b**2).sum())
+    null = []
+    for _ in range(draws):
+        moved = rng.permuted(groups, axis=2)
+        order = rng.permuted(np.tile(np.arange(kv_heads), (layers, 1)), axis=1)
+        moved = np.take_along_axis(moved, order[..., None], axis=1)
+        null.append(float((a * moved.reshape(layers, heads)).sum() / norm))
+    return found, p_value(found, null)
+
+
+def _kv_heads(one: HeadScores, two: HeadScores) -> int:
+    if one.model.num_kv_heads != two.model.num_kv_heads:
+        raise BadInput(
+            f"{one.model.num_kv_heads} and {two.model.num_kv_heads} key/value heads: heads of such models do not "
+            "correspond"
+        )
+    return one.model.num_kv_heads
+
+
 @dataclass(frozen=True, repr=False)
 class Agreement:
     """All of it for two rankings of the same heads."""
@@ -67,13 +103,14 @@ class Agreement:
     spearman_within_layers: float
     top: Overlap
     top_within_layers: Overlap
+    top_within_groups: Overlap
     rank_biased_overlap: float
 
     def __repr__(self) -> str:
         return f"Agreement(spearman {self.spearman:.2f}, top heads: {self.top}, p = {self.top.chance:.2g})"
 
     def _repr_html_(self) -> str:
-        within = self.top_within_layers
+        within, groups = self.top_within_layers, self.top_within_groups
         return card(
             "agreement of two rankings",
             rows(
@@ -81,6 +118,7 @@ class Agreement:
                     ("rank correlation", f"{self.spearman:.2f}", f"within layers {self.spearman_within_layers:.2f}"),
                     ("top heads", f"{self.top}", f"p = {self.top.chance:.2g}"),
                     ("… within layers", f"{within.expected:.1f} by chance", f"p = {within.chance:.2g}"),
+                    ("… and groups", f"{groups.expected:.1f} by chance", f"p = {groups.chance:.2g}"),
                     ("rank-biased overlap", f"{self.rank_biased_overlap:.2f}", ""),
                     ("shared", self.top.shared, ""),
                 ]
@@ -114,6 +152,7 @@ def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, s
         spearman_within_layers(one, two),
         overlap(*tops, heads=shape[0] * shape[1]),
         overlap_within_layers(*tops, *shape),
+        overlap_within_groups(tops[0], tops[1], shape[0], shape[1], _kv_heads(one, two)),
         rank_biased_overlap(one.order(), two.order()),
     )
 

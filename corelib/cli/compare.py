@@ -70,12 +70,13 @@ def compare(
         held = f"; they hold {uneven.top:.0%} of it all (Gini {uneven.gini:.2f})" if uneven else ""
         out.print(f"top {top}: {best}{held}\n", highlight=False)
     for (a, b), found in pairs.items():
-        within = found.top_within_layers
+        within, groups = found.top_within_layers, found.top_within_groups
         out.print(
             f"{files[a]} · {files[b]}\n"
             f"  rank agreement {found.spearman:.2f}, within layers {found.spearman_within_layers:.2f}; "
             f"rank-biased overlap {found.rank_biased_overlap:.2f}\n"
             f"  top {top}: {found.top} (p = {found.top.chance:.2g}); "
-            f"{within.expected:.1f} within layers (p = {within.chance:.2g})",
+            f"{within.expected:.1f} within layers (p = {within.chance:.2g}), {groups.expected:.1f} within key/value "
+            f"groups (p = {groups.chance:.2g}, no less than {groups.least:.2g})",
             highlight=False,
         )
