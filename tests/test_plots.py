@@ -318,3 +318,38 @@ def test_a_cost_chart_shows_what_did_not_fit():
     lines = {line.get_label(): line.get_xydata().tolist() for line in memory.lines}
     assert lines["attention written out, as published"] == [[1024, 2]] and lines["would need"] == [[2048, 8]]
     assert len(seconds.lines) == 3
+
+
+def test_claims_by_size_show_every_model_and_domain():
+    sized = [
+        plots.Sized(domain, heads, Estimate(value, value - 0.1, value + 0.1))
+        for heads in (48, 120)
+        for domain, value in (("scenes", 0.6), ("video", 0.3))
+    ]
+    figure = plots.claims_by_size(
+        {"moved": plots.Claimed(sized, 0.5, above=True), "half": plots.Claimed(sized[:2], 0.1, above=False)}, columns=2
+    )
+    text = words(figure)
+    assert all(word in text for word in ("moved", "half", "48", "120", "scenes", "video", "heads of the model"))
+    assert "documents" not in text
+    panel = figure.axes[0]
+    points = {tuple(np.round(line.get_ydata(), 2)) for line in panel.lines if line.get_marker() == "o"}
+    assert points == {(0.6, 0.6), (0.3, 0.3)}
+
+
+def test_a_transfer_is_three_tables():
+    from corelib import atlas
+    from corelib.core.values import AccuracyKept
+    from corelib.experiments.transfer import Transfer, Transferred
+
+    plain = atlas.redirection("mini-s", "scenes")
+    kept = AccuracyKept(0.4, 0.3, 0.5, loss=Estimate(0.2, 0.1, 0.3))
+    one = Transferred(plain.ranking, HeadSet("L0H0"), without=kept, alone=kept)
+    base = Accuracy(0.8, 0.7, 0.9)
+    tested = {
+        name: Transfer(plain.model, plain.task, 0.95, base, base, {"scenes": one}, plain.software, 1.0)
+        for name in ("scenes", "video")
+    }
+    figure = plots.transfer_chart(tested, {("scenes", "video"): plain})
+    told = [[text.get_text() for text in panel.texts] for panel in figure.axes]
+    assert told == [[f"{plain.core.moved.value:.2f}"], ["0.25", "0.25"], ["0.50", "0.50"]]  # of the accuracy of 0.8

@@ -100,12 +100,18 @@ def test_swapped_questions_lose_their_evidence():
 
 def test_validity_reports_every_condition(vlm):
     found = validate_evidence(vlm, task("video").draw("test", samples=8, seed=1))
-    names = {"base", "swapped", "without", "only"}
+    names = {"base", "swapped", "constant", "without", "only"}
     assert set(found) == names | {f"{name}/{kind}" for name in names for kind in ("digit", "frame")}
     for name in names:  # of each kind, and of both together
         parts = [found[f"{name}/{kind}"] for kind in ("digit", "frame")]
         assert found[name].samples == 8 == sum(part.samples for part in parts)
-        assert found[name].accuracy * 8 == pytest.approx(sum(part.accuracy * part.samples for part in parts), abs=1e-3)
+        if name != "constant":  # each kind has its own most frequent answer
+            assert found[name].accuracy * 8 == pytest.approx(
+                sum(part.accuracy * part.samples for part in parts), abs=1e-3
+            )
+    drawn = list(task("video").draw("test", samples=8, seed=1))
+    frames = [sample.answer for sample in drawn if sample.kind == "frame"]
+    assert found["constant/frame"].accuracy == round(max(map(frames.count, frames)) / len(frames), 4)
     assert all(0 <= part.low <= part.accuracy <= part.high <= 1 for part in found.values())
 
 

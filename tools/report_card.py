@@ -14,7 +14,7 @@ from pathlib import Path
 from corelib.atlas.claims import Claim, claims, expectations
 from corelib.atlas.findings import LEAD, Finding
 from corelib.atlas.rules import Finding as FirstFinding
-from corelib.atlas.second_round import Row, second_round
+from corelib.atlas.second_round import Row, kinds_apart, second_round
 from corelib.atlas.verdicts import SEED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,18 +34,28 @@ stand beside it. Heads were ranked on the split `select`, and tested on `test`, 
 differently trained small models are no scaling law. The paper's own checkpoints: **not measured**. How the first round
 judged: {{doc}}`report_card_first_round`.
 """
+KINDS = """
+## By kind of question
+
+The first rule once more, with heads ranked and tested on one kind of question alone. Where hiding the evidence from all
+heads does not hide the answer, the evidence is not what is read, and nothing is judged ({doc}`rules`).
+
+| model | questions | effect | control | verdict |
+|---|---|---|---|---|
+"""
 EXPECTED = """
 ## What we expected
 
 Written down before the ablations of the first round were run; no claim of the paper's."""
 
 
-def page(rows: list[Row], first: list[Claim], expected: list[Claim]) -> str:
+def page(rows: list[Row], kinds: list[Finding], first: list[Claim], expected: list[Claim]) -> str:
     """The report card in Markdown."""
     parts = [HEAD, "| claim | verdict |\n|---|---|"]
     parts[-1] += "".join(f"\n| {row.claim} | **{row.verdict.verdict}** |" for row in rows)
     parts[-1] += "".join(f"\n| {one.text} | {one.verdict} (first round) |" for one in first)
     parts += [section(row) for row in rows]
+    parts += [KINDS + "\n".join(map(line, kinds))]
     parts += [first_section(one, "##") for one in first]
     parts += [EXPECTED, *(first_section(one, "###") for one in expected)]
     return "\n".join(parts) + "\n"
@@ -107,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     rows, first = second_round(), accelerated()
     text = README.read_text(encoding="utf-8")
-    wanted = {PAGE: page(rows, first, expectations()), README: readme(text, rows, first)}
+    wanted = {PAGE: page(rows, kinds_apart(), first, expectations()), README: readme(text, rows, first)}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if options.check:
         for path in stale:

@@ -27,6 +27,7 @@ class Finding:
     effect: str  # with its interval
     control: str
     judgement: Judgement
+    estimate: Estimate | None = None  # the effect as a number, where there is one
 
 
 def _not_yet(model: str, domain: str) -> Finding:
@@ -48,14 +49,30 @@ def find_extraction(model: str, domain: str) -> Finding:
     found = _redirection(model, domain)
     if found is None:
         return _not_yet(model, domain)
-    return Finding(model, domain, *_moved(found), judge_redirection(found))
+    return Finding(model, domain, *_moved(found), judge_redirection(found), found.core.moved)
 
 
 def _moved(found: Redirection) -> tuple[str, str]:
     null = "no matched set"
     if found.null is not None:
-        null = f"matched sets at most {max(found.null.moved):.0%}, p = {found.null.p:.3f}"
+        null = f"matched sets at most {100 * max(found.null.moved):.0f} %, p = {found.null.p:.3f}"
     return f"{found.core.moved.percent()} moved", f"{null}; all others {found.complement.moved.percent()}"
+
+
+def find_kind(model: str, domain: str, kind: str) -> Finding:
+    """The first rule for one kind of question, with heads ranked on it alone; not judged where hiding the evidence does
+    not hide the answer."""
+    cell, name = library.cell(model, domain), f"{domain}-{kind}"
+    if cell.validity is None or f"without/{kind}" not in cell.validity:
+        return _not_yet(model, f"{domain}: {kind}")
+    told = {one: cell.validity[f"{one}/{kind}"].accuracy for one in ("base", "without", "only", "constant")}
+    gate = verdicts.valid_evidence(**told)
+    seen = f"accuracy {told['base']:.2f}, evidence hidden {told['without']:.2f}, alone {told['only']:.2f}"
+    found = _redirection(model, name)
+    if gate.verdict is not Verdict.SUPPORTED or found is None:
+        return Finding(model, f"{domain}: {kind}", "", seen, gate if gate.why else Judgement(Verdict.NOT_MEASURED))
+    effect, control = _moved(found)
+    return Finding(model, f"{domain}: {kind}", effect, f"{seen}; {control}", judge_redirection(found))
 
 
 def find_sparsity(model: str, domain: str) -> Finding:
@@ -65,7 +82,12 @@ def find_sparsity(model: str, domain: str) -> Finding:
         return _not_yet(model, domain)
     top = library.cell(model, domain).summaries["all"].top_share
     return Finding(
-        model, domain, f"{share.percent()} of the heads", f"the top 5 % hold {top.percent()}", verdicts.sparsity(share)
+        model,
+        domain,
+        f"{share.percent()} of the heads",
+        f"the top 5 % hold {top.percent()}",
+        verdicts.sparsity(share),
+        share,
     )
 
 
@@ -76,7 +98,12 @@ def find_division(model: str, domain: str) -> Finding:
         return _not_yet(model, domain)
     control = f"{found.sets} matched sets, p = {found.p:.3f}"
     return Finding(
-        model, domain, str(found.difference), control, verdicts.division(found.difference, found.p, found.sets)
+        model,
+        domain,
+        f"{found.difference} nats",
+        control,
+        verdicts.division(found.difference, found.p, found.sets),
+        found.difference,
     )
 
 
@@ -90,8 +117,8 @@ def find_across_domains(model: str) -> Finding:
     moved = [one.core.moved.value for one in there.values()]
     others = [one.complement.moved.value for one in there.values()]
     judged = verdicts.everywhere([judge_redirection(one) for one in there.values()], "pairs of domains")
-    effect = f"{min(moved):.0%} to {max(moved):.0%} moved"
-    return Finding(model, "all pairs", effect, f"all others at most {max(others):.0%}", judged)
+    effect = f"{100 * min(moved):.0f} to {100 * max(moved):.0f} % moved"
+    return Finding(model, "all pairs", effect, f"all others at most {100 * max(others):.0f} %", judged)
 
 
 def find_across_sizes() -> Finding:
@@ -123,7 +150,8 @@ def find_necessity(model: str, domain: str) -> Finding:
     sets = len(found.null["kv_matched"].sets) if "kv_matched" in found.null else 0
     p = found.percentile["kv_matched"].accuracy if sets else 1.0
     control = f"{sets} matched sets, p = {p:.3f}" if sets else "no matched set"
-    return Finding(model, domain, f"{drop.percent()} of the way to chance", control, verdicts.necessity(drop, p, sets))
+    judged = verdicts.necessity(drop, p, sets)
+    return Finding(model, domain, f"{drop.percent()} of the way to chance", control, judged, drop)
 
 
 def find_lower_ranked(model: str, domain: str) -> Finding:
@@ -134,7 +162,8 @@ def find_lower_ranked(model: str, domain: str) -> Finding:
         return _not_yet(model, domain)
     following, others = (found.normalised(one) for one in (found.conditions.next.loss.accuracy, mean))
     control = f"random sets of the others {others.percent()}"
-    return Finding(model, domain, f"next 5 % {following.percent()}", control, verdicts.lower_ranked(following, others))
+    judged = verdicts.lower_ranked(following, others)
+    return Finding(model, domain, f"next 5 % {following.percent()}", control, judged, following)
 
 
 def find_sufficiency(model: str, domain: str) -> Finding:
@@ -145,5 +174,5 @@ def find_sufficiency(model: str, domain: str) -> Finding:
         return _not_yet(model, domain)
     whole = found.base.accuracy
     share = Estimate(kept.value / whole, kept.low / whole, kept.high / whole)
-    control = f"no head sees {found.sufficiency.none / whole:.0%}" if found.sufficiency is not None else ""
-    return Finding(model, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share))
+    control = f"if no head sees, {100 * found.sufficiency.none / whole:.0f} %" if found.sufficiency is not None else ""
+    return Finding(model, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share), share)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from corelib.atlas import findings, verdicts
 from corelib.atlas.findings import LEAD, SIZES, Finding
-from corelib.atlas.plan import measured
+from corelib.atlas.plan import KINDS_APART, measured
 from corelib.atlas.verdicts import Judgement
 from corelib.tasks import DOMAINS
 
@@ -35,7 +35,7 @@ class Row:
 
 def second_round(models: Iterable[str] | None = None) -> list[Row]:
     """Every claim, judged in the `models` (default: all that are studied, the one that leads first)."""
-    names = tuple(sorted(measured(), key=lambda name: (name != LEAD, name)) if models is None else models)
+    names = _ordered(models)
     return [
         Row(
             "A few heads are dedicated to extraction",
@@ -88,6 +88,21 @@ def second_round(models: Iterable[str] | None = None) -> list[Row]:
             _each(names, findings.find_sufficiency),
         ),
     ]
+
+
+def kinds_apart(models: Iterable[str] | None = None) -> list[Finding]:
+    """The first rule by kind of question, where the evidence is valid."""
+    return [
+        findings.find_kind(model, domain, kind)
+        for model in _ordered(models)
+        for domain, kinds in KINDS_APART.items()
+        for kind in kinds
+    ]
+
+
+def _ordered(models: Iterable[str] | None) -> tuple[str, ...]:
+    """The `models`, or all that are studied, the one that leads first."""
+    return tuple(sorted(measured(), key=lambda name: (name != LEAD, name)) if models is None else models)
 
 
 Judging = Callable[[str, str], Finding]

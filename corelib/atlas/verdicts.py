@@ -28,6 +28,7 @@ LITTLE = 0.10  # of the answers, what all other heads may move; of the way to ch
 FEW_HEADS, MANY_HEADS = 0.10, 0.25  # that hold half of the mass: a tenth is sparse; evenly spread, it would be a half
 STRONGLY = 0.5  # of the way to chance: what the top heads must cost
 ENOUGH = 0.90  # of the accuracy: what the top heads alone must keep
+VALID = 0.75  # of the way from the best constant answer to base: taken by hiding the evidence, kept by it alone
 
 
 class Verdict(StrEnum):
@@ -94,6 +95,28 @@ def all_of(parts: Mapping[str, Verdict | Judgement]) -> Judgement:
         found = {name: one for name, one in whole.items() if one.verdict is verdict}
         if found:
             return Judgement(verdict, "; ".join(f"{name}: {one.why or verdict}" for name, one in found.items()))
+    return Judgement(Verdict.SUPPORTED)
+
+
+def valid_evidence(base: float, without: float, only: float, constant: float) -> Judgement:
+    """Is the evidence what is read? Accuracies of the plain model, with the evidence hidden from all heads, with the
+    evidence alone, and of the best constant answer. Results of a kind of question that does not pass are not judged.
+
+    Raises: BadInput if the model is no better than a constant answer.
+
+    >>> valid_evidence(base=1.0, without=0.67, only=1.0, constant=0.2).why
+    '59 % are kept without the evidence'
+    """
+    way = base - constant
+    if way <= 0:
+        raise BadInput(
+            f"accuracy {base} is no better than the best constant answer, {constant}: nothing is read at all"
+        )
+    left, kept = (without - constant) / way, (only - constant) / way
+    if left > 1 - VALID:
+        return Judgement(Verdict.NOT_MEASURED, f"{left:.0%} are kept without the evidence".replace("%", " %"))
+    if kept < VALID:
+        return Judgement(Verdict.NOT_MEASURED, f"{kept:.0%} are kept with the evidence alone".replace("%", " %"))
     return Judgement(Verdict.SUPPORTED)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from corelib.experiments.redirection_result import Redirection
 
 R = TypeVar("R")
+SHOWN = ("kv_matched", "layer_matched", "random", "norm_matched")  # the first null that there is
 
 
 def show(
@@ -80,7 +81,10 @@ def _nulls(found: Ablation) -> Figure:
     from corelib.plots import null_chart
     from corelib.plots.causal import NullRow
 
-    null, sets = next(iter(found.null.values())), found.conditions
+    null = next((found.null[name] for name in SHOWN if name in found.null), None)
+    if null is None:
+        raise BadInput("this ablation has no control to draw: print it, without --save")
+    sets = found.conditions
     row: NullRow = {
         "core": sets.core.loss.accuracy,
         "next": sets.next.loss.accuracy,

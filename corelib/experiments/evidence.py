@@ -1,8 +1,9 @@
-"""Is the evidence really the evidence? Four accuracies that must be right before any RAM is read.
+"""Is the evidence really the evidence? Accuracies that must be right before any RAM is read.
 
     base             the question with its own picture (or text)
-    swapped          the same question with another sample's picture: the chance level, measured
-    without          no head, at no row after the pictures, sees the evidence: should be near `swapped`
+    swapped          the same question with another sample's picture
+    constant         the most frequent answer, whatever is asked: the chance level
+    without          no head, at no row after the pictures, sees the evidence: should be near `constant`
     only             there, the evidence is all that any head sees of the pictures: should be near `base`
 
 If `without` stays high, the tower or the visual rows carried the answer elsewhere, and the box is not where it is
@@ -27,7 +28,7 @@ from corelib.models.vlm import VLM
 from corelib.tasks import Draw, Sample
 from corelib.tasks.draw import TOGETHER
 
-CONDITIONS = ("base", "swapped", "without", "only")
+CONDITIONS = ("base", "swapped", "without", "only")  # that ask the model
 CONSTANT = 512  # samples of `select` at most, which choose the best constant answer
 GREY = (128, 128, 128)
 
@@ -99,6 +100,7 @@ def validate_evidence(
     """
     right: dict[str, list[bool]] = {name: [] for name in CONDITIONS}
     kinds: list[str] = []
+    answers: list[str] = []
     for indices in draw.batches(batch_size, together=TOGETHER):
         drawn = draw.take(indices)
         batch = vlm.encode(drawn)
@@ -106,18 +108,34 @@ def validate_evidence(
         if drawn[0].images or drawn[0].context:  # else there is nothing to swap
             right["swapped"] += vlm.answer(vlm.encode(swap_images(drawn))).correct.tolist()
         kinds += [sample.kind for sample in drawn]
+        answers += [sample.answer for sample in drawn]
         if drawn[0].evidence or drawn[0].spans:
             for name, hidden in (("without", batch.evidence), ("only", batch.source & ~batch.evidence)):
                 with knockout(vlm.model, hidden, batch.after_image):
                     right[name] += vlm.answer(batch).correct.tolist()
         progress(len(kinds), draw.samples)
     found = {name: proportion(marks) for name, marks in right.items() if marks}
-    for name, marks in right.items():
-        by_kind: dict[str, list[bool]] = {}
-        for mark, kind in zip(marks, kinds, strict=bool(marks)):
-            by_kind.setdefault(kind, []).append(mark)
-        found |= {f"{name}/{kind}": proportion(mine) for kind, mine in sorted(by_kind.items())}
-    return found
+    groups = {kind: [number for number, each in enumerate(kinds) if each == kind] for kind in sorted(set(kinds))}
+    found |= {
+        f"{name}/{kind}": proportion([marks[number] for number in mine])
+        for name, marks in right.items()
+        if marks
+        for kind, mine in groups.items()
+    }
+    found["constant"] = best_constant(answers)
+    return found | {
+        f"constant/{kind}": best_constant([answers[number] for number in mine]) for kind, mine in groups.items()
+    }
+
+
+def best_constant(answers: Sequence[str]) -> Proportion:
+    """How often the most frequent answer is right.
+
+    >>> best_constant(["1", "2", "2", "3"]).accuracy
+    0.5
+    """
+    ((best, _),) = Counter(sorted(answers)).most_common(1)
+    return proportion([answer == best for answer in answers])
 
 
 def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportion:

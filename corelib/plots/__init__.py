@@ -7,6 +7,7 @@ pages. No global state of pyplot is touched.
 
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
 from corelib.plots.attention import draw_attention, draw_attention_map
+from corelib.plots.by_size import Claimed, Sized, claims_by_size
 from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
 from corelib.plots.depth import depth_chart, division_chart
@@ -20,6 +21,7 @@ from corelib.plots.speed import cost_chart, speed_chart, tradeoff_chart
 from corelib.plots.strip import draw_matrix, draw_strip
 from corelib.plots.style import ANCHOR, ATTENTION, EVIDENCE, INK, MUTED, PAPER
 from corelib.plots.training import draw_formation, draw_training, formation_map
+from corelib.plots.transfer import transfer_chart
 
 __all__ = [
     "ANCHOR",
@@ -28,8 +30,11 @@ __all__ = [
     "INK",
     "MUTED",
     "PAPER",
+    "Claimed",
+    "Sized",
     "accuracy_chart",
     "agreement_map",
+    "claims_by_size",
     "cliff_chart",
     "cost_chart",
     "depth_chart",
@@ -60,5 +65,6 @@ __all__ = [
     "share_chart",
     "speed_chart",
     "tradeoff_chart",
+    "transfer_chart",
     "window_chart",
 ]
