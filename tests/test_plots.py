@@ -204,10 +204,13 @@ def test_a_formation_map_draws_layers_and_accuracy():
     lines = [line for panel in figure.axes for line in panel.lines if len(line.get_ydata()) == 4]
     assert len(lines) == 6 and all(list(line.get_ydata()) == [0, 0.1, 0.5, 0.9] for line in lines)
     assert {"scenes", "video", "layer", "1000", "H"} <= set(words(figure).splitlines())
+    marked = plots.formation_map([0, 10, 100, 1000], panels, mark=(55, "harder pictures"))
+    dashed = [line.get_xdata()[0] for panel in marked.axes for line in panel.lines if len(line.get_ydata()) == 2]
+    assert dashed == [1.5] * 3 and "dashed, step 55: harder pictures" in words(marked)
 
 
 def test_overlaps_above_chance_are_full_dots():
-    found = {"shared": 0.5, "chance": 0.1, "within": 0.2}
+    found = {"shared": 0.5, "chance": 0.1, "matched": 0.2}
     groups = {"mini": {"a · b": {**found, "p": 0.01, "itself": 0.9}, "a · c": {**found, "p": 0.05}}}
     figure = plots.overlap_chart(groups, heading="H")
     dots = {dots.get_label(): dots for dots in figure.axes[0].collections}

@@ -27,7 +27,8 @@ class Extent:
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
     redirected_elsewhere: tuple[int, int] = (512, 100)  # questions whose gaze is moved in another task or of one kind
-    controls: tuple[str, ...] = DOMAINS  # the domains that have every control, and twice as many orders of doses
+    controls: tuple[str, ...] = DOMAINS  # the domains that have every control; others: matched and random sets alone
+    of_documents: int | None = None  # samples of the primary analysis there, where prompts are longest
     batch_size: int = 64
     half: bool = False  # computes in bfloat16
 
@@ -45,6 +46,7 @@ EXTENTS = {  # by the most layers a model may have
         hybrid=(96, 3),
         redirected_elsewhere=(256, 40),
         controls=("scenes",),
+        of_documents=128,
         batch_size=16,
         half=True,
     ),

@@ -16,7 +16,6 @@ from corelib.core import model_folder
 from corelib.core.head_scores import HeadScores
 from corelib.core.model_folder import Study
 from corelib.experiments.ablation import ablate_top
-from corelib.experiments.ablation_curve import DOSE_DRAWS
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
@@ -31,6 +30,7 @@ from corelib.models.vlm import VLM
 from corelib.tasks import DOMAINS, RETRIEVING, Task, task
 
 MODES = ("mean", "resample", "knockout")
+FEWER: dict[str, Any] = {"norms": False, "nulls": ("kv_matched", "random"), "dose_draws": 4}
 NORMS = METRICS["output norm"].key
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 KINDS_APART = {  # of question: what asks for this kind alone
@@ -103,8 +103,9 @@ def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
         return
     alone: dict[str, Any] = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
-        controls: dict[str, Any] = {} if domain in size.controls else {"norms": False, "dose_draws": DOSE_DRAWS // 2}
-        primary = _ablation(vlm, domain, domain, size.samples, draws=size.draws, doses=DOSES, **controls)
+        controls: dict[str, Any] = {} if domain in size.controls else FEWER
+        samples = size.of_documents if domain == "documents" and size.of_documents else size.samples
+        primary = _ablation(vlm, domain, domain, samples, draws=size.draws, doses=DOSES, **controls)
         yield Job("ablations", domain, primary, seed=verdicts.SEED)
     for domain in DOMAINS:
         yield Job("knockouts", domain, _knockout(vlm, domain, size.traced))

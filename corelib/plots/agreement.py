@@ -140,9 +140,10 @@ def overlap_chart(
     groups: Mapping[str, Mapping[str, Mapping[str, float]]], *, level: float = 0.05, heading: str = ""
 ) -> Figure:
     """Which share of one top set is in the other? One line a pair: `groups[model][pair]` has `shared`, the shares by
-    `chance` and `within` layers, and `p` of the latter; `itself`, the share on other samples, if it is known.
+    `chance` and in `matched` draws (of the same layers and key/value groups), and `p` of the latter; `itself`, the
+    share on other samples, if it is known.
 
-    A full dot: p < `level`, more than blind draws within the layers would share.
+    A full dot: p < `level`, more than matched draws would share.
     """
     lines = [(name, found) for pairs in groups.values() for name, found in pairs.items()]
     starts = np.cumsum([0, *(len(pairs) + 1 for pairs in groups.values())])  # a line above each group for its name
@@ -153,7 +154,7 @@ def overlap_chart(
     panel = axes[0, 0]
     marks = {
         "chance": ("blind draws", {"marker": "|", "color": MUTED, "s": 130}),
-        "within": ("blind draws within the layers", {"marker": "|", "color": INK, "s": 130}),
+        "matched": ("draws of the same layers and groups", {"marker": "|", "color": INK, "s": 130}),
         "itself": (
             "the same ranking on other samples",
             {"marker": "D", "facecolor": "none", "edgecolor": MUTED, "s": 34},

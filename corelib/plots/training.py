@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from corelib.plots.style import (
     EVIDENCE,
     HEAT,
+    INK,
     LINE,
     MUTED,
     PAPER,
@@ -117,10 +118,12 @@ def formation_map(
     *,
     columns: int = 2,
     label: str = "RAM of the best head",
+    mark: tuple[float, str] | None = None,
     heading: str = "",
 ) -> Figure:
     """Where something grows in training: `panels[title]` is a table [layer][step] (a shade), and the accuracy at each
-    step (the line). The deepest layer is on top; the steps are log-spaced, one column each."""
+    step (the line). The deepest layer is on top; the steps are log-spaced, one column each. `mark` is a step and what
+    happened there: a dashed line."""
     tables = {name: as_table(table) for name, (table, _) in panels.items()}
     layers = len(next(iter(tables.values())))
     columns = min(columns, len(panels))
@@ -132,6 +135,9 @@ def formation_map(
         panel.imshow(tables[name], cmap=HEAT, norm=scale, aspect="auto", interpolation="nearest", origin="lower")
         panel.set_yticks(range(0, layers, 1 if layers < 9 else 3))
         panel.tick_params(length=0)
+        if mark is not None:
+            at = float(np.interp(mark[0], steps, range(len(steps))))
+            panel.axvline(at, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
         line = panel.twinx()
         line.plot(range(len(steps)), accuracy, color=PAPER, linewidth=4.2)
         line.plot(range(len(steps)), accuracy, color=EVIDENCE, linewidth=2)
@@ -145,7 +151,8 @@ def formation_map(
     chosen = range(0, len(steps), max(1, len(steps) // (4 if columns == 3 else 6)))
     axes[-1, 0].set_xticks(chosen, [str(steps[k]) for k in chosen])
     figure.supylabel("layer", fontsize=12)
-    figure.supxlabel("training step (orange: accuracy)", fontsize=12)
+    said = "" if mark is None else f"; dashed, step {mark[0]:g}: {mark[1]}"
+    figure.supxlabel(f"training step (orange: accuracy{said})", fontsize=12)
     colour_bar(figure, list(axes.flat), scale, HEAT, label, shrink=0.7, aspect=24, pad=0.03)
     title(figure, heading)
     return figure
