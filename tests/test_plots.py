@@ -166,6 +166,8 @@ def test_layers_and_steps():
 def test_lorenz_curves_say_how_uneven():
     text = words(plots.lorenz_chart({"by domain": {"scenes": head_scores(), "random weights": np.ones((4, 5))}}))
     assert "scenes: Gini 0." in text and "random weights: Gini 0.00" in text and "by domain" in text
+    (band,) = plots.lorenz_chart({"m": {"scenes": np.ones((6, 8))}}).axes[0].patches
+    assert band.get_x() == pytest.approx(1 - 3 / 48)  # whole heads: three of 48, not 5 %
 
 
 def test_depth_runs_from_none_to_all():

@@ -100,7 +100,7 @@ def find_division(model: str, domain: str) -> Finding:
     return Finding(
         model,
         domain,
-        f"{found.difference} nats",
+        str(found.difference),
         control,
         verdicts.division(found.difference, found.p, found.sets),
         found.difference,

@@ -143,7 +143,7 @@ def sparsity(half: Estimate) -> Judgement:
 
 def division(difference: Estimate, p: float, sets: int) -> Judgement:
     """Division of labour: outside the evidence, too, the top heads spread their attention less than the other heads of
-    their layers; `difference` is entropy of the top heads minus that of the others, in nats."""
+    their layers; `difference` is their relative entropy (0: one token, 1: all alike) minus that of the others."""
     return all_of(
         {"entropy outside the evidence": below(difference, 0.0), "against matched sets": beyond_null(p, sets)}
     )
