@@ -60,14 +60,17 @@ def needed(model: str, domain: str, found: Ablation) -> Finding:
 
 
 def beyond(model: str, domain: str, found: Ablation) -> Finding:
-    """Is the loss beyond the 95th percentile of the layer-matched losses? The p beside it counts the tested set among
+    """Is the loss beyond the 95th percentile of the layer-matched losses (or, where none were drawn, of sets that are
+    matched by key/value group, too)? The p beside it counts the tested set among
     the draws: where only k sets exist, all are tried, and it cannot fall below 1 / (1 + k)."""
-    base, draws = found.base.accuracy, found.null["layer_matched"].accuracy
+    name = "layer_matched" if "layer_matched" in found.null else "kv_matched"
+    base, draws = found.base.accuracy, found.null[name].accuracy
     losses, way = base - np.array(draws), base - found.chance
-    core, often = found.conditions.core.loss.accuracy, found.percentile["layer_matched"].accuracy
+    core, often = found.conditions.core.loss.accuracy, found.percentile[name].accuracy
     scarce = len(draws) < 1 / (1 - BEYOND) and often <= 1 / (1 + len(draws))
     least = f" (the least that {len(draws)} sets allow)" if scarce else ""
-    control = f"layer-matched {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
+    matched = "layer-matched" if name == "layer_matched" else "matched by layer and group"
+    control = f"{matched} {round(100 * losses.mean() / way)} %, {_likely(often)}{least}"
     more = core.value > np.quantile(losses, BEYOND) + ROUNDING  # equal counts of right answers are no more
     return Finding(model, (domain,), f"{core.percent(way)} of the way to chance", control, bool(more))
 
