@@ -35,7 +35,16 @@ class Extent:
 
 EXTENTS = {  # by the most layers a model may have
     6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256, window=8, hybrid=(512, 10)),
-    11: Extent(samples=512, draws=200, elsewhere=(256, 100), traced=512, few=128, window=8, hybrid=(256, 5)),
+    11: Extent(
+        samples=512,
+        draws=200,
+        elsewhere=(256, 100),
+        traced=512,
+        few=128,
+        window=8,
+        hybrid=(256, 5),
+        redirected_elsewhere=(256, 100),
+    ),
     999: Extent(
         samples=256,
         draws=100,
@@ -44,7 +53,7 @@ EXTENTS = {  # by the most layers a model may have
         few=64,
         window=16,
         hybrid=(96, 3),
-        redirected_elsewhere=(256, 40),
+        redirected_elsewhere=(256, 20),
         controls=("scenes",),
         of_documents=128,
         batch_size=16,
