@@ -46,6 +46,17 @@ def sized(one: Finding) -> Sized:
     return Sized(one.domain, facts.num_layers * facts.num_heads, one.estimate)
 
 
+def met() -> dict[str, int]:
+    """Model → in how many of the panels the whole interval lies on the rule's side, in every domain."""
+    found = dict.fromkeys(measured(), 0)
+    for find, limit, above in PANELS.values():
+        for model in found:
+            effects = [find(model, domain).estimate for domain in DOMAINS]
+            sides = [one is not None and (one.low > limit if above else one.high < limit) for one in effects]
+            found[model] += all(sides)
+    return found
+
+
 def main() -> None:
     shown = {name: one for name, one in claimed().items() if one.effects}
     paper = io.BytesIO()

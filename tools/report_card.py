@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import claims_figure
+
 from corelib.atlas.claims import Claim, claims, expectations
 from corelib.atlas.findings import LEAD, Finding
 from corelib.atlas.rules import Finding as FirstFinding
@@ -34,6 +36,16 @@ stand beside it. Heads were ranked on the split `select`, and tested on `test`, 
 differently trained small models are no scaling law. The paper's own checkpoints: **not measured**. How the first round
 judged: {{doc}}`report_card_first_round`.
 """
+ALT = (
+    "A panel for each claim: the effect in every model and domain with its interval, by the model's number of heads; a "
+    "dashed line marks the limit of the rule."
+)
+FIGURE = f"""
+![{ALT}](_static/claims_by_size.png)
+
+*Every model and domain, with 95 % intervals, by the number of heads of the model. The shaded side of the dashed line is
+the one that the rule asks for. {{told}}*
+"""
 KINDS = """
 ## By kind of question
 
@@ -54,11 +66,19 @@ def page(rows: list[Row], kinds: list[Finding], first: list[Claim], expected: li
     parts = [HEAD, "| claim | verdict |\n|---|---|"]
     parts[-1] += "".join(f"\n| {row.claim} | **{row.verdict.verdict}** |" for row in rows)
     parts[-1] += "".join(f"\n| {one.text} | {one.verdict} (first round) |" for one in first)
-    parts += [section(row) for row in rows]
+    parts += [FIGURE.format(told=told_by_size()), *(section(row) for row in rows)]
     parts += [KINDS + "\n".join(map(line, kinds))]
     parts += [first_section(one, "##") for one in first]
     parts += [EXPECTED, *(first_section(one, "###") for one in expected)]
     return "\n".join(parts) + "\n"
+
+
+def told_by_size() -> str:
+    """In how many panels a model stands on the rule's side in all domains, the model with most heads first."""
+    met, panels = claims_figure.met(), len(claims_figure.PANELS)
+    names = sorted(met, key=lambda name: -met[name])
+    told = ", ".join(f"`{name}` in {met[name]}" for name in names)
+    return f"On that side in all three domains, of {panels} panels: {told}."
 
 
 def section(row: Row) -> str:

@@ -27,6 +27,7 @@ class Extent:
     window: int  # keys that heads see which are not dense
     hybrid: tuple[int, int]  # samples with few heads dense, and draws of other heads
     redirected_elsewhere: tuple[int, int] = (512, 100)  # questions whose gaze is moved in another task or of one kind
+    transferred: int = 256  # samples on which the heads of all tasks are tested in one
     controls: tuple[str, ...] = DOMAINS  # the domains that have every control; others: matched and random sets alone
     of_documents: int | None = None  # samples of the primary analysis there, where prompts are longest
     batch_size: int = 64
@@ -36,14 +37,15 @@ class Extent:
 EXTENTS = {  # by the most layers a model may have
     6: Extent(samples=512, draws=200, elsewhere=(512, 200), traced=512, few=256, window=8, hybrid=(512, 10)),
     11: Extent(
-        samples=512,
-        draws=200,
+        samples=256,
+        draws=100,
         elsewhere=(256, 100),
         traced=512,
         few=128,
         window=8,
         hybrid=(256, 5),
         redirected_elsewhere=(256, 100),
+        controls=(),
     ),
     999: Extent(
         samples=256,
@@ -54,6 +56,7 @@ EXTENTS = {  # by the most layers a model may have
         window=16,
         hybrid=(96, 3),
         redirected_elsewhere=(256, 20),
+        transferred=128,
         controls=("scenes",),
         of_documents=128,
         batch_size=16,

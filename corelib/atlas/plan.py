@@ -186,6 +186,8 @@ def _redirected(vlm: VLM, scores: Callable[[], HeadScores], work: Task, question
 
     def measure(seed: int = verdicts.SEED, **more: Any) -> Redirection:
         samples, draws = extent(vlm).redirected_elsewhere
+        if work.name == "documents":
+            samples //= 2  # answers there are written freely, and prompts are long
         draw = work.draw("test", samples=samples, seed=seed, questions=questions)
         return redirect_top(vlm, draw, scores(), draws=draws, details=False, **more)
 
@@ -194,7 +196,7 @@ def _redirected(vlm: VLM, scores: Callable[[], HeadScores], work: Task, question
 
 def _transfer(vlm: VLM, tested: str) -> Callable[..., Transfer]:
     def measure(seed: int = verdicts.SEED, **more: Any) -> Transfer:
-        draw = tested_task(vlm, tested).draw("test", samples=256, seed=seed, questions=4)
+        draw = tested_task(vlm, tested).draw("test", samples=extent(vlm).transferred, seed=seed, questions=4)
         return transfer(vlm, draw, {ranked: _scores(vlm, ranked) for ranked in RETRIEVING}, **more)
 
     return measure

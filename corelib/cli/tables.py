@@ -47,9 +47,9 @@ def show_ablation(found: Ablation) -> None:
     out.print(table)
     for name, null in found.null.items():
         out.print(
-            f"{name.replace('_', '-')}: {len(null.accuracy)} sets, mean accuracy "
+            f"{name.replace('_', '-')}: {'all ' * bool(null.complete)}{len(null.accuracy)} sets, mean accuracy "
             f"{sum(null.accuracy) / len(null.accuracy):.3f}; at least as much harm as the top: "
-            f"{found.percentile[name].accuracy:.1%}",
+            f"{found.percentile[name].accuracy:.1%}{_power(len(null.accuracy))}",
             highlight=False,
         )
     if found.dose:
@@ -77,9 +77,17 @@ def show_redirection(found: Redirection) -> None:
         null = found.null
         out.print(
             f"matched by layer and key/value group: {'all ' * null.complete}{len(null.sets)} sets, at most "
-            f"{max(null.moved):.2f} moved; as many as the top: p = {null.p:.3f}",
+            f"{max(null.moved):.2f} moved; as many as the top: p = {null.p:.3f}{_power(len(null.sets))}",
             highlight=False,
         )
+
+
+def _power(sets: int) -> str:
+    """What so few control sets cannot decide."""
+    from corelib.atlas.verdicts import ALPHA
+
+    least = 1 / (1 + sets)
+    return f" (undecided: {sets} sets allow no p below {least:.3f})" if least >= ALPHA else ""
 
 
 def show_speed(found: Speed) -> None:

@@ -6,10 +6,10 @@ moved, stayed, applies = under(Intervention(HeadSet("L4H0"), rows="after"))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Redirecting:
     answer: Replay
     other: Asked
     answer_other: Replay | None  # None: answers are one token, and one pass tells both
-    empty: Bool[Tensor, "sample token"]  # where nothing is, in `own`
+    empty: Callable[[], Bool[Tensor, "sample token"]]  # where nothing is, in `own`; drawn when it is asked for
 
     @classmethod
     def of(cls, vlm: VLM, draw: Draw, pairs: Sequence[RivalPair]) -> Redirecting:
@@ -61,7 +61,9 @@ class Redirecting:
         own, other = Asked.of(vlm, pairs), Asked.of(vlm, pairs, rivals=True)
         single = all(bool((one.batch.lengths[:, 2] == 1).all()) for one in (own, other))
         again = None if single else replay_from_question(vlm, other.batch)
-        return cls(vlm, own, replay_from_question(vlm, own.batch), other, again, _empty(draw, own.batch))
+        return cls(
+            vlm, own, replay_from_question(vlm, own.batch), other, again, cache(partial(_empty, draw, own.batch))
+        )
 
     def plain(self) -> Bool[Tensor, " sample"]:
         """Which are answered rightly without any program."""
@@ -99,7 +101,7 @@ class Redirecting:
         """The empty places as they lie in a batch whose answers may have another length."""
         found = torch.zeros_like(asked.batch.visual)
         for row, (mine, there) in enumerate(zip(self.own.batch.visual, asked.batch.visual, strict=True)):
-            found[row, there] = self.empty[row, mine]
+            found[row, there] = self.empty()[row, mine]
         return found
 
 
