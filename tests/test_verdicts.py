@@ -63,6 +63,8 @@ def test_domains_agree_or_nothing_is_decided():
     mixed = verdicts.together({"scenes": yes, "video": no})
     assert mixed.verdict is OPEN and mixed.why == "scenes supported; video contradicted"
     assert verdicts.together({}).verdict is NONE
+    missing = verdicts.together({"scenes": yes, "video": Judgement(NONE)})
+    assert missing.verdict is NONE and missing.why == "video"
 
 
 def test_everywhere():
@@ -73,6 +75,24 @@ def test_everywhere():
     assert found.verdict is NO and found.why == "of 3 pairs: 1 supported, 1 contradicted, 1 undecided"
     assert verdicts.everywhere([yes, none], "pairs").verdict is NONE
     assert verdicts.everywhere([], "pairs").verdict is NONE
+
+
+@pytest.mark.parametrize(
+    ("without", "only", "verdict", "why"),
+    [
+        (0.14, 1.0, YES, ""),
+        (0.67, 1.0, NONE, "59 % are kept without the evidence"),
+        (0.14, 0.6, NONE, "50 % are kept with the evidence alone"),
+    ],
+)
+def test_evidence_must_be_what_is_read(without, only, verdict, why):
+    found = verdicts.valid_evidence(base=1.0, without=without, only=only, constant=0.2)
+    assert found.verdict is verdict and found.why == why
+
+
+def test_a_model_that_reads_nothing_has_no_valid_evidence():
+    with pytest.raises(BadInput, match="no better than the best constant answer"):
+        verdicts.valid_evidence(base=0.2, without=0.1, only=0.2, constant=0.2)
 
 
 def test_a_control_that_cannot_be_is_refused():
@@ -86,5 +106,6 @@ def test_the_page_says_what_the_code_says():
     assert f"fewer than {verdicts.FEWEST} control sets" in told and 1 / (1 + verdicts.FEWEST) < verdicts.ALPHA
     assert f"{verdicts.ENOUGH:.0%}".replace("%", " %") in told and f"{verdicts.LITTLE:.0%}".replace("%", " %") in told
     assert (verdicts.MOST, verdicts.STRONGLY, verdicts.FEW_HEADS, verdicts.MANY_HEADS) == (0.5, 0.5, 0.1, 0.25)
+    assert f"seed {verdicts.CONFIRMING}" in told and verdicts.VALID == 0.75 and "three quarters of it" in told
     for words in ("More than half", "a tenth of the heads", "more than a quarter", "at least half of the way"):
         assert words in told

@@ -166,8 +166,11 @@ def sufficiency(kept: Estimate) -> Judgement:
 
 
 def together(domains: Mapping[str, Judgement]) -> Judgement:
-    """One verdict of several domains of a model, if they agree; else it is undecided."""
+    """One verdict of several domains of a model, if they agree; else it is undecided. All of them must be measured."""
     found = {one.verdict for one in domains.values()} or {Verdict.NOT_MEASURED}
+    if Verdict.NOT_MEASURED in found:
+        missing = [name for name, one in domains.items() if one.verdict is Verdict.NOT_MEASURED]
+        return Judgement(Verdict.NOT_MEASURED, "" if len(found) == 1 else ", ".join(missing))
     if len(found) == 1:
         return Judgement(found.pop(), "; ".join(dict.fromkeys(one.why for one in domains.values() if one.why)))
     return Judgement(Verdict.UNDECIDED, "; ".join(f"{name} {one.verdict}" for name, one in domains.items()))
