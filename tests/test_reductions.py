@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from corelib import atlas
 from corelib.atlas.reduction_choice import choose, confirm, mean_moved
+from corelib.atlas.verdicts import CONFIRMING, SEED
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.values import Estimate
 from corelib.experiments.answer_parts import answer_parts
 from corelib.experiments.reading import read_heads
 from corelib.experiments.reductions import MEAN, WAYS, Reductions, Way, compare_reductions, read_reductions
-from corelib.tasks import task
+from corelib.metrics import PRIMARY
+from corelib.tasks import DOMAINS, task
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +162,22 @@ def test_a_mean_over_models(found):
 def test_confirmed_in_most_models_and_worse_in_none(found, ends, confirmed):
     results = {str(number): _compared(found, {"max": 0.5}, *one) for number, one in enumerate(ends)}
     assert confirm("max", results) is confirmed
+
+
+# --- the committed comparison ----------------------------------------------------------------------------------------
+
+MODELS = ("bridge", "mini-m", "mini-s", "mini-s-seed1", "mini-s-seed2")
+
+
+def test_what_was_chosen_was_not_confirmed_so_the_mean_stays():
+    compared = {
+        model: {domain: atlas.reductions(model, f"{domain}-validate") for domain in DOMAINS} for model in MODELS
+    }
+    assert {one.task.seed for each in compared.values() for one in each.values()} == {SEED}
+    tests = {model: atlas.reductions(model, "documents-test") for model in MODELS}
+    assert {(one.task.split, one.task.seed) for one in tests.values()} == {("test", CONFIRMING)}
+    assert {(one.ranked.split, one.ranked.seed) for one in tests.values()} == {("select", 0)}
+    chosen = choose(compared)
+    if chosen == MEAN or not confirm(chosen, tests):
+        for model in MODELS:
+            assert atlas.redirection(model, "documents").ranking.metric.key == PRIMARY.key

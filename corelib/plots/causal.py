@@ -79,7 +79,7 @@ def null_chart(rows: Mapping[str, NullRow], *, label: str = "accuracy that is lo
         named = (lambda text: text) if not y else (lambda text: "")  # a legend needs each once
         draws = np.asarray(row["null"], dtype=float)
         height = y + 0.14 + 0.22 * (rng.random(len(draws)) - 0.5)
-        panel.scatter(draws, height, s=9, color=MUTED, alpha=0.45, linewidth=0, label=named("layer-matched draws"))
+        panel.scatter(draws, height, s=9, color=MUTED, alpha=0.45, linewidth=0, label=named("matched draws"))
         edge = [float(np.quantile(draws, 0.95))] * 2
         panel.plot(edge, [y - 0.02, y + 0.3], color=INK, linewidth=1.6, label=named("their 95th percentile"))
         for which, (colour, size, text) in SETS.items():
