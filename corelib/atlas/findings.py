@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corelib.atlas import library, verdicts
+from corelib.atlas.plan import study
 from corelib.atlas.verdicts import SEED, Judgement, Verdict
 from corelib.core.values import Estimate
 from corelib.experiments.ablation_result import Ablation
@@ -62,7 +63,8 @@ def _moved(found: Redirection) -> tuple[str, str]:
 def find_kind(model: str, domain: str, kind: str) -> Finding:
     """The first rule for one kind of question, with heads ranked on it alone; not judged where hiding the evidence does
     not hide the answer."""
-    cell, name = library.cell(model, domain), f"{domain}-{kind}"
+    alone = study(model).kind.get(domain) == kind  # then the domain's result is of this kind
+    cell, name = library.cell(model, domain), domain if alone else f"{domain}-{kind}"
     if cell.validity is None or f"without/{kind}" not in cell.validity:
         return _not_yet(model, f"{domain}: {kind}")
     told = {one: cell.validity[f"{one}/{kind}"].accuracy for one in ("base", "without", "only", "constant")}
