@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, norm, spearmanr
 
-from corelib.analysis.agreement import mean_depth, rank_biased_overlap, split_half
+from corelib.analysis.agreement import rank_biased_overlap
 from corelib.analysis.concentration import gini, participation_ratio
 from corelib.analysis.controls import band, layer_matched, norm_matched, random_sets
 from corelib.analysis.dose_response import D50, d50, half_dose
+from corelib.analysis.layers import mean_depth
 from corelib.analysis.nested_controls import LayerMatchedDoses
 from corelib.analysis.overlap import overlap_within_groups, overlap_within_layers
+from corelib.analysis.reliability import split_half
 from corelib.analysis.stats import bootstrap_interval, wilson
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet

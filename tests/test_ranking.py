@@ -14,14 +14,13 @@ from values import some_scores as scores
 from corelib.analysis.agreement import (
     compare_heads,
     correlation_within_groups,
-    layer_means,
-    mean_depth,
     rank_biased_overlap,
     spearman,
     spearman_within_layers,
-    split_half,
 )
+from corelib.analysis.layers import layer_means, mean_depth
 from corelib.analysis.overlap import overlap, overlap_within_groups, overlap_within_layers
+from corelib.analysis.reliability import split_half
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet
 

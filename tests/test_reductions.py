@@ -15,7 +15,9 @@ from corelib.core.heads import HeadSet
 from corelib.core.values import Estimate
 from corelib.experiments.answer_parts import answer_parts
 from corelib.experiments.reading import read_heads
-from corelib.experiments.reductions import MEAN, WAYS, Reductions, Way, compare_reductions, read_reductions
+from corelib.experiments.reading_reductions import MEAN, WAYS, read_reductions
+from corelib.experiments.reductions import compare_reductions
+from corelib.experiments.reductions_result import Reductions, Way
 from corelib.metrics import PRIMARY
 from corelib.tasks import DOMAINS, task
 

@@ -10,8 +10,7 @@ set has in each layer, and the correlation compares every head with its own laye
 head resemble each other even more: *within groups*, the draws also keep how many groups of a layer give how many heads.
 
 Two rankings of many heads need not be cut anywhere: rank-biased overlap looks at the top 1, 2, 3, … in turn, and gives
-the first places most weight. And a ranking is worth comparing only if it agrees with itself: `split_half` ranks the
-heads on two halves of the samples.
+the first places most weight. And a ranking is worth comparing only if it agrees with itself (`reliability.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.stats import pearsonr, rankdata, spearmanr
 
 from corelib.analysis.overlap import Overlap, overlap, overlap_within_groups, overlap_within_layers
 from corelib.analysis.stats import p_value
 from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
-from corelib.core.heads import Head, top_count
+from corelib.core.heads import Head
 from corelib.core.html import card, rows
-from corelib.core.values import Reliability
 
 
 def spearman(one: HeadScores, two: HeadScores) -> float:
@@ -185,43 +182,6 @@ def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9
     return float((1 - p) * (p ** (depth - 1) * shared / depth).sum() + p ** len(one))
 
 
-def split_half(
-    values: Float[np.ndarray, "sample layer head"], *, fraction: float = 0.05, splits: int = 50, seed: int = 0
-) -> Reliability:
-    """The reliability of a ranking by the mean over samples: halve the samples at random, rank twice, compare.
-
-    Args:
-        values: [sample, layer, head], finite, four samples or more; means are taken in float64.
-        fraction: of the heads, for the overlap of the halves' top sets; ties go to the lower (layer, head).
-        splits: how often samples are halved.
-        seed: of the halving.
-
-    Raises:
-        BadInput: shape, number or value of the samples is not as said, or all heads of a half have one score.
-
-    >>> split_half(np.random.default_rng(0).random((8, 1, 1)) + np.arange(6.0).reshape(1, 2, 3)).halves
-    1.0
-    """
-    values = np.asarray(values)
-    if values.ndim != 3 or len(values) < 4:
-        raise BadInput(f"values have shape {values.shape}: give [sample, layer, head] with at least 4 samples")
-    if splits < 1 or not np.isfinite(values).all():
-        raise BadInput(f"splits={splits}: give one or more, and values that are all finite")
-    flat, rng = values.reshape(len(values), -1), np.random.default_rng(seed)
-    count = top_count(fraction, flat.shape[1])
-    found = []
-    for _ in range(splits):
-        order = rng.permutation(len(flat))
-        one, two = (flat[half].mean(0, dtype=np.float64) for half in np.array_split(order, 2))
-        if np.ptp(one) == 0 or np.ptp(two) == 0:
-            raise BadInput("all heads have one score: there is no ranking to compare")
-        tops = [set(np.argsort(-half, kind="stable")[:count].tolist()) for half in (one, two)]
-        found.append((spearmanr(one, two).statistic, len(tops[0] & tops[1]) / len(tops[0] | tops[1])))
-    halves, jaccard = np.mean(found, axis=0)
-    whole = 2 * halves / (1 + halves) if halves > 0 else halves  # no sample size makes a ranking of nothing
-    return Reliability(float(halves), float(whole), float(jaccard))
-
-
 def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     """Both scores, [layer, head], if they can be compared."""
     a, b = (np.asarray(scores) for scores in (one, two))
@@ -230,30 +190,3 @@ def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise BadInput("all heads have one score: there is no ranking to compare")
     return a, b
-
-
-def layer_means(scores: HeadScores) -> np.ndarray:
-    """The mean score of each layer's heads, [layer].
-
-    >>> layer_means([[1.0, 3.0], [0.0, 0.0]])
-    array([2., 0.])
-    """
-    means: np.ndarray = np.array(scores, dtype=np.float64).mean(1)
-    return means
-
-
-def mean_depth(scores: HeadScores | object) -> float:
-    """How deep in the model a score lies: the mean layer, each layer weighted by the sum of its heads' scores; 0 is the
-    first layer, 1 the last: Σ_l l / (L − 1) Σ_h s_lh / Σ s. Our definition.
-
-    Raises:
-        BadInput: there is one layer, or scores are not finite, negative, or all zero.
-
-    >>> mean_depth([[1.0, 0.0], [0.0, 0.0], [2.0, 1.0]])
-    0.75
-    """
-    table = np.array(scores, dtype=np.float64)
-    layers = table.sum(1) if table.ndim == 2 else np.empty(0)
-    if len(layers) < 2 or not (table >= 0).all() or not np.isfinite(layers).all() or layers.sum() <= 0:
-        raise BadInput("a mean depth needs two layers or more, and scores that are finite, not negative, not all zero")
-    return float(np.linspace(0, 1, len(layers)) @ layers / layers.sum())

@@ -10,12 +10,13 @@ Heads of one layer resemble each other, so a difference from all heads would say
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
 from corelib.analysis.kv_controls import kv_matched
-from corelib.analysis.stats import bootstrap_interval, p_value
+from corelib.analysis.stats import bootstrap_interval, estimate, p_value
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.core.values import Estimate
@@ -85,7 +86,5 @@ def division(
     matched = kv_matched(heads, layers, count, kv_heads, draws=draws, seed=seed)
     mean = values.mean(0, keepdims=True)
     null = [-float(difference_from_layer(mean, one)[0]) for one in matched]
-    low, high = bootstrap_interval(mine, level=level, seed=seed)
-    return Division(
-        Estimate(float(mine.mean()), float(low), float(high)), p_value(-float(mine.mean()), null), len(matched)
-    )
+    found = estimate(mine, partial(bootstrap_interval, level=level, seed=seed))
+    return Division(found, p_value(-found.value, null), len(matched))

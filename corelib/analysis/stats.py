@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.stats import binomtest
 
 from corelib.core.errors import BadInput
+from corelib.core.values import Estimate
 
 ROUNDING, NEAR_ZERO = 1e-9, 1e-12  # effects that differ by no more are equal
 COLUMNS = 512  # are resampled at once: a large model's heads on many samples fill the memory otherwise
@@ -79,6 +80,23 @@ def bootstrap_interval(
     drawn = means if statistic is None else np.array([statistic(mean) for mean in means])
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def estimate(
+    values: Float[np.ndarray, " sample"],
+    interval: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = bootstrap_interval,
+) -> Estimate:
+    """The mean over samples with its interval: by default `bootstrap_interval` of independent samples.
+
+    Raises:
+        BadInput: as `bootstrap_interval`.
+
+    >>> found = estimate(np.array([0.0, 1.0, 0.0, 1.0]))
+    >>> found.value, found.low <= found.value <= found.high
+    (0.5, True)
+    """
+    low, high = interval(values)
+    return Estimate(float(values.mean()), float(low), float(high))
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """The head atlas: the committed results, what loads, plans, builds and judges them.
 
+cell        one model in one domain: the scores of all its heads
 library     `cell`, `ablation`, …: the committed results by model and name
 plan        what is measured of each model
+measures    how each result is had
 extents     how much of it
 build       measures it, and writes it
 rules       the rules of the report card, first round
@@ -12,11 +14,11 @@ second_round  the report card: every claim with its findings
 claims      the claims of the paper, judged by them
 """
 
+from corelib.atlas.cell import Cell
 from corelib.atlas.library import (
     CELLS,
     HOME,
     KINDS,
-    Cell,
     ablation,
     cell,
     domains,

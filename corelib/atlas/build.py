@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from corelib.analysis.agreement import mean_depth
 from corelib.analysis.concentration import gini, half_share, participation_ratio, top_share
 from corelib.analysis.division import Division, division
+from corelib.analysis.layers import mean_depth
 from corelib.analysis.stats import bootstrap_interval
-from corelib.atlas.library import CELLS, HOME, KINDS, Cell, KindPart, Part, Summary
+from corelib.atlas.cell import Cell, KindPart, Part, Summary
+from corelib.atlas.library import CELLS, HOME, KINDS
 from corelib.atlas.plan import Job, jobs
 from corelib.core.errors import BadInput, BadResults, NoControl, check_known
 from corelib.core.head_scores import HeadScores

@@ -60,17 +60,22 @@ def _moved(found: Redirection) -> tuple[str, str]:
     return f"{found.core.moved.percent()} moved", f"{null}; all others {found.complement.moved.percent()}"
 
 
+def name_of_kind(model: str, domain: str, kind: str) -> str:
+    """What the redirection of one kind of question is called: of a model that is asked for this kind alone, as the
+    domain is."""
+    return domain if study(model).kind.get(domain) == kind else f"{domain}-{kind}"
+
+
 def find_kind(model: str, domain: str, kind: str) -> Finding:
     """The first rule for one kind of question, with heads ranked on it alone; not judged where hiding the evidence does
     not hide the answer."""
-    alone = study(model).kind.get(domain) == kind  # then the domain's result is of this kind
-    cell, name = library.cell(model, domain), domain if alone else f"{domain}-{kind}"
+    cell = library.cell(model, domain)
     if cell.validity is None or f"without/{kind}" not in cell.validity:
         return _not_yet(model, f"{domain}: {kind}")
     told = {one: cell.validity[f"{one}/{kind}"].accuracy for one in ("base", "without", "only", "constant")}
     gate = verdicts.valid_evidence(**told)
     seen = f"accuracy {told['base']:.2f}, evidence hidden {told['without']:.2f}, alone {told['only']:.2f}"
-    found = _redirection(model, name)
+    found = _redirection(model, name_of_kind(model, domain, kind))
     if gate.verdict is not Verdict.SUPPORTED or found is None:
         return Finding(model, f"{domain}: {kind}", "", seen, gate if gate.why else Judgement(Verdict.NOT_MEASURED))
     effect, control = _moved(found)
@@ -112,7 +117,8 @@ def find_division(model: str, domain: str) -> Finding:
 def find_across_domains(model: str) -> Finding:
     """The first rule, for every ranking in every other domain."""
     pairs = [(one, two) for one in DOMAINS for two in DOMAINS if one != two]
-    found = {f"{one}-on-{two}": _redirection(model, f"{one}-on-{two}") for one, two in pairs}
+    names = [library.name_across(*pair) for pair in pairs]
+    found = {name: _redirection(model, name) for name in names}
     there = {name: one for name, one in found.items() if one is not None}
     if len(there) < len(found):
         return _not_yet(model, "all pairs")

@@ -8,7 +8,7 @@ import numpy as np
 
 from corelib.analysis.agreement import compare_heads
 from corelib.analysis.stats import ROUNDING
-from corelib.atlas.library import Cell
+from corelib.atlas.cell import Cell
 from corelib.core.head_scores import HeadScores
 from corelib.experiments.ablation_curve import Dose
 from corelib.experiments.ablation_result import Ablation
@@ -61,8 +61,8 @@ def needed(model: str, domain: str, found: Ablation) -> Finding:
 
 def beyond(model: str, domain: str, found: Ablation) -> Finding:
     """Is the loss beyond the 95th percentile of the layer-matched losses (or, where none were drawn, of sets that are
-    matched by key/value group, too)? The p beside it counts the tested set among
-    the draws: where only k sets exist, all are tried, and it cannot fall below 1 / (1 + k)."""
+    matched by key/value group, too)? The p beside it counts the tested set among the draws: where only k sets exist,
+    all are tried, and it cannot fall below 1 / (1 + k)."""
     name = "layer_matched" if "layer_matched" in found.null else "kv_matched"
     base, draws = found.base.accuracy, found.null[name].accuracy
     losses, way = base - np.array(draws), base - found.chance

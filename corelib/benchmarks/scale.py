@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from corelib.analysis.agreement import split_half
+from corelib.analysis.reliability import split_half
 from corelib.analysis.stats import bootstrap_interval
 from corelib.benchmarks.bench_models import BenchModel
 from corelib.benchmarks.record_cost import ways

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from corelib.experiments.redirection_result import Redirection
 
 R = TypeVar("R")
-SHOWN = ("kv_matched", "layer_matched", "random", "norm_matched")  # the first null that there is
 
 
 def show(
@@ -81,10 +80,9 @@ def _nulls(found: Ablation) -> Figure:
     from corelib.plots import null_chart
     from corelib.plots.causal import NullRow
 
-    null = next((found.null[name] for name in SHOWN if name in found.null), None)
-    if null is None:
+    if found.control is None:
         raise BadInput("this ablation has no control to draw: print it, without --save")
-    sets = found.conditions
+    null, sets = found.null[found.control], found.conditions
     row: NullRow = {
         "core": sets.core.loss.accuracy,
         "next": sets.next.loss.accuracy,

@@ -5,7 +5,7 @@ task and its metric.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -48,6 +48,11 @@ class Accuracy:
     @property
     def estimate(self) -> Estimate:
         return Estimate(self.accuracy, self.low, self.high)
+
+    @classmethod
+    def of(cls, share: Estimate, **more: Any) -> Self:
+        """A share of right answers as an accuracy; `more` are the other fields of a subclass."""
+        return cls(share.value, share.low, share.high, **more)
 
     def __str__(self) -> str:
         return str(self.estimate)

@@ -19,13 +19,13 @@ import numpy as np
 
 from corelib.analysis import controls
 from corelib.analysis.kv_controls import kv_matched
-from corelib.analysis.stats import bootstrap_interval, p_value, p_value_of_counts
+from corelib.analysis.stats import bootstrap_interval, estimate, p_value, p_value_of_counts
 from corelib.core.errors import BadInput, NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
 from corelib.core.results import software
-from corelib.core.values import Estimate, RankingFacts
+from corelib.core.values import RankingFacts
 from corelib.experiments.ablation_curve import (
     DOSE_DRAWS,
     AblationCurves,
@@ -148,14 +148,9 @@ def _proportion(found: AnswerScores, interval: Resampling) -> tuple[float, float
     return float(values.mean()), float(low), float(high)
 
 
-def _estimate(values: np.ndarray, interval: Resampling) -> Estimate:
-    low, high = interval(values)
-    return Estimate(float(values.mean()), float(low), float(high))
-
-
 def _condition(plain: AnswerScores, found: AnswerScores, heads: HeadSet, interval: Resampling) -> Condition:
     pairs = ((plain.correct, found.correct), (plain.logprob, found.logprob))
-    loss = Loss(*(_estimate(one.double().numpy() - other.double().numpy(), interval) for one, other in pairs))
+    loss = Loss(*(estimate(one.double().numpy() - other.double().numpy(), interval) for one, other in pairs))
     return Condition(heads, *_proportion(found, interval), found.logprob.double().mean().item(), loss)
 
 
@@ -164,7 +159,7 @@ def _null(
 ) -> Null:
     accuracy, logprob = (tuple(each[places].double().mean(1).tolist()) for each in (found.correct, found.logprob))
     lost = plain.correct.double().numpy() - found.correct[places].double().mean(0).numpy()
-    return Null(tuple(sets), accuracy, logprob, loss=_estimate(lost, interval), complete=len(sets) < draws)
+    return Null(tuple(sets), accuracy, logprob, loss=estimate(lost, interval), complete=len(sets) < draws)
 
 
 def _percentile(base: Base, core: Condition, null: Null, samples: int) -> Percentile:

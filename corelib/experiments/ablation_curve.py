@@ -15,6 +15,7 @@ import numpy as np
 
 from corelib.analysis.dose_response import D50, d50, d50_ratio
 from corelib.analysis.nested_controls import LayerMatchedDoses
+from corelib.analysis.stats import estimate
 from corelib.core.heads import Head, HeadSet, top_count
 from corelib.core.values import Estimate
 from corelib.experiments.answer_sweep import Resampling, answer_sweep
@@ -151,5 +152,5 @@ def sufficiency(
     right = found.correct[sets.index(every - core)].double().numpy()
     accuracy = dict(zip(sets, found.correct.double().mean(1).tolist(), strict=True))
     mine, *matched = (tuple(None if one is None else accuracy[every - one] for one in order) for order in orders)
-    kept = Estimate(float(right.mean()), *map(float, interval(right)))
+    kept = estimate(right, interval)
     return Sufficiency(curves.doses, accuracy[every], mine, tuple(matched), kept)

@@ -15,6 +15,8 @@ from corelib.core.values import Accuracy, Estimate, ModelFacts, RankingFacts, So
 from corelib.experiments.ablation_curve import DoseResponse, Sufficiency
 from corelib.experiments.evidence import ChanceLevels
 
+CONTROLS = ("kv_matched", "layer_matched", "norm_matched", "random")  # that which knows most, first
+
 
 @dataclass(frozen=True)
 class Base(Accuracy):
@@ -96,6 +98,12 @@ class Ablation(Result):
     software: Software
     seconds: float
     levels: ChanceLevels | None = None  # what can be had without looking; None in results of the first round
+
+    @property
+    def control(self) -> str | None:
+        """The null that a loss is first compared with: the one that knows most about the tested set; None: there is
+        none."""
+        return next((name for name in CONTROLS if name in self.null), None)
 
     def normalised(self, loss: Estimate) -> Estimate:
         """A loss of accuracy as a share of the way from base to chance."""

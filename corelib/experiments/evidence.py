@@ -13,7 +13,7 @@ read. If `only` falls, the box is too small.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,8 +134,18 @@ def best_constant(answers: Sequence[str]) -> Proportion:
     >>> best_constant(["1", "2", "2", "3"]).accuracy
     0.5
     """
-    ((best, _),) = Counter(sorted(answers)).most_common(1)
+    best = most_frequent(answers)
     return proportion([answer == best for answer in answers])
+
+
+def most_frequent(answers: Iterable[str]) -> str:
+    """The answer that is given most; of several, the first by name.
+
+    >>> most_frequent(["3", "2", "3", "2"])
+    '2'
+    """
+    ((best, _),) = Counter(sorted(answers)).most_common(1)
+    return best
 
 
 def measure_accuracy(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> Proportion:
@@ -167,8 +177,7 @@ def chance_levels(vlm: VLM, draw: Draw, *, batch_size: int = 64) -> ChanceLevels
     (True, True)
     """
     known = draw.task.available("select", CONSTANT)
-    counts = Counter(sample.answer for sample in draw.task.draw("select", samples=known, seed=draw.seed))
-    best = max(sorted(counts), key=lambda answer: counts[answer])
+    best = most_frequent(sample.answer for sample in draw.task.draw("select", samples=known, seed=draw.seed))
     marks: dict[str, list[bool]] = {"constant": [], "swapped": [], "blank": []}
     for indices in draw.batches(batch_size, together=TOGETHER):
         drawn = draw.take(indices)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from corelib.analysis.kv_controls import kv_matched
-from corelib.analysis.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval, estimate
 from corelib.attention.redirect import STRENGTHS, Strength
 from corelib.core.errors import BadInput, NoControl, check_known
 from corelib.core.head_scores import HeadScores
@@ -90,8 +91,7 @@ def redirect_top(
             raise BadInput(
                 "questions about one picture alone can be moved: an interval needs two; ask for more samples"
             )
-        ends = bootstrap_interval(values[mine], clusters=among, level=level, seed=draw.seed)
-        return Estimate(float(values[mine].mean()), *map(float, ends))
+        return estimate(values[mine], partial(bootstrap_interval, clusters=among, level=level, seed=draw.seed))
 
     told = {name: _outcome(one.heads, found, k, interval) for k, (name, one) in enumerate(plan.items())}
 
@@ -99,7 +99,6 @@ def redirect_top(
         return {name.removeprefix(prefix): one for name, one in told.items() if name.startswith(prefix) and one}
 
     tops = {name: one for name in ("core", "complement") if (one := told[name]) is not None}
-    base = interval(right.astype(float), found["paired"])
     return Redirection(
         model=vlm.facts,
         task=draw.facts(questions=draw.questions, counted=int(right.sum())),
@@ -108,7 +107,7 @@ def redirect_top(
         rows=rows,
         level=level,
         pairs=int(found["paired"].sum()),
-        base=Accuracy(base.value, base.low, base.high),
+        base=Accuracy.of(interval(right.astype(float), found["paired"])),
         core=tops["core"],
         complement=tops["complement"],
         doses=named("dose "),

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corelib.analysis.agreement import split_half
+from corelib.analysis.reliability import split_half
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores, Interval

@@ -18,14 +18,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from corelib.analysis.stats import bootstrap_interval
+from corelib.analysis.stats import bootstrap_interval, estimate
 from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Heads, HeadSet
 from corelib.core.html import card, rows
 from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
-from corelib.core.values import Accuracy, AccuracyKept, Estimate, ModelFacts, RankingFacts, Software, TaskFacts
+from corelib.core.values import Accuracy, AccuracyKept, ModelFacts, RankingFacts, Software, TaskFacts
 from corelib.experiments.answer_sweep import answer_sweep, check_pictures, check_scores, compute_dtype
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
@@ -116,24 +116,16 @@ def transfer(
     plain, none = removed[0].numpy(), alone[0].numpy()
     interval = partial(bootstrap_interval, clusters=draw.clusters, level=level, seed=draw.seed)
 
-    def estimate(values: np.ndarray) -> Estimate:
-        return Estimate(float(values.mean()), *map(float, interval(values)))
-
-    def accuracy(values: np.ndarray) -> Accuracy:
-        found = estimate(values)
-        return Accuracy(found.value, found.low, found.high)
-
     def kept(values: np.ndarray) -> AccuracyKept:
-        found = accuracy(values)
-        return AccuracyKept(found.accuracy, found.low, found.high, loss=estimate(plain - values))
+        return AccuracyKept.of(estimate(values, interval), loss=estimate(plain - values, interval))
 
     place = {one: number + 1 for number, one in enumerate(sets)}
     return Transfer(
         model=vlm.facts,
         task=draw.facts(questions=draw.questions),
         level=level,
-        base=accuracy(plain),
-        none=accuracy(none),
+        base=Accuracy.of(estimate(plain, interval)),
+        none=Accuracy.of(estimate(none, interval)),
         rankings={
             name: Transferred(
                 RankingFacts(rankings[name].task, rankings[name].metric, fraction),
