@@ -20,6 +20,7 @@ from corelib.cli.options import (
     TestSplit,
     loads_checkpoints,
     percent,
+    ranked_draw,
 )
 from corelib.cli.tables import show_ablation
 
@@ -38,7 +39,9 @@ def ablate(
             "the pictures: knockout (the evidence), image_knockout (the pictures)."
         ),
     ] = "zero",
-    draws: Annotated[int, typer.Option(help="Random sets for each null, layer-matched first of all.")] = 200,
+    draws: Annotated[
+        int, typer.Option(help="Sets for each null: matched by layer, by layer and group, by output norm; random.")
+    ] = 200,
     curve: Annotated[
         bool, typer.Option(help="Also remove 1, 2, 5, … 50 % of the heads (dose curve, D50), and let only so many see.")
     ] = False,
@@ -55,8 +58,9 @@ def ablate(
 ) -> None:
     """Remove the heads on top of a ranking; say what is lost, and what removing *other* heads loses.
 
-    The control that counts is layer-matched: as many other heads in each layer, drawn blindly. The file tells how often
-    such a control does at least as much harm. A run that was stopped goes on where it was.
+    The control that counts is matched by layer and key/value group: as many other heads of each layer, from as many
+    groups that share a key/value head. The file tells how often such a control does at least as much harm. A run that
+    was stopped goes on where it was.
     """
     from corelib.analysis.dose_response import DOSES
     from corelib.core.errors import check_known
@@ -67,23 +71,19 @@ def ablate(
     from corelib.experiments.score_heads import score_heads
     from corelib.metrics.catalogue import Metric
     from corelib.models.load import load
-    from corelib.tasks import SPLITS, task
 
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)
-    check_known("split", split, SPLITS)
-    ranking = HeadScores.load(scores)
-    work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
-    draw = work.draw(split, samples=samples, seed=seed, questions=questions)
+    ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
     check_writable(out_)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch_size = min(16, vlm.batch_size) if batch_size is None else batch_size
 
     def norms() -> HeadScores:
-        known = work.draw("select", samples=work.available("select", 64))
+        known = draw.task.draw("select", samples=draw.task.available("select", 64))
         return score_heads(vlm, known, metric=Metric("output_norm"), batch_size=batch_size)
 
-    with bar(f"{vlm.name} · {work.name}") as progress:
+    with bar(f"{vlm.name} · {draw.task.name}") as progress:
         found = ablate_top(
             vlm, draw, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
             norms=norms, batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypedDict, TypeVar
 
 import typer
 
 from corelib.core.errors import BadInput
 from corelib.core.model_folder import LANGUAGE, find_model
+
+if TYPE_CHECKING:
+    from corelib.core.head_scores import HeadScores
+    from corelib.tasks import Draw
 
 MODEL = (
     "A bundled model (mini-s), a folder that `corelib train` wrote, a checkpoint of the hub "
@@ -118,3 +122,21 @@ TestSplit = Annotated[str, typer.Option(help="Where to test. Heads are ranked on
 SameSamples = Annotated[
     bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
 ]
+
+
+def ranked_draw(
+    scores: Path, domain: str | None, split: str, *, samples: int, seed: int, questions: int
+) -> tuple[HeadScores, Draw]:
+    """A ranking from its file, and the samples to test it on: of the `domain`, or of the task that ranked.
+
+    Raises: UnknownName for a split or domain that is none; BadResults for a file without head scores; BadInput for
+    samples that cannot be drawn.
+    """
+    from corelib.core.errors import check_known
+    from corelib.core.head_scores import HeadScores
+    from corelib.tasks import SPLITS, task
+
+    check_known("split", split, SPLITS)
+    ranking = HeadScores.load(scores)
+    work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
+    return ranking, work.draw(split, samples=samples, seed=seed, questions=questions)

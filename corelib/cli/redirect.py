@@ -20,6 +20,7 @@ from corelib.cli.options import (
     TestSplit,
     loads_checkpoints,
     percent,
+    ranked_draw,
 )
 from corelib.cli.tables import show_redirection
 
@@ -68,22 +69,17 @@ def redirect(
 
     from corelib.attention.redirect import STRENGTHS, Strength
     from corelib.core.errors import check_known
-    from corelib.core.head_scores import HeadScores
     from corelib.core.results import check_writable
     from corelib.experiments.redirection import ROWS, redirect_top
     from corelib.models.load import load
-    from corelib.tasks import SPLITS, task
 
     fraction = percent(top)
     kind = cast(Strength, check_known("strength", strength, STRENGTHS))
     check_known("rows of a redirection", rows, ROWS)
-    check_known("split", split, SPLITS)
-    ranking = HeadScores.load(scores)
-    work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
-    draw = work.draw(split, samples=samples, seed=seed, questions=questions)
+    ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
     check_writable(out_)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
-    with bar(f"{vlm.name} · {work.name}") as progress:
+    with bar(f"{vlm.name} · {draw.task.name}") as progress:
         found = redirect_top(
             vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
             batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
