@@ -136,8 +136,9 @@ def _table(scores: HeadScores | object) -> Float[np.ndarray, "layer head"]:
 
 
 def _values(scores: HeadScores | object) -> Float[np.ndarray, " head"]:
-    """All scores in a row, if a share of their sum means something."""
-    values = _table(scores).ravel()
+    """All scores that count in a row, if a share of their sum means something."""
+    table = _table(scores)
+    values = (table[list(scores.layers)] if isinstance(scores, HeadScores) else table).ravel()
     if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
         raise BadInput("a share needs scores that are finite, not negative, and not all zero")
     return values

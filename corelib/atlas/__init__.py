@@ -1,6 +1,7 @@
 """The head atlas: the committed results, what loads, plans, builds and judges them.
 
 cell        one model in one domain: the scores of all its heads
+by_sample   the scores of every sample behind a cell
 library     `cell`, `ablation`, …: the committed results by model and name
 plan        what is measured of each model
 measures    how each result is had
@@ -14,6 +15,7 @@ second_round  the report card: every claim with its findings
 claims      the claims of the paper, judged by them
 """
 
+from corelib.atlas.by_sample import sample_scores
 from corelib.atlas.cell import Cell
 from corelib.atlas.library import (
     CELLS,
@@ -24,6 +26,7 @@ from corelib.atlas.library import (
     domains,
     effects,
     hybrid,
+    inheritance,
     knockouts,
     models,
     redirection,
@@ -43,11 +46,13 @@ __all__ = [
     "domains",
     "effects",
     "hybrid",
+    "inheritance",
     "knockouts",
     "models",
     "redirection",
     "reductions",
     "results",
+    "sample_scores",
     "tradeoff",
     "transfer",
 ]

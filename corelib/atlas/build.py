@@ -20,6 +20,7 @@ from corelib.analysis.concentration import gini, half_share, participation_ratio
 from corelib.analysis.division import Division, division
 from corelib.analysis.layers import mean_depth
 from corelib.analysis.stats import bootstrap_interval
+from corelib.atlas.by_sample import write_samples
 from corelib.atlas.cell import Cell, KindPart, Part, Summary
 from corelib.atlas.library import CELLS, HOME, KINDS
 from corelib.atlas.plan import Job, jobs
@@ -58,9 +59,10 @@ def measure_cell(
     samples: int = 256,
     seed: int = 0,
     store: Path | None = None,
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> Cell:
-    """Measure one cell, on the split `select`.
+    """Measure one cell, on the split `select`. `keep`: where the scores of every sample go (`by_sample.py`).
 
     Raises: BadInput in one of several processes.
     """
@@ -70,6 +72,8 @@ def measure_cell(
     found = measure_heads(vlm, draw, quantities=quantities, store=store, progress=progress)
     if found is None:
         raise BadInput("a cell is measured by one process")
+    if keep is not None:
+        write_samples(keep, found, vlm, draw)
     scores = {
         metric.key: summarise_heads(vlm, draw, found, metric=metric) for metric in WANTED if metric.key in found.scores
     }
@@ -142,7 +146,9 @@ def build_cell(
     target = folder / vlm.file_name / f"{as_file_name(domain)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    cell = measure_cell(vlm, domain, store=partial, progress=progress, **options)
+    cell = measure_cell(
+        vlm, domain, store=partial, keep=target.with_suffix(".safetensors"), progress=progress, **options
+    )
     cell.save(target)
     shutil.rmtree(partial)
     return target

@@ -16,6 +16,7 @@
     hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
     tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
+    inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -36,6 +37,7 @@ from corelib.core.results import Result
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.hybrid import Hybrid
+from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
@@ -68,7 +70,7 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Transfer | Reductions | Hybrid | Tradeoff
+Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Transfer | Reductions | Hybrid | Tradeoff | Inheritance
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
@@ -79,6 +81,7 @@ KINDS: dict[str, type[Causal]] = {
     "reductions": Reductions,
     "hybrids": Hybrid,
     "tradeoffs": Tradeoff,
+    "inheritance": Inheritance,
 }
 
 
@@ -120,6 +123,11 @@ def hybrid(model: str, domain: str) -> Hybrid:
 def tradeoff(model: str, domain: str) -> Tradeoff:
     """A committed trade of accuracy for speed."""
     return _typed(Tradeoff, "tradeoffs", model, domain)
+
+
+def inheritance(model: str, name: str = "pictures") -> Inheritance:
+    """Committed short adaptations of the language model under a bridge, with other heads that may see."""
+    return _typed(Inheritance, "inheritance", model, name)
 
 
 def name_across(ranked: str, tested: str) -> str:

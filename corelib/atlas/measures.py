@@ -10,14 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corelib.atlas import library, verdicts
 from corelib.atlas.extents import COMPARED, REDIRECTED, extent
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
-from corelib.core.head_scores import HeadScores
+from corelib.core.head_scores import HeadScores, ordered
+from corelib.core.heads import HeadSet, top_count
 from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
+from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
 from corelib.experiments.redirection import redirect_top
 from corelib.experiments.redirection_result import Redirection
@@ -28,6 +32,7 @@ from corelib.experiments.transfer import Transfer, transfer
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
 from corelib.tasks import RETRIEVING, Task, task
+from corelib.training.inheritance import measure_inheritance
 
 NORMS = METRICS["output norm"].key
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
@@ -111,6 +116,17 @@ def ways(vlm: VLM, domain: str, split: str) -> Callable[..., Reductions]:
         work = tested_task(vlm, domain)
         draw = work.draw(split, samples=COMPARED, seed=seed, questions=4)
         return compare_reductions(vlm, draw, work.draw("select", samples=256), **more)
+
+    return measure
+
+
+def inherited(vlm: VLM) -> Callable[..., Inheritance]:
+    """The language model adapted anew, with other heads that may see: the part of the heads that look most, over scenes
+    and documents."""
+
+    def measure(seed: int = 1, **more: Any) -> Inheritance:
+        looks = np.mean([ranking(vlm, domain).values for domain in ("scenes", "documents")], axis=0)
+        return measure_inheritance(vlm, HeadSet(ordered(looks)[: top_count(0.05, looks.size)]), seed=seed, **more)
 
     return measure
 

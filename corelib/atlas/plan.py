@@ -47,6 +47,8 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         yield from _redirections(vlm)
         yield from _transfers(vlm)
         yield from _reductions(vlm)
+    if vlm.name == "bridge":
+        yield Job("inheritance", "pictures", measures.inherited(vlm), seed=1)
 
 
 def _redirections(vlm: VLM) -> Iterator[Job]:

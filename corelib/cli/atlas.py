@@ -46,10 +46,12 @@ def build(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="cells: all scores of all heads; ablations, effects, knockouts: what is lost without them; "
+            help="cells: all scores of all heads; samples: of those, RAM and output norm of every sample; "
+            "ablations, effects, knockouts: what is lost without them; "
             "redirections: where answers go if their gaze is moved; transfers: what heads ranked in one task do in "
             "another; reductions: which way to read RAM moves most; hybrids: what is kept if few heads see everything; "
-            "tradeoffs: and how much faster that is. Give it again for more; left out: cells."
+            "tradeoffs: and how much faster that is; inheritance: which heads learn to look if others may not. "
+            "Give it again for more; left out: cells."
         ),
     ] = None,
     domain: Annotated[
@@ -79,18 +81,19 @@ def build(
     """
     from corelib import atlas
     from corelib.atlas.build import build_cell, build_results
+    from corelib.atlas.by_sample import build_samples
     from corelib.core import model_folder
     from corelib.models.load import load
     from corelib.tasks import RETRIEVING, task
 
-    kinds = [check_known("kind of result", one, ("cells", *atlas.KINDS)) for one in kind or ("cells",)]
+    kinds = [check_known("kind of result", one, ("cells", "samples", *atlas.KINDS)) for one in kind or ("cells",)]
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
     vlms = [load(one, **how) for one in model or model_folder.bundled_names()]
-    others = [one for one in kinds if one != "cells"]
+    others = [one for one in kinds if one in atlas.KINDS]
     if name and not others:
-        raise BadInput("--name chooses among other kinds than cells: say which by --kind")
+        raise BadInput("--name chooses among other kinds than cells and samples: say which by --kind")
     runs = [  # names are checked here, before anything is measured
         build_results(
             vlm, kinds=others, names=name, seed=seed, again=again, folder=folder or atlas.HOME,
@@ -108,6 +111,12 @@ def build(
                     samples=samples,
                     seed=seed or 0,
                     progress=progress,
+                )
+            err.print(f"{path}", highlight=False)
+        for one in domains if "samples" in kinds and "cells" not in kinds else ():
+            with bar(f"{vlm.name} · {one}") as progress:
+                path = build_samples(
+                    vlm, one, folder=(folder or atlas.HOME) / "cells", count=samples, seed=seed or 0, progress=progress
                 )
             err.print(f"{path}", highlight=False)
         for path in run:

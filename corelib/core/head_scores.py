@@ -61,6 +61,10 @@ class HeadScores(Result):
         object.__setattr__(self, "interval", Interval(self.interval.level, low, high))
         if (np.array(low) > np.array(high)).any():
             raise BadResults("head scores: an interval's low end lies above its high end")
+        if not self.layers or not set(self.layers) <= set(range(self.model.num_layers)):
+            raise BadResults(
+                f"head scores: layers {list(self.layers)} see the whole prompt, of {self.model.num_layers}"
+            )
 
     def _table(self, name: str, table: Iterable[Iterable[float]]) -> Table:
         layers, heads = self.model.num_layers, self.model.num_heads
@@ -114,12 +118,18 @@ class HeadScores(Result):
     def _check(self, head: Head | str | tuple[int, int]) -> Head:
         return next(iter(HeadSet([as_head(head)]).check(*self.shape)))
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose heads count: those that see the whole prompt. Heads behind a sliding window reach no far
+        evidence."""
+        return tuple(range(self.model.num_layers)) if self.model.reach is None else self.model.reach
+
     def order(self) -> list[Head]:
-        """All heads, best first; ties go to the lower (layer, head)."""
-        return ordered(self.values)
+        """All heads that count, best first; ties go to the lower (layer, head)."""
+        return [head for head in ordered(self.values) if head.layer in self.layers]
 
     def top(self, fraction: float = 0.05) -> HeadSet:
-        """The best `ceil(fraction · layers · heads)` heads."""
+        """The best `ceil(fraction · heads)` of the heads that count."""
         order = self.order()
         return HeadSet(order[: top_count(fraction, len(order))])
 

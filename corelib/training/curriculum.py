@@ -26,7 +26,7 @@ class Rung:
 
 
 MASTERED = 0.97  # running accuracy
-Part = Literal["tower", "language", "both"]
+Part = Literal["tower", "language", "both", "adapters"]  # adapters: of the bridge, without its connector
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from corelib.core.errors import BadInput, check_known
+from corelib.core.heads import HeadSet
 from corelib.core.model_folder import room
 from corelib.mini.architecture import SIZES
 
@@ -22,7 +23,9 @@ class Recipe:
     size: str = "mini-s"
     seed: int = 0
     curriculum: str = ""  # of `stages.py`; empty: the one that its room begins with
-    begins_with: str = ""  # a bundled mini model whose weights the run goes on from; empty: untrained
+    begins_with: str = ""  # a bundled model of the same kind whose weights the run goes on from; empty: untrained
+    renewed: bool = False  # of the bridge that it begins with, only tower and connector: the adapters are new
+    unseeing: str = ""  # heads of the bridge that never see a picture, such as "L18H6 L18H7": those of rows of text
     processes: int = 2  # that share a batch, each on one thread
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
@@ -36,18 +39,27 @@ class Recipe:
     promote_at: float = 0.85  # running accuracy at which the curriculum climbs one rung
     checkpoint_every: int = 100
     evaluate_every: int = 250
-    evaluate_samples: int = 96
+    evaluate_samples: int = 96  # of every task; 0: the run is not evaluated
     study: Mapping[str, Any] = field(default_factory=dict)  # what the book does with the model; goes into its card
 
     def __post_init__(self) -> None:
         check_known("size", self.size, (*SIZES, "bridge"))
-        for name in ("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"recipe: {name} must be 1 or more, got {getattr(self, name)}")
+        least = {"evaluate_samples": 0, **dict.fromkeys(("steps", "processes", "warmup_steps"), 1)}
+        least |= dict.fromkeys(("checkpoint_every", "evaluate_every"), 1)
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise BadInput(f"recipe: {name} must be {number} or more, got {getattr(self, name)}")
         if self.fast and self.model_kind == "bridge":
             raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
-        if self.begins_with and (self.model_kind == "bridge" or room(self.begins_with) != "mini"):
-            raise BadInput(f"recipe: begins_with {self.begins_with!r}: only a mini model goes on from a mini model")
+        if self.begins_with and room(self.begins_with) != self.model_kind:
+            raise BadInput(
+                f"recipe: begins_with {self.begins_with!r}: a {self.model_kind} model goes on from a model of its kind"
+            )
+        if self.renewed and not (self.model_kind == "bridge" and self.begins_with):
+            raise BadInput('recipe: renewed is for a bridge that begins with another: add begins_with = "bridge"')
+        if self.unseeing and self.model_kind != "bridge":
+            raise BadInput("recipe: unseeing names heads of the bridge; leave it out for a mini model")
+        HeadSet(self.unseeing)  # refused here if it is none
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
 

@@ -28,6 +28,9 @@ every fourth step. Pages always have eight fields: on a smaller canvas SmolVLM p
 of positions, and this tower cannot read there. Sides come one after the other: of two at once, one was learned.
 *Reading*: all tasks together, the text tasks among them, so that it stays a language model.
 
+**Adapting**: behind the finished tower and connector of the bridge, a short time in which new adapters alone learn, one
+thing among few and one page: long enough to see which heads come to look (`inheritance.py`).
+
 **Long**: a finished mini model goes on with more and more pages, and pictures, in one sequence, up to about 4,000
 visual tokens. Its tower stays as it is.
 """
@@ -168,6 +171,14 @@ _NEEDLES = {"needle": READING.ladders["needle"][-1:]}
 KEEPING = replace(READING, ladders={**READING.ladders, **_NEEDLES}, steps=None, pace=0.25, keeps=8)
 BRIDGE = (BRIDGE_PLACING, BRIDGE_POLISHING, QUIETING, BRIDGE_FINDING, FIELDS, BESIDE, FRAMES, READING, KEEPING)
 
+ADAPTING = (
+    Stage(
+        {"scenes": (_scenes(8, 3, 4, 9, relational=0.0),), "documents": (_pages(1, 8, 4, 8),)},
+        learns="adapters",
+        lists=False,
+    ),
+)
+
 
 def _album(pictures: int, drawn: int, questions: int) -> Rung:
     return Rung(difficulty={"pictures": pictures}, pictures=drawn, questions=questions)
@@ -192,4 +203,4 @@ LONG = (
     ),
 )
 
-CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG}
+CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG, "adapting": ADAPTING}

@@ -12,16 +12,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration, SmolVLMForConditionalGeneration
 
+from corelib.attention.intervene import knockout
 from corelib.bridge import adapter, language
 from corelib.bridge import checkpoint as bridge_store
 from corelib.bridge.architecture import build_bridge, new_parts, word_scale
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.families import bundled as families
 from corelib.mini import checkpoint as mini_store
 from corelib.mini.architecture import SIZES, build_mini
@@ -54,7 +57,10 @@ class Trainable(ABC):
 
     @abstractmethod
     def set_learning(self, learns: Part) -> None:
-        """Let the vision `tower` learn, the `language` model, or `both`."""
+        """Let the vision `tower` learn, the `language` model, or `both`; or the `adapters` of the bridge alone.
+
+        Raises: BadInput for the adapters of a model that has none.
+        """
 
     @abstractmethod
     def tower_tokens(self, images: Sequence[Image.Image]) -> list[Float[Tensor, "token width"]]:
@@ -107,6 +113,8 @@ class TrainableMini(Trainable):
         return dict(self.model.named_parameters())
 
     def set_learning(self, learns: Part) -> None:
+        if learns == "adapters":
+            raise BadInput("a mini model has no adapters: let its language model learn")
         self.model.model.visual.requires_grad_(learns != "language")
         self.model.model.language_model.requires_grad_(learns != "tower")
 
@@ -134,12 +142,17 @@ class TrainableMini(Trainable):
 
 
 class TrainableBridge(Trainable):
-    """The bridge: a new tower and connector, and adapters on a language model that stays as it is."""
+    """The bridge: a new tower and connector, and adapters on a language model that stays as it is.
+
+    It may begin with a bundled bridge, or, `renewed`, with its tower and connector alone; and `unseeing` heads may be
+    kept from ever seeing a picture.
+    """
 
     model: SmolVLMForConditionalGeneration
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, begins_with: str = "", renewed: bool = False, unseeing: str = "") -> None:
         self.seed = seed
+        self.unseeing = HeadSet(unseeing)
         self.spoken: dict[int, Int[Tensor, "passage token"]] = {}  # by share
         source = language.locate()
         self.model = build_bridge(source, seed)
@@ -151,6 +164,9 @@ class TrainableBridge(Trainable):
             if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
                 layer.to(torch.bfloat16)  # as it lies in the cache: nothing is lost, and nothing to cast at every step
         self.fresh = {name: p.detach().clone() for name, p in adapter.adapters(self.model).items()}
+        if begins_with:
+            known = load_file(model_folder.bundled_folder(begins_with) / model_folder.WEIGHTS)
+            adapter.set_trained(self.model, {**known, **(self.fresh if renewed else {})})
 
     def trained(self) -> Mapping[str, nn.Parameter]:
         return adapter.trained(self.model)
@@ -158,9 +174,10 @@ class TrainableBridge(Trainable):
     def set_learning(self, learns: Part) -> None:
         self.model.requires_grad_(False)
         for part in new_parts(self.model):
-            part.requires_grad_(learns != "language")
+            part.requires_grad_(learns in ("tower", "both"))
         if learns != "tower":
-            self.model.model.connector.requires_grad_(True)  # the way from the tower to the words belongs to both
+            # the way from the tower to the words belongs to both
+            self.model.model.connector.requires_grad_(learns != "adapters")
             for parameter in adapter.adapters(self.model).values():
                 parameter.requires_grad_(True)
 
@@ -170,8 +187,11 @@ class TrainableBridge(Trainable):
         return [torch.cat(list(features)) / self.words]
 
     def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
-        with self.eval_precision():
-            hidden = self.model.model(**batch.apart(), use_cache=False).last_hidden_state
+        inputs, unseen = batch.apart(), batch.labels == self.model.config.image_token_id
+        if self.unseeing:  # programs take boolean masks
+            inputs["attention_mask"] = inputs["attention_mask"] >= 0
+        with self.eval_precision(), unsighted(self.model, unseen, self.unseeing):
+            hidden = self.model.model(**inputs, use_cache=False).last_hidden_state
             logits: Tensor = self.model.lm_head(hidden[:, :-1][batch.learned])
             return logits
 
@@ -205,6 +225,11 @@ class TrainableBridge(Trainable):
             return kl_to_base(self.model, pool[chosen])
 
 
+def unsighted(model: nn.Module, visual: Bool[Tensor, "batch token"], heads: HeadSet) -> AbstractContextManager[object]:
+    """No row of text of these `heads` sees a picture's tokens. The rows of the pictures themselves stay as they are."""
+    return knockout(model, visual, ~visual, heads) if heads else nullcontext()
+
+
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """Products in bfloat16 where autocast finds them safe."""
     return torch.autocast(device.type, torch.bfloat16)
@@ -213,5 +238,5 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 def build_trainable(recipe: Recipe) -> Trainable:
     """The model of a recipe, as it is before the first step."""
     if recipe.model_kind == "bridge":
-        return TrainableBridge(recipe.seed)
+        return TrainableBridge(recipe.seed, recipe.begins_with, recipe.renewed, recipe.unseeing)
     return TrainableMini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with)

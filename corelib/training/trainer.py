@@ -111,7 +111,7 @@ class Trainer:
             began = time.perf_counter()
             entry = self.advance()
             due = self.step % self.recipe.evaluate_every == 0 or self.step == stop
-            if due and self.curriculum.now.learns != "tower":  # a tower alone answers nothing
+            if due and self.recipe.evaluate_samples and self.curriculum.now.learns != "tower":  # which answers nothing
                 entry["validate"] = self.evaluate()
             self.seconds += time.perf_counter() - began
             entry["seconds"] = round(self.seconds, 1)

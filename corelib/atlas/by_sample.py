@@ -1,0 +1,80 @@
+"""The scores of every sample behind the cells of the atlas, for who computes anew: RAM and output norm.
+
+    values = sample_scores("bridge", "scenes")      # [sample, layer, head], float32
+    values.mean(0)                                  # the RAM that the cell has, but for rounding
+
+A file lies beside each cell, in half precision: `cells/bridge/scenes.safetensors`. The order is that of the draw,
+
+    task("scenes").draw("select", samples=256, seed=0)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from corelib.atlas.library import CELLS
+from corelib.core.errors import BadResults, check_known
+from corelib.core.progress import Progress, silent
+from corelib.core.results import as_file_name, write_whole
+from corelib.experiments.reading import Measurement
+from corelib.experiments.score_heads import measure_heads
+from corelib.metrics.catalogue import METRICS, PRIMARY, Metric
+from corelib.models.vlm import VLM
+from corelib.tasks import Draw, task
+
+KEPT = (PRIMARY, METRICS["output norm"])
+
+
+def sample_scores(
+    model: str, domain: str, metric: Metric | str = PRIMARY, folder: Path = CELLS
+) -> Float[np.ndarray, "sample layer head"]:
+    """The scores of a committed cell, sample by sample, float32.
+
+    Raises: UnknownName for a metric that is not kept, BadResults if there is no such file or it is damaged.
+
+    >>> sample_scores("mini-s", "scenes").shape
+    (256, 6, 8)
+    """
+    key = metric if isinstance(metric, str) else metric.key
+    check_known("metric that is kept of every sample", key, [one.key for one in KEPT])
+    path = folder / model / f"{as_file_name(domain)}.safetensors"
+    try:
+        with safe_open(path, framework="np") as file:
+            found: np.ndarray = file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise BadResults(f"cannot read {path}: {error}; `corelib atlas build --kind samples` makes it") from None
+    return found.astype(np.float32)
+
+
+def write_samples(path: Path, found: Measurement, vlm: VLM, draw: Draw) -> Path:
+    """Keep of a measurement what is said above, whole or not at all."""
+    tables = {one.key: found.scores[one.key].half().contiguous() for one in KEPT if one.key in found.scores}
+    facts = {
+        "model": vlm.sha256,
+        "domain": draw.task.name,
+        "split": draw.split,
+        "seed": str(draw.seed),
+        "samples": str(draw.samples),
+    }
+    write_whole(path, lambda beside: save_file(tables, beside, metadata=facts))
+    path.chmod(0o644)  # safetensors writes for the owner alone
+    return path
+
+
+def build_samples(
+    vlm: VLM, domain: str, *, count: int = 256, seed: int = 0, folder: Path = CELLS, progress: Progress = silent
+) -> Path:
+    """Measure these scores alone, without the rest of a cell, and write them."""
+    draw = task(domain).draw("select", samples=count, seed=seed)
+    found = measure_heads(
+        vlm, draw, quantities=[one.quantity for one in KEPT], keys=[one.key for one in KEPT], progress=progress
+    )
+    assert found is not None  # one process has them all
+    target = folder / vlm.file_name / f"{as_file_name(domain)}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return write_samples(target, found, vlm, draw)
