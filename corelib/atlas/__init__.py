@@ -31,7 +31,9 @@ from corelib.atlas.library import (
     models,
     redirection,
     reductions,
+    relays,
     results,
+    story,
     tradeoff,
     transfer,
 )
@@ -51,8 +53,10 @@ __all__ = [
     "models",
     "redirection",
     "reductions",
+    "relays",
     "results",
     "sample_scores",
+    "story",
     "tradeoff",
     "transfer",
 ]

@@ -192,7 +192,7 @@ def _measured(vlm: VLM, chosen: Sequence[Job], again: bool, folder: Path, runnin
             partial = target.with_name(f".{job.name}.partial")
             with torch.autocast("cpu", torch.bfloat16, enabled=job.half), running(job) as progress:
                 job.measure(seed=job.seed, store=partial, progress=progress).save(target)
-            shutil.rmtree(partial)
+            shutil.rmtree(partial, ignore_errors=True)  # not everything that is measured keeps its parts
         yield target
 
 

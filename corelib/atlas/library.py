@@ -17,6 +17,8 @@
     hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
     tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
     inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
+    stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
+    relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -36,11 +38,13 @@ from corelib.core.errors import check_known
 from corelib.core.results import Result
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects
+from corelib.experiments.head_story_result import HeadStory
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
+from corelib.experiments.relays import Relays
 from corelib.experiments.transfer import Transfer
 
 HOME = Path(__file__).parent
@@ -70,7 +74,19 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = Ablation | HeadEffects | PathKnockouts | Redirection | Transfer | Reductions | Hybrid | Tradeoff | Inheritance
+Causal = (
+    Ablation
+    | HeadEffects
+    | PathKnockouts
+    | Redirection
+    | Transfer
+    | Reductions
+    | Hybrid
+    | Tradeoff
+    | Inheritance
+    | HeadStory
+    | Relays
+)
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
@@ -82,6 +98,8 @@ KINDS: dict[str, type[Causal]] = {
     "hybrids": Hybrid,
     "tradeoffs": Tradeoff,
     "inheritance": Inheritance,
+    "stories": HeadStory,
+    "relays": Relays,
 }
 
 
@@ -128,6 +146,16 @@ def tradeoff(model: str, domain: str) -> Tradeoff:
 def inheritance(model: str, name: str = "pictures") -> Inheritance:
     """Committed short adaptations of the language model under a bridge, with other heads that may see."""
     return _typed(Inheritance, "inheritance", model, name)
+
+
+def story(model: str, name: str) -> HeadStory:
+    """What is told of one head in a domain, such as `documents-L24H4`."""
+    return _typed(HeadStory, "stories", model, name)
+
+
+def relays(model: str, domain: str) -> Relays:
+    """The heads of the second step: those through which the answer's row reads where something was fetched before."""
+    return _typed(Relays, "relays", model, domain)
 
 
 def name_across(ranked: str, tested: str) -> str:

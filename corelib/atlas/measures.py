@@ -17,9 +17,12 @@ from corelib.atlas.extents import COMPARED, REDIRECTED, extent
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core.head_scores import HeadScores, ordered
 from corelib.core.heads import HeadSet, top_count
+from corelib.core.progress import Progress, silent
 from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
+from corelib.experiments.head_story import tell_story
+from corelib.experiments.head_story_result import HeadStory
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
@@ -27,6 +30,7 @@ from corelib.experiments.redirection import redirect_top
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import compare_reductions
 from corelib.experiments.reductions_result import Reductions
+from corelib.experiments.relays import Relays, find_relays
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.transfer import Transfer, transfer
 from corelib.metrics.catalogue import METRICS
@@ -35,6 +39,8 @@ from corelib.tasks import RETRIEVING, Task, task
 from corelib.training.inheritance import measure_inheritance
 
 NORMS = METRICS["output norm"].key
+STORIES_SEED = 22  # of `test`: samples that nothing else has drawn
+RELAYED = {"validate": 48, "test": 256}  # questions
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 
 
@@ -127,6 +133,29 @@ def inherited(vlm: VLM) -> Callable[..., Inheritance]:
     def measure(seed: int = 1, **more: Any) -> Inheritance:
         looks = np.mean([ranking(vlm, domain).values for domain in ("scenes", "documents")], axis=0)
         return measure_inheritance(vlm, HeadSet(ordered(looks)[: top_count(0.05, looks.size)]), seed=seed, **more)
+
+    return measure
+
+
+def told(vlm: VLM, domain: str, head: str, kind: str | None = None) -> Callable[..., HeadStory]:
+    """What one head does."""
+
+    def measure(seed: int = STORIES_SEED, **more: Any) -> HeadStory:
+        samples = 64 if extent(vlm).half else 192
+        draw = tested_task(vlm, domain).draw("test", samples=samples, seed=seed, questions=8)
+        return tell_story(vlm, draw, HeadSet(head), ranking(vlm, domain).top(), kind=kind)
+
+    return measure
+
+
+def relayed(vlm: VLM, domain: str) -> Callable[..., Relays]:
+    """The heads of the second step: chosen on `validate`, tested on `test`. One kind of question, whose third word from
+    the end closes the description."""
+
+    def measure(seed: int = STORIES_SEED, progress: Progress = silent, **more: Any) -> Relays:
+        work = task(domain, relational=0.0)
+        scanned, tested = (work.draw(split, samples=n, seed=seed, questions=4) for split, n in RELAYED.items())
+        return find_relays(vlm, scanned, tested, ranking(vlm, domain).top(), progress=progress)
 
     return measure
 

@@ -16,9 +16,11 @@ from corelib.core.results import Result
 from corelib.core.values import Accuracy, ModelFacts, Software, Table, TaskFacts
 
 
-@dataclass(frozen=True)
-class AdaptedRun:
+@dataclass(frozen=True, repr=False)
+class AdaptedRun(Result):
     """One run of one arm."""
+
+    schema: ClassVar[str] = "corelib/adapted-run/1"
 
     arm: str
     seed: int

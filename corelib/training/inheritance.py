@@ -77,6 +77,7 @@ def adaptation(seed: int, hidden: HeadSet, steps: int = STEPS) -> Recipe:
         warmup_steps=max(1, steps // 10),
         decay_steps=max(1, steps // 5),
         learning_rate=1e-3,
+        processes=1,  # two runs side by side are quicker than two processes in one
         checkpoint_every=25,
         evaluate_samples=0,
     )
@@ -97,8 +98,8 @@ def measure_inheritance(
     """Adapt the language model under `vlm`, the bridge, anew: every arm with every seed; then test the runs on `test`
     and rank their heads on `select`. `core` are the heads whose part is asked for.
 
-    Runs have the seeds from `seed` on. A run of two processes takes some ten minutes; runs lie in the folder `store`,
-    where a stopped one goes on.
+    Runs have the seeds from `seed` on. A run takes some ten minutes on one core; runs lie in the folder `store`, where
+    a stopped one goes on, and another process may make other `arms`.
 
     Raises: BadInput for a model that is not the bridge; NoControl if no matched set exists.
     """
@@ -116,9 +117,12 @@ def measure_inheritance(
             hidden = unseeing(arm, core, other, every)
             done = len(runs) * steps
             folder = Path(store) / f"{arm.replace(' ', '-')}-{seed + number}"
-            trainer = Trainer(adaptation(seed + number, hidden, steps), folder)
-            trainer.run(partial(_report, progress, done, whole))
-            runs.append(tested_run(trainer, folder, arm, other, hidden, samples))
+            tested = folder / "tested.json"
+            if not tested.exists():
+                trainer = Trainer(adaptation(seed + number, hidden, steps), folder)
+                trainer.run(partial(_report, progress, done, whole))
+                tested_run(trainer, folder, arm, other, hidden, samples).save(tested)
+            runs.append(AdaptedRun.load(tested))
     return Inheritance(
         model=vlm.facts,
         steps=steps,

@@ -79,6 +79,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(self.step, self.began) * self.curriculum.lr_factor
         self.optimiser.step()
+        torch.clear_autocast_cache()  # inside another autocast context, weights that were cast before would be kept
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         stage = self.curriculum.advance()
