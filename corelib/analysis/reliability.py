@@ -1,4 +1,4 @@
-"""Does a ranking agree with itself? Heads are ranked on two halves of the samples."""
+"""Does a ranking agree with itself? Heads are ranked on two halves of the samples, or on few of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import top_count
+from corelib.core.head_scores import ordered
+from corelib.core.heads import HeadSet, top_count
 from corelib.core.values import Reliability
 
 
@@ -46,3 +47,43 @@ def split_half(
     halves, jaccard = np.mean(found, axis=0)
     whole = 2 * halves / (1 + halves) if halves > 0 else halves  # no sample size makes a ranking of nothing
     return Reliability(float(halves), float(whole), float(jaccard))
+
+
+def tops_of_few(
+    values: Float[np.ndarray, "sample layer head"],
+    count: int,
+    *,
+    fraction: float = 0.05,
+    draws: int = 20,
+    seed: int = 0,
+) -> list[HeadSet]:
+    """The top sets of rankings by the mean over `count` samples alone, drawn without replacement; one set a draw.
+
+    Raises:
+        BadInput: there are not so many samples, or no draw is asked for.
+
+    >>> values = np.stack([np.eye(2), np.eye(2)])
+    >>> [str(one) for one in tops_of_few(values, 2, fraction=0.5, draws=1)]
+    ['L0H0 L1H1']
+    """
+    if not 1 <= count <= len(values) or draws < 1:
+        raise BadInput(
+            f"{count} of {len(values)} samples, {draws} draws: give 1 to {len(values)}, and one draw or more"
+        )
+    rng, size = np.random.default_rng(seed), top_count(fraction, values[0].size)
+    chosen = (rng.choice(len(values), count, replace=False) for _ in range(draws))
+    return [HeadSet(ordered(values[mine].mean(0, dtype=np.float64))[:size]) for mine in chosen]
+
+
+def share_found(tops: list[HeadSet], final: HeadSet) -> Float[np.ndarray, " draw"]:
+    """Of the `final` set, the share that each of the others holds.
+
+    Raises:
+        BadInput: the final set is empty.
+
+    >>> share_found([HeadSet("L0H0 L1H0")], HeadSet("L0H0 L2H0")).tolist()
+    [0.5]
+    """
+    if not final:
+        raise BadInput("the final set is empty: there is nothing to be found")
+    return np.array([len(one & final) / len(final) for one in tops])

@@ -13,11 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from corelib.atlas.library import CELLS
+from corelib.atlas.library import CELLS, cell
 from corelib.core.errors import BadResults, check_known
 from corelib.core.progress import Progress, silent
 from corelib.core.results import as_file_name, write_whole
@@ -49,6 +49,13 @@ def sample_scores(
     except (OSError, SafetensorError) as error:
         raise BadResults(f"cannot read {path}: {error}; `corelib atlas build --kind samples` makes it") from None
     return found.astype(np.float32)
+
+
+def of_kind(model: str, domain: str, kind: str) -> Bool[np.ndarray, " sample"]:
+    """Which samples of a cell ask one kind of question."""
+    facts = cell(model, domain).task
+    drawn = task(domain).draw(facts.split, samples=facts.samples, seed=facts.seed)
+    return np.array([sample.kind == check_known("kind of question", kind, drawn.task.kinds) for sample in drawn])
 
 
 def write_samples(path: Path, found: Measurement, vlm: VLM, draw: Draw) -> Path:

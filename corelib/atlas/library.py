@@ -19,6 +19,7 @@
     inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
     stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
     relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
+    curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -45,6 +46,7 @@ from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
+from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
 
 HOME = Path(__file__).parent
@@ -86,6 +88,7 @@ Causal = (
     | Inheritance
     | HeadStory
     | Relays
+    | SampleCurve
 )
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
@@ -100,6 +103,7 @@ KINDS: dict[str, type[Causal]] = {
     "inheritance": Inheritance,
     "stories": HeadStory,
     "relays": Relays,
+    "curves": SampleCurve,
 }
 
 
@@ -156,6 +160,11 @@ def story(model: str, name: str) -> HeadStory:
 def relays(model: str, domain: str) -> Relays:
     """The heads of the second step: those through which the answer's row reads where something was fetched before."""
     return _typed(Relays, "relays", model, domain)
+
+
+def sample_curve(model: str, domain: str) -> SampleCurve:
+    """How much of the top heads few samples find, and of what they do."""
+    return _typed(SampleCurve, "curves", model, domain)
 
 
 def name_across(ranked: str, tested: str) -> str:

@@ -7,12 +7,14 @@ measure(seed=20, store=folder)                  # a `Redirection`
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from corelib.atlas import library, verdicts
+from corelib.atlas.by_sample import of_kind, sample_scores
 from corelib.atlas.extents import COMPARED, REDIRECTED, extent
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core.head_scores import HeadScores, ordered
@@ -31,6 +33,7 @@ from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import compare_reductions
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays, find_relays
+from corelib.experiments.sample_curve import SampleCurve, sample_curve
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.transfer import Transfer, transfer
 from corelib.metrics.catalogue import METRICS
@@ -156,6 +159,21 @@ def relayed(vlm: VLM, domain: str) -> Callable[..., Relays]:
         work = task(domain, relational=0.0)
         scanned, tested = (work.draw(split, samples=n, seed=seed, questions=4) for split, n in RELAYED.items())
         return find_relays(vlm, scanned, tested, ranking(vlm, domain).top(), progress=progress)
+
+    return measure
+
+
+def few_samples(vlm: VLM, domain: str) -> Callable[..., SampleCurve]:
+    """Heads ranked on few samples of the cell, and their gaze moved."""
+
+    def measure(seed: int = STORIES_SEED, **more: Any) -> SampleCurve:
+        samples = (96 if domain == "documents" else 128) if extent(vlm).half else 256
+        draw = tested_task(vlm, domain).draw("test", samples=samples, seed=seed, questions=4)
+        values, kind = sample_scores(vlm.name, domain), vlm.study.kind.get(domain)
+        ranked_on = library.cell(vlm.name, domain).task
+        if kind is not None:
+            values = values[of_kind(vlm.name, domain, kind)]
+        return sample_curve(vlm, draw, values, replace(ranked_on, samples=len(values)), **more)
 
     return measure
 

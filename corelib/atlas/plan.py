@@ -61,6 +61,8 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         yield from _redirections(vlm)
         yield from _transfers(vlm)
         yield from _reductions(vlm)
+        for domain in DOMAINS:
+            yield Job("curves", domain, measures.few_samples(vlm, domain), seed=measures.STORIES_SEED)
     for domain, head, kind in TOLD.get(vlm.name, ()):
         yield Job("stories", f"{domain}-{head}", measures.told(vlm, domain, head, kind), seed=measures.STORIES_SEED)
     if vlm.name == "bridge":

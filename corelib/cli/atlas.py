@@ -51,7 +51,8 @@ def build(
             "redirections: where answers go if their gaze is moved; transfers: what heads ranked in one task do in "
             "another; reductions: which way to read RAM moves most; hybrids: what is kept if few heads see everything; "
             "tradeoffs: and how much faster that is; inheritance: which heads learn to look if others may not; "
-            "stories: what one head does; relays: who reads what was fetched at another row. "
+            "stories: what one head does; relays: who reads what was fetched at another row; "
+            "curves: what few samples find. "
             "Give it again for more; left out: cells."
         ),
     ] = None,

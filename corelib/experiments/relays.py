@@ -6,7 +6,8 @@
 The gaze of the retrieving heads is moved at one row, the last word of the description. Some answers then become the
 rival's (`redirection.py`): that much travels through the word. By which heads? Now the row of the answer may no longer
 look at the word, through one head after another (a path knockout). The heads through which it travels are those without
-whose look fewer answers move. They are chosen on one split and tested together on another, beside as many others of their layers.
+whose look fewer answers move. They are chosen on one split and tested together on another, beside as many others of
+their layers.
 
 Source: path knockout as in Geva et al. (2023), arXiv:2304.14767; the two rows are ours.
 """
