@@ -102,7 +102,6 @@ def _scores(path, **changes):
         ({"schema": "corelib/head-scores/1"}, "5%", "has schema"),
         ({"scores": [[0.1, float("nan")], [0.3, 0.4]]}, "5%", "scores.0.1: Input should be a finite number, got nan"),
         ({"scores": [[0.1, 0.2]]}, "5%", "the size that model gives"),
-        ({"model": {"name": "n", "sha256": "b", "layers": 2, "heads": 2, "kv_heads": 1}}, "5%", "another model"),
         ({}, "0%", "above 0 and up to 100"),
         ({}, "101%", "above 0 and up to 100"),
         ({}, "0.05", "such as 5%"),

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from corelib.analysis.published_models import Decoder, decoder_of
 from corelib.analysis.reliability import split_half
 from corelib.analysis.stats import bootstrap_interval
-from corelib.core.errors import BadResults
+from corelib.core.errors import BadInput, BadResults
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.results import read_json
 from corelib.core.values import MetricFacts, ModelFacts, TaskFacts
@@ -87,6 +87,21 @@ def read_scores(path: str | Path, decoder: Decoder | None = None) -> HeadScores:
     heads = decoder.num_kv_heads if found.per_kv_head else decoder.num_heads
     _check(path, found.values, decoder, heads)
     return _scores(found, replace(decoder, num_heads=heads))
+
+
+def decoder_of_size(text: str) -> Decoder:
+    """A decoder by its size: layers, heads, key/value heads.
+
+    Raises: BadInput if the text is none.
+
+    >>> decoder_of_size("32x32x8").num_kv_heads
+    8
+    """
+    numbers = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.strip())
+    if numbers is None:
+        raise BadInput(f"size {text!r}: give layers, heads and key/value heads, as in 32x32x8")
+    layers, heads, kv_heads = map(int, numbers.groups())
+    return Decoder(text.strip(), layers, heads, kv_heads)
 
 
 def _scores(found: _Found, decoder: Decoder) -> HeadScores:

@@ -33,6 +33,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from corelib.analysis.published_result import Published
 from corelib.atlas.cell import Cell
 from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
@@ -174,6 +175,15 @@ def name_across(ranked: str, tested: str) -> str:
     ('scenes-on-video', 'needle')
     """
     return ranked if ranked == tested else f"{ranked}-on-{tested}"
+
+
+def published() -> Published:
+    """What others measured on large models, by the statistics of this book (`tools/published_heads.py`).
+
+    >>> published().rankings[0].name
+    'llama-2-7b-80k'
+    """
+    return Published.load(HOME / "published.json")
 
 
 def results(kind: str, model: str) -> tuple[str, ...]:

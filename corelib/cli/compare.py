@@ -1,4 +1,4 @@
-"""`corelib compare`: what head-scores files say, and whether they agree."""
+"""`corelib compare`: what head-scores files say, ours and those that others published, and whether they agree."""
 
 from __future__ import annotations
 
@@ -16,8 +16,21 @@ from corelib.cli.tables import show_scores
 
 
 def compare(
-    files: Annotated[list[Path], typer.Argument(help="Head-scores files that `corelib score` wrote.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Head-scores files: those that `corelib score` wrote, or published ones: JSON of layer-head → scores "
+            "(Retrieval_Head, HeadKV, SparseMM) or of a table, a .tsv of gates (DuoAttention)."
+        ),
+    ],
     top: Annotated[str, typer.Option(help="The share of heads to call CoRe heads.")] = "5%",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a published file whose name tells no model that is known: its layers, heads and key/value heads, "
+            "such as 32x32x8."
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for other programs.")] = False,
 ) -> None:
     """Rank the heads of head-scores files; of several, say how far they agree.
@@ -30,13 +43,17 @@ def compare(
 
     from corelib.analysis.agreement import compare_heads
     from corelib.analysis.concentration import Concentration
-    from corelib.core.head_scores import HeadScores
+    from corelib.analysis.published import decoder_of_size, read_scores
 
     fraction = percent(top)
-    scores = [HeadScores.load(path) for path in files]
-    pairs = {
-        (a, b): compare_heads(scores[a], scores[b], fraction) for a, b in itertools.combinations(range(len(files)), 2)
-    }
+    decoder = None if size is None else decoder_of_size(size)
+    scores = [read_scores(path, decoder) for path in files]
+    alike = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(files)), 2)
+        if scores[a].model.sha256 == scores[b].model.sha256
+    ]
+    pairs = {(a, b): compare_heads(scores[a], scores[b], fraction) for a, b in alike}
     tops = [one.top(fraction) for one in scores]
     spread = [Concentration.of(one, fraction) if np.min(one) >= 0 else None for one in scores]
     if json_:
@@ -69,6 +86,8 @@ def compare(
         show_scores(one, max(len(best), 8))
         held = f"; they hold {uneven.top:.0%} of it all (Gini {uneven.gini:.2f})" if uneven else ""
         out.print(f"top {top}: {best}{held}\n", highlight=False)
+    if len(files) > 1 and not pairs:
+        out.print("these are of different models: head L3H2 of one is another head in the other, so none are paired")
     for (a, b), found in pairs.items():
         within, groups = found.top_within_layers, found.top_within_groups
         out.print(

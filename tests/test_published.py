@@ -1,0 +1,147 @@
+"""Head scores that others published: their formats, what is wrong with a file, and what is counted."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from values import some_scores
+
+from corelib import atlas
+from corelib.analysis.concentration import half_share, top_share
+from corelib.analysis.layers import group_share, median_depth
+from corelib.analysis.published import read_scores
+from corelib.analysis.published_models import KNOWN, Decoder, decoder_of
+from corelib.analysis.published_result import PublishedPair, PublishedRanking, Source
+from corelib.core.errors import BadInput, BadResults
+from corelib.core.heads import HeadSet
+
+TINY = Decoder("tiny", 2, 4, 2)
+SOURCE = Source("owner/name", "c" * 40, "scores.json", "0" * 64, "none stated")
+
+
+def written(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def by_name(values):
+    """The format of Retrieval_Head, HeadKV and SparseMM: layer-head → the score of every sample."""
+    return {f"{layer}-{head}": values[:, layer, head].tolist() for layer in range(2) for head in range(4)}
+
+
+def test_a_file_by_layer_and_head_is_the_mean_of_its_samples(tmp_path):
+    values = np.random.default_rng(0).random((6, 2, 4)).round(3)
+    scores = read_scores(written(tmp_path / "one.json", by_name(values)), TINY)
+    np.testing.assert_allclose(np.asarray(scores), values.mean(0))
+    assert scores.task.samples == 6 and scores.reliability is not None and scores.model.num_kv_heads == 2
+    assert (np.array(scores.interval.low) <= np.asarray(scores)).all()
+    alone = read_scores(written(tmp_path / "two.json", {key: v[0] for key, v in by_name(values).items()}), TINY)
+    assert alone.task.samples == 1 and alone.reliability is None and alone["L1H2"] == values[0, 1, 2]
+    named = {f"L{key.replace('-', 'H')}": v for key, v in by_name(values).items()}
+    assert read_scores(written(tmp_path / "three.json", named), TINY).values == scores.values
+
+
+def test_tables_and_gates_are_read_too(tmp_path):
+    table = [[0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, -0.5]]
+    assert np.asarray(read_scores(written(tmp_path / "table.json", table), TINY)).tolist() == table
+    gates = read_scores(written(tmp_path / "gates.tsv", "0.5\t1.0\n0.25\t-0.001\n"), TINY)
+    assert gates.shape == (2, 2) and gates.model.num_kv_heads == 2 and gates["L1H0"] == 0.25
+
+
+def test_our_own_files_are_read_as_they_are(tmp_path):
+    mine = some_scores([[0.1, 0.2], [0.3, 0.4]])
+    assert read_scores(mine.save(tmp_path / "mine.json")) == mine
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.json", '{"0-0": [1], "0-1": [1], "0-1": [2]}', "head 0-1 stands there 2 times"),
+        ("b.json", {"0-0": [1], "0-1": [1], "1-0": [1], "1-1": [1]}, "2 layers of 2 heads, but tiny has 2 of 4"),
+        ("c.json", {"0-0": [1], "0-1": [1], "1-1": [1]}, "head 1-0 is missing (and 0 more)"),
+        ("d.json", {"0-0": [1], "head": [1]}, "'head' names no head"),
+        ("e.json", {"0-0": ["one"]}, "head 0-0 has \"['one']\""),
+        ("f.json", {"0-0": [True]}, "no list of numbers"),
+        ("g.json", {"0-0": []}, "no list of numbers"),
+        ("h.json", {"0-0": [1, 2], "0-1": [1]}, "heads have 1 to 2 scores"),
+        ("i.json", {}, "names no head"),
+        ("j.json", "[1, 2]", "holds no head scores"),
+        ("k.json", '{"0-0": [1', "cut short or not JSON"),
+        ("l.json", [[1, 2, 3, math.nan], [1, 2, 3, 4]], "L0H3 has a score that is no finite number"),
+        ("m.tsv", "1\t2\n3\n", "its lines have [1, 2] numbers"),
+        ("n.tsv", "1\tx\n3\t4\n", "numbers between tabs"),
+        ("o.tsv", "1\tnan\n3\t4\n", "L0H1 has a score that is no finite number"),
+    ],
+)
+def test_a_file_that_is_not_right_is_refused_in_one_line(tmp_path, name, content, says):
+    path = written(tmp_path / name, content)
+    with pytest.raises(BadResults, match=r".") as refused:
+        read_scores(path, TINY)
+    assert says in str(refused.value) and name in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_model_is_known_by_the_name_of_its_file(tmp_path):
+    assert decoder_of("head_score/llama-2-13b-64k.json").num_layers == 40
+    assert decoder_of("attn_patterns/Meta-Llama-3.1-8B-Instruct/x/full_attention_heads.tsv").num_kv_heads == 8
+    assert decoder_of("scores.json") is None
+    with pytest.raises(BadResults, match="begins with no model that is known"):
+        read_scores(written(tmp_path / "scores.json", {"0-0": [1]}))
+    with pytest.raises(BadInput, match="the last divides the second"):
+        Decoder("odd", 2, 4, 3)
+    assert len({one.name for one in KNOWN}) == len(KNOWN)
+
+
+def test_heads_behind_a_window_do_not_count():
+    """Of Gemma 3 every sixth layer sees the whole prompt: a score elsewhere counts for nothing."""
+    gemma = decoder_of("Gemma-3-12B.json")
+    assert gemma.reach == (5, 11, 17, 23, 29, 35, 41, 47)
+    table = np.zeros((48, 16))
+    table[0, 0], table[5, 3], table[11, 1] = 9.0, 3.0, 1.0
+    from corelib.analysis.published import _Found, _scores
+    from corelib.core.values import MetricFacts
+
+    scores = _scores(_Found(table[None], MetricFacts("published", "published", "mean")), gemma)
+    assert len(scores.top()) == math.ceil(0.05 * 8 * 16) and "L0H0" not in scores.top()
+    assert str(scores.order()[0]) == "L5H3" and len(scores.order()) == 8 * 16
+    assert half_share(scores) == 1 / 128 and top_share(scores, 1 / 128) == 0.75
+
+
+def test_the_numbers_of_a_ranking_by_hand(tmp_path):
+    """Two layers of two groups of two heads: all rank variance lies between the groups of a layer, or none does."""
+    assert group_share([[4, 4, 1, 1], [9, 9, 2, 2]], 2) == (pytest.approx(1.0), pytest.approx(1 / 3))
+    assert group_share([[1, 2, 2, 1], [3, 4, 4, 3]], 2)[0] == pytest.approx(0.0)
+    assert group_share([[1, 2, 3, 4]], 2)[0] == pytest.approx(4 / 5)  # ranks −1.5 … 1.5: 4 · 1² of 5
+    assert median_depth(HeadSet("L1H0 L1H1"), 2) == 1.0
+    values = np.array([[[0.0, 0.0, 0.0, 6.0], [0.0, 0.0, 3.0, -1.0]]])
+    scores = read_scores(written(tmp_path / "one.json", by_name(values)), TINY)
+    one = PublishedRanking.of(scores, score="s", modality="text", source=SOURCE)
+    assert (one.top_share, one.half_share, one.median_depth, one.counted) == (pytest.approx(2 / 3), 1 / 8, 0.0, 8)
+    pair = PublishedPair.of(scores, scores, ("a", "b"), "itself")
+    assert (pair.heads, pair.shared) == (1, 1) and pair.spearman == pytest.approx(1)
+    other = read_scores(written(tmp_path / "two.tsv", "1\t2\n3\t4\n"), TINY)
+    with pytest.raises(BadInput, match="other numbers of heads"):
+        PublishedPair.of(scores, other, ("a", "b"), "two sizes")
+
+
+def test_compare_takes_ours_and_theirs(run, tmp_path):
+    ours, theirs = tmp_path / "ours.json", tmp_path / "llama-2-7b.json"
+    some_scores([[0.1, 0.2], [0.3, 0.4]]).save(ours)
+    rng = np.random.default_rng(0)
+    written(theirs, {f"{layer}-{head}": float(rng.random()) for layer in range(32) for head in range(32)})
+    said = run("compare", ours, theirs)
+    assert said.returncode == 0 and "llama-2-7b" in said.stdout and "different models" in said.stdout, said.stderr
+    mine = written(tmp_path / "mine.json", [[0.1, 0.2], [0.3, 0.4]])
+    assert "--size 32x32x8" in run("compare", mine).stderr
+    assert run("compare", mine, "--size", "2x2x1").returncode == 0
+    refused = run("compare", mine, "--size", "2x2")
+    assert refused.returncode == 2 and "as in 32x32x8" in refused.stderr and not refused.stdout
+
+
+def test_what_others_measured_is_committed_with_its_sources():
+    found = atlas.published()
+    assert {one.source.repository for one in found.rankings} >= {"nightdessert/Retrieval_Head", "CR400AF-A/SparseMM"}
+    for one in found.rankings:
+        assert len(one.source.commit) == 40 and len(one.source.sha256) == 64 and one.counted == one.layers * one.heads
+        assert 0 < one.half_share <= 0.5 and 0.05 <= one.top_share + 1e-3 <= 1.001
+    assert all(one.source is None for one in found.told) and "computed anew" in found.told_by
