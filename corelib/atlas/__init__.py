@@ -23,8 +23,10 @@ from corelib.atlas.library import (
     KINDS,
     ablation,
     cell,
+    decoys,
     domains,
     effects,
+    gaze_effects,
     hybrid,
     inheritance,
     knockouts,
@@ -38,6 +40,7 @@ from corelib.atlas.library import (
     story,
     tradeoff,
     transfer,
+    variation,
 )
 
 __all__ = [
@@ -47,8 +50,10 @@ __all__ = [
     "Cell",
     "ablation",
     "cell",
+    "decoys",
     "domains",
     "effects",
+    "gaze_effects",
     "hybrid",
     "inheritance",
     "knockouts",
@@ -63,4 +68,5 @@ __all__ = [
     "story",
     "tradeoff",
     "transfer",
+    "variation",
 ]

@@ -20,6 +20,9 @@
     stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
     relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
     curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
+    gaze/bridge/scenes.json                   the gaze of every head moved alone, and which score predicts that
+    decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
+    variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -39,6 +42,8 @@ from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
 from corelib.core.results import Result
 from corelib.experiments.ablation_result import Ablation
+from corelib.experiments.decoys import Decoys
+from corelib.experiments.gaze_effects import GazeEffects
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.head_story_result import HeadStory
 from corelib.experiments.hybrid import Hybrid
@@ -49,6 +54,7 @@ from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
 from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
+from corelib.experiments.variation import Variation
 
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"
@@ -90,6 +96,9 @@ Causal = (
     | HeadStory
     | Relays
     | SampleCurve
+    | GazeEffects
+    | Decoys
+    | Variation
 )
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
@@ -105,6 +114,9 @@ KINDS: dict[str, type[Causal]] = {
     "stories": HeadStory,
     "relays": Relays,
     "curves": SampleCurve,
+    "gaze": GazeEffects,
+    "decoys": Decoys,
+    "variations": Variation,
 }
 
 
@@ -166,6 +178,21 @@ def relays(model: str, domain: str) -> Relays:
 def sample_curve(model: str, domain: str) -> SampleCurve:
     """How much of the top heads few samples find, and of what they do."""
     return _typed(SampleCurve, "curves", model, domain)
+
+
+def gaze_effects(model: str, domain: str) -> GazeEffects:
+    """What moving the gaze of each head does, and how well scores predict it."""
+    return _typed(GazeEffects, "gaze", model, domain)
+
+
+def decoys(model: str, domain: str) -> Decoys:
+    """Heads that look and say nothing, and which scores take them for real."""
+    return _typed(Decoys, "decoys", model, domain)
+
+
+def variation(model: str, name: str) -> Variation:
+    """The same heads with other words, fonts, backgrounds or more things, such as `scenes-which`."""
+    return _typed(Variation, "variations", model, name)
 
 
 def name_across(ranked: str, tested: str) -> str:

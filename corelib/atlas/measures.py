@@ -6,7 +6,7 @@ measure(seed=20, store=folder)                  # a `Redirection`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from corelib.core.heads import HeadSet, top_count
 from corelib.core.progress import Progress, silent
 from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_result import Ablation
+from corelib.experiments.decoys import Decoys, measure_decoys
+from corelib.experiments.gaze_effects import GazeEffects, measure_gaze_effects
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.head_story import tell_story
 from corelib.experiments.head_story_result import HeadStory
@@ -36,9 +38,10 @@ from corelib.experiments.relays import Relays, find_relays
 from corelib.experiments.sample_curve import SampleCurve, sample_curve
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.transfer import Transfer, transfer
+from corelib.experiments.variation import Variation, vary
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
-from corelib.tasks import RETRIEVING, Task, task
+from corelib.tasks import RETRIEVING, Setting, Task, task
 from corelib.training.inheritance import measure_inheritance
 
 NORMS = METRICS["output norm"].key
@@ -174,6 +177,43 @@ def few_samples(vlm: VLM, domain: str) -> Callable[..., SampleCurve]:
         if kind is not None:
             values = values[of_kind(vlm.name, domain, kind)]
         return sample_curve(vlm, draw, values, replace(ranked_on, samples=len(values)), **more)
+
+    return measure
+
+
+def gaze(vlm: VLM, domain: str) -> Callable[..., GazeEffects]:
+    """The gaze of every head, and of the top of every score, moved."""
+
+    def measure(seed: int = STORIES_SEED, **more: Any) -> GazeEffects:
+        draw = tested_task(vlm, domain).draw("test", samples=64 if extent(vlm).half else 256, seed=seed, questions=4)
+        cell, main = library.cell(vlm.name, domain), "RAM"
+        scores = {name: cell.metrics[one.key].values for name, one in METRICS.items() if one.key in cell.metrics}
+        scores[main] = ranking(vlm, domain).values
+        return measure_gaze_effects(vlm, draw, scores, main=main, **more)
+
+    return measure
+
+
+def decoyed(vlm: VLM, domain: str) -> Callable[..., Decoys]:
+    """Every second head on top by RAM, silenced."""
+
+    def measure(seed: int = STORIES_SEED, **more: Any) -> Decoys:
+        scores = ranking(vlm, domain)
+        chosen = HeadSet(scores.order()[: len(scores.top()) : 2])
+        draw = tested_task(vlm, domain).draw("test", samples=64 if extent(vlm).half else 256, seed=seed)
+        return measure_decoys(vlm, draw, chosen)
+
+    return measure
+
+
+def varied(vlm: VLM, domain: str, difficulty: Mapping[str, Setting]) -> Callable[..., Variation]:
+    """The usual heads, on unusual samples."""
+
+    def measure(seed: int = STORIES_SEED, **more: Any) -> Variation:
+        work = tested_task(vlm, domain).with_difficulty(**difficulty)
+        samples = 128 if extent(vlm).half else 256
+        draws = work.draw("select", samples=96, seed=seed), work.draw("test", samples=samples, seed=seed, questions=4)
+        return vary(vlm, ranking(vlm, domain), *draws)
 
     return measure
 

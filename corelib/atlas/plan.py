@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from corelib.atlas.extents import extent
 from corelib.core import model_folder
 from corelib.core.model_folder import Study
 from corelib.models.vlm import VLM
-from corelib.tasks import DOMAINS, RETRIEVING, task
+from corelib.tasks import DOMAINS, RETRIEVING, Setting, task
+from corelib.tasks.assets import OTHER_FONTS
+from corelib.tasks.wording import FORMS
 
 ACROSS = [  # ranked in one task, tested in another; and the text, which has no other place of its own
     (ranked, tested) for ranked in RETRIEVING for tested in RETRIEVING if ranked != tested or ranked == "needle"
@@ -39,6 +41,12 @@ TOLD = {  # heads that are needed and have little RAM, and one that the mean ove
     ),
 }
 
+VARIED: dict[str, tuple[tuple[str, Mapping[str, Setting]], ...]] = {  # domain: name, difficulty
+    "scenes": (("crowded", {"objects": 24}), ("photograph", {"clutter": 1.0})),
+    "documents": (("fonts", {"faces": OTHER_FONTS}),),
+}
+WORDED = tuple(form for form in FORMS if form != "plain")  # a bridge knows the words
+
 
 @dataclass(frozen=True)
 class Job:
@@ -63,6 +71,9 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         yield from _reductions(vlm)
         for domain in DOMAINS:
             yield Job("curves", domain, measures.few_samples(vlm, domain), seed=measures.STORIES_SEED)
+            yield Job("gaze", domain, measures.gaze(vlm, domain), seed=measures.STORIES_SEED)
+            yield Job("decoys", domain, measures.decoyed(vlm, domain), seed=measures.STORIES_SEED)
+        yield from _variations(vlm)
     for domain, head, kind in TOLD.get(vlm.name, ()):
         yield Job("stories", f"{domain}-{head}", measures.told(vlm, domain, head, kind), seed=measures.STORIES_SEED)
     if vlm.name == "bridge":
@@ -89,6 +100,16 @@ def _transfers(vlm: VLM) -> Iterator[Job]:
     """Every ranking in every task: what is lost without its heads, and what they keep alone."""
     for tested in RETRIEVING:
         yield Job("transfers", tested, measures.transferred(vlm, tested), seed=verdicts.SEED)
+
+
+def _variations(vlm: VLM) -> Iterator[Job]:
+    """Samples that are unusual in one way."""
+    ways = [(domain, *way) for domain, named in VARIED.items() for way in named]
+    if vlm.name == "bridge":
+        ways += [("scenes", form, {"wording": form}) for form in WORDED]
+    for domain, name, difficulty in ways:
+        measure = measures.varied(vlm, domain, difficulty)
+        yield Job("variations", f"{domain}-{name}", measure, seed=measures.STORIES_SEED)
 
 
 def _reductions(vlm: VLM) -> Iterator[Job]:

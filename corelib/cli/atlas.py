@@ -52,7 +52,8 @@ def build(
             "another; reductions: which way to read RAM moves most; hybrids: what is kept if few heads see everything; "
             "tradeoffs: and how much faster that is; inheritance: which heads learn to look if others may not; "
             "stories: what one head does; relays: who reads what was fetched at another row; "
-            "curves: what few samples find. "
+            "curves: what few samples find; gaze: which score predicts whose gaze matters; decoys: heads that look and "
+            "say nothing; variations: other words, fonts, backgrounds. "
             "Give it again for more; left out: cells."
         ),
     ] = None,

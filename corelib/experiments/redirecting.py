@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.attention.redirect import Strength, redirect
@@ -81,6 +81,13 @@ class Redirecting:
             return begun, here.correct, applies
         with self._program(one, self.other)[0]:
             return self.answer_other(first).correct, here.correct, applies
+
+    def logprob(self, one: Intervention | None = None) -> Float[Tensor, " sample"]:
+        """The log-probability of the own answers under a condition, or without any program."""
+        if one is None:
+            return self.answer().logprob
+        with self._program(one, self.own)[0]:
+            return self.answer(min((head.layer for head in one.heads), default=0)).logprob
 
     def _first_tokens(self) -> Int[Tensor, " sample"]:
         """How the rivals' answers begin: the token behind the last one of the prompt."""

@@ -12,6 +12,7 @@ moved (`redirection.py`), on samples of another split: what the set can do, and 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -33,6 +34,8 @@ from corelib.tasks import Draw
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 DRAWS = 200  # rankings of each size, for what is found,
 TESTED = 5  # and of them so many for what is moved
+MOSTLY = 0.9  # of the top set found,
+NEARLY = 0.05  # and so little of the moved share missing: enough samples (written before a curve was measured)
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,6 +99,23 @@ def sample_curve(
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def enough_samples(curves: Sequence[SampleCurve]) -> int | None:
+    """The smallest number of samples that is enough in all of the curves: on average at least `MOSTLY` of the top set
+    is found, and the moved share is at most `NEARLY` below that of all samples. None: there is none.
+
+    Raises: BadInput without a curve.
+    """
+    if not curves:
+        raise BadInput("there is no curve: give one or more")
+    common = sorted(set.intersection(*(set(one.counts) for one in curves)))
+
+    def holds(one: SampleCurve, count: int) -> bool:
+        place = one.counts.index(count)
+        return one.found.value[place] >= MOSTLY and one.moved.value[place] >= one.moved_by_all - NEARLY
+
+    return next((count for count in common if all(holds(one, count) for one in curves)), None)
 
 
 def _curve(draws: list[Float[np.ndarray, " draw"]]) -> Curve:

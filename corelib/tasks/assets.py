@@ -30,6 +30,7 @@ PHOTOGRAPHS = {
     "test": ("flower", "grace_hopper"),
 }
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold")
+OTHER_FONTS = ("STIXGeneral", "STIXGeneralItalic", "cmr10", "cmss10", "cmtt10")  # that no model was trained on
 
 
 def check_split(split: str) -> str:
@@ -146,8 +147,8 @@ def background(rng: np.random.Generator, split: str, size: tuple[int, int], clut
 
 @lru_cache(maxsize=64)
 def font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """One of matplotlib's DejaVu fonts at `size` pixels."""
+    """One of the fonts that matplotlib ships, at `size` pixels."""
     import matplotlib
 
-    check_known("font", name, FONTS)
+    check_known("font", name, (*FONTS, *OTHER_FONTS))
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)

@@ -26,7 +26,8 @@ ROW = 32  # pixels: the height of a line
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Task):
-    """Difficulty: `pages`, `fields` a page, `digits` of a value, `clutter`, page `width` in pixels.
+    """Difficulty: `pages`, `fields` a page, `digits` of a value, `clutter`, page `width` in pixels, and the `faces`
+    (fonts) of which each page has one.
 
     >>> sample = Documents().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer, len(sample.images)
@@ -40,6 +41,7 @@ class Documents(Task):
     digits: int = 3
     clutter: float = 0.15  # how much of a photograph shines through the paper
     width: int = 192
+    faces: tuple[str, ...] = FONTS
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -49,13 +51,14 @@ class Documents(Task):
         self._require(1 <= self.pages <= 99, f"pages must be 1…99, got {self.pages}")
         self._require(1 <= self.fields <= len(LABELS), f"fields must be 1…{len(LABELS)}, got {self.fields}")
         self._require(1 <= self.digits <= 5, f"digits must be 1…5, got {self.digits}")
+        self._require(len(self.faces) > 0, "faces must name one font or more")
         images: list[Image.Image] = []
         entries: list[tuple[int, str, str, Box, Box]] = []  # page, label, value, and where these two stand
         for page in range(self.pages):
             image = background(rng, split, (self.width, self.fields * ROW), self.clutter)
             image = Image.blend(image, Image.new("RGB", image.size, (252, 250, 244)), 0.72)
             pen = ImageDraw.Draw(image)
-            name, size = str(rng.choice(FONTS)), int(rng.integers(21, 25))
+            name, size = str(rng.choice(self.faces)), int(rng.integers(21, 25))
             face = font(name, size)
             ink = tuple(int(c) for c in rng.integers(0, 70, 3))
             margin, column = int(rng.integers(4, 10)), 4 * ROW + int(rng.integers(-2, 3))

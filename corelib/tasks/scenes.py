@@ -20,6 +20,7 @@ from corelib.core.errors import check_known
 from corelib.tasks.assets import background
 from corelib.tasks.base import Picture, Question, Task
 from corelib.tasks.shapes import CELL, Thing, paint, palette
+from corelib.tasks.wording import reworded
 
 RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 
@@ -43,6 +44,7 @@ class Scenes(Task):
     clutter: float = 0.5  # 0: plain background, 1: the bare photograph
     jitter: int = 2
     pictures: int = 1  # of several, the question names one
+    wording: str = "plain"  # of the questions, which may be in plain English (`wording.py`)
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -105,6 +107,7 @@ class Scenes(Task):
                         (boxes[anchor],),
                     )
                 )
+        questions = [replace(one, text=reworded(one.text, self.wording)) for one in questions]
         in_order = sorted(things, key=lambda t: (t.row, t.column))
         return canvas, questions, " ".join(f"{t.words} {t.digit}" for t in in_order)
 
