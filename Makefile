@@ -30,7 +30,7 @@ UNIT       := -m "not slow and not built and not browser" --doctest-modules test
 FLOOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,attention families hub intervene looking mini record resume reread \
                  sparse together vlm))
 
-.PHONY: help venv venv-floor book book-stored test test-unit test-notebooks test-book test-floor coverage notebooks serve \
+.PHONY: reproduce help venv venv-floor book book-stored test test-unit test-notebooks test-book test-floor coverage notebooks serve \
         train ship slug constraints lint format clean distclean
 
 help:  ## list the commands
@@ -131,6 +131,9 @@ lint: $(VENV)/.installed  ## mistakes and format (ruff), types (mypy), the floor
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "ruff: clean"
 	@$(BIN)/mypy --no-error-summary && echo "mypy: clean"
 	@found=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }; echo "imports: downward"
+
+reproduce: $(VENV)/.installed  ## compute a row of the report card anew: ROW=necessity SEED=31 [DOMAIN=scenes] [MODEL=bridge]
+	@$(BIN)/python tools/reproduce.py "$(ROW)" --seed $(SEED) $(if $(MODEL),--model $(MODEL)) $(if $(DOMAIN),--domain $(DOMAIN))
 
 format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -5,8 +5,10 @@ A result of the first round is not judged by these rules: where there is no othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from corelib.analysis.division import Division
 from corelib.atlas import library, verdicts
 from corelib.atlas.plan import study
 from corelib.atlas.verdicts import SEED, Judgement, Verdict
@@ -48,9 +50,12 @@ def judge_redirection(found: Redirection) -> Judgement:
 def find_extraction(model: str, domain: str) -> Finding:
     """The first rule: do answers follow the gaze of the top heads, and of no others?"""
     found = _redirection(model, domain)
-    if found is None:
-        return _not_yet(model, domain)
-    return Finding(model, domain, *_moved(found), judge_redirection(found), found.core.moved)
+    return _not_yet(model, domain) if found is None else extraction_of(found, domain)
+
+
+def extraction_of(found: Redirection, domain: str) -> Finding:
+    """What one redirection says of the first claim."""
+    return Finding(found.model.name, domain, *_moved(found), judge_redirection(found), found.core.moved)
 
 
 def _moved(found: Redirection) -> tuple[str, str]:
@@ -84,25 +89,26 @@ def find_kind(model: str, domain: str, kind: str) -> Finding:
 
 def find_sparsity(model: str, domain: str) -> Finding:
     """How few heads hold half of all RAM?"""
-    share = library.cell(model, domain).summaries["all"].half_share
-    if share is None:
+    found = library.cell(model, domain).summaries["all"]
+    if found.half_share is None:
         return _not_yet(model, domain)
-    top = library.cell(model, domain).summaries["all"].top_share
-    return Finding(
-        model,
-        domain,
-        f"{share.percent()} of the heads",
-        f"the top 5 % hold {top.percent()}",
-        verdicts.sparsity(share),
-        share,
-    )
+    return sparsity_of(model, domain, found.half_share, found.top_share)
+
+
+def sparsity_of(model: str, domain: str, share: Estimate, top: Estimate) -> Finding:
+    """What the share of heads that hold half of all RAM, and that of the top 5 %, say of sparsity."""
+    effect, control = f"{share.percent()} of the heads", f"the top 5 % hold {top.percent()}"
+    return Finding(model, domain, effect, control, verdicts.sparsity(share), share)
 
 
 def find_division(model: str, domain: str) -> Finding:
     """Do the top heads spread their attention outside the evidence less than others of their layers?"""
     found = library.cell(model, domain).division
-    if found is None:
-        return _not_yet(model, domain)
+    return _not_yet(model, domain) if found is None else division_of(model, domain, found)
+
+
+def division_of(model: str, domain: str, found: Division) -> Finding:
+    """What a comparison of the top heads with those of their layers says."""
     control = f"{found.sets} matched sets, p = {found.p:.3f}"
     return Finding(
         model,
@@ -120,8 +126,11 @@ def find_across_domains(model: str) -> Finding:
     names = [library.name_across(*pair) for pair in pairs]
     found = {name: _redirection(model, name) for name in names}
     there = {name: one for name, one in found.items() if one is not None}
-    if len(there) < len(found):
-        return _not_yet(model, "all pairs")
+    return _not_yet(model, "all pairs") if len(there) < len(found) else across_of(model, there)
+
+
+def across_of(model: str, there: Mapping[str, Redirection]) -> Finding:
+    """What redirections of rankings in other domains say, by pair."""
     moved = [one.core.moved.value for one in there.values()]
     others = [one.complement.moved.value for one in there.values()]
     judged = verdicts.everywhere([judge_redirection(one) for one in there.values()], "pairs of domains")
@@ -152,35 +161,48 @@ def _second(model: str, domain: str) -> Ablation | None:
 def find_necessity(model: str, domain: str) -> Finding:
     """What is lost without the top heads?"""
     found = _second(model, domain)
-    if found is None:
-        return _not_yet(model, domain)
+    return _not_yet(model, domain) if found is None else necessity_of(found, domain)
+
+
+def necessity_of(found: Ablation, domain: str) -> Finding:
+    """What one ablation says of the top heads."""
     drop = found.normalised(found.conditions.core.loss.accuracy)
     sets = len(found.null["kv_matched"].sets) if "kv_matched" in found.null else 0
     p = found.percentile["kv_matched"].accuracy if sets else 1.0
     control = f"{sets} matched sets, p = {p:.3f}" if sets else "no matched set"
     judged = verdicts.necessity(drop, p, sets)
-    return Finding(model, domain, f"{drop.percent()} of the way to chance", control, judged, drop)
+    return Finding(found.model.name, domain, f"{drop.percent()} of the way to chance", control, judged, drop)
 
 
 def find_lower_ranked(model: str, domain: str) -> Finding:
     """What is lost without those below them?"""
     found = _second(model, domain)
-    mean = None if found is None or "random" not in found.null else found.null["random"].loss
-    if found is None or mean is None:
-        return _not_yet(model, domain)
+    return _not_yet(model, domain) if found is None else lower_ranked_of(found, domain)
+
+
+def lower_ranked_of(found: Ablation, domain: str) -> Finding:
+    """What one ablation says of the heads below them."""
+    mean = found.null["random"].loss if "random" in found.null else None
+    if mean is None:
+        return _not_yet(found.model.name, domain)
     following, others = (found.normalised(one) for one in (found.conditions.next.loss.accuracy, mean))
     control = f"random sets of the others {others.percent()}"
     judged = verdicts.lower_ranked(following, others)
-    return Finding(model, domain, f"next 5 % {following.percent()}", control, judged, following)
+    return Finding(found.model.name, domain, f"next 5 % {following.percent()}", control, judged, following)
 
 
 def find_sufficiency(model: str, domain: str) -> Finding:
     """What do the top heads keep alone?"""
     found = _second(model, domain)
-    kept = None if found is None or found.sufficiency is None else found.sufficiency.kept
-    if found is None or kept is None:
-        return _not_yet(model, domain)
+    return _not_yet(model, domain) if found is None else sufficiency_of(found, domain)
+
+
+def sufficiency_of(found: Ablation, domain: str) -> Finding:
+    """What one ablation says of the top heads alone."""
+    kept = None if found.sufficiency is None else found.sufficiency.kept
+    if found.sufficiency is None or kept is None:
+        return _not_yet(found.model.name, domain)
     whole = found.base.accuracy
     share = Estimate(kept.value / whole, kept.low / whole, kept.high / whole)
-    control = f"if no head sees, {100 * found.sufficiency.none / whole:.0f} %" if found.sufficiency is not None else ""
-    return Finding(model, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share), share)
+    control = f"if no head sees, {100 * found.sufficiency.none / whole:.0f} %"
+    return Finding(found.model.name, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share), share)

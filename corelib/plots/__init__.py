@@ -10,11 +10,15 @@ from corelib.plots.attention import draw_attention, draw_attention_map
 from corelib.plots.by_size import Claimed, Sized, claims_by_size
 from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
+from corelib.plots.circuit import Flow, circuit_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.effects import effect_scatter, prediction_chart
+from corelib.plots.few_samples import few_samples_chart
 from corelib.plots.hybrid import hybrid_chart, window_chart
+from corelib.plots.inheritance import inheritance_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.pictures import draw_sample, draw_tokens
+from corelib.plots.published import Spread, spread_chart
 from corelib.plots.redirection import redirection_chart
 from corelib.plots.sparsity import lorenz_chart
 from corelib.plots.speed import cost_chart, speed_chart, tradeoff_chart
@@ -31,9 +35,12 @@ __all__ = [
     "MUTED",
     "PAPER",
     "Claimed",
+    "Flow",
     "Sized",
+    "Spread",
     "accuracy_chart",
     "agreement_map",
+    "circuit_chart",
     "claims_by_size",
     "cliff_chart",
     "cost_chart",
@@ -49,10 +56,12 @@ __all__ = [
     "draw_tokens",
     "draw_training",
     "effect_scatter",
+    "few_samples_chart",
     "formation_map",
     "head_map",
     "head_scatter",
     "hybrid_chart",
+    "inheritance_chart",
     "layer_chart",
     "lorenz_chart",
     "null_chart",
@@ -64,6 +73,7 @@ __all__ = [
     "row_map",
     "share_chart",
     "speed_chart",
+    "spread_chart",
     "tradeoff_chart",
     "transfer_chart",
     "window_chart",
