@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -32,14 +33,14 @@ def circuit_chart(
     panel = bare(axes[0, 0])
     for place, token in enumerate(tokens):
         edge, ink = (EVIDENCE, EVIDENCE) if place in evidence else (MUTED, INK)
-        style = {"boxstyle": "round,pad=0.02", "facecolor": PAPER, "edgecolor": edge, "linewidth": 1.4}
+        style: dict[str, Any] = {"boxstyle": "round,pad=0.02", "facecolor": PAPER, "edgecolor": edge, "linewidth": 1.4}
         panel.add_patch(FancyBboxPatch((place - 0.42, -0.16), 0.84, 0.13, **style))
         panel.text(place, -0.095, token, ha="center", va="center", fontsize=11, color=ink)
     for one in flows:
         rise = 0.12 + 0.78 * one.height
         corners = [(one.source, 0.0), (one.source, rise), (one.goal, rise), (one.goal, 0.0)]
         for start, end, arrow in zip(corners, corners[1:], ("-", "-", "-|>"), strict=False):
-            drawn = {"arrowstyle": arrow, "mutation_scale": 12, "color": one.colour, "linewidth": 1.8}
+            drawn: dict[str, Any] = {"arrowstyle": arrow, "mutation_scale": 12, "color": one.colour, "linewidth": 1.8}
             panel.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **drawn))
         middle = (one.source + one.goal) / 2
         panel.text(middle, rise + 0.015, one.head, ha="center", va="bottom", fontsize=10.5, color=one.colour)
