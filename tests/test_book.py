@@ -81,7 +81,8 @@ def test_every_reference_has_what_a_reader_needs():
         for field in ("title", "author", "year", "url"):
             assert re.search(rf"^\s*{field} = |, {field} = ", body, flags=re.MULTILINE), f"{key} has no {field}"
         eprint = re.search(r"eprint = \{([\d.]+)\}", body)
-        address = f"https://arxiv.org/abs/{eprint.group(1)}" if eprint else "https://doi.org/10."
+        elsewhere = "https://" if "howpublished = " in body else "https://doi.org/10."
+        address = f"https://arxiv.org/abs/{eprint.group(1)}" if eprint else elsewhere
         assert f"url = {{{address}" in body, f"{key}: the address is of another paper"
 
 

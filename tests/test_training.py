@@ -389,8 +389,14 @@ def test_recipes_are_checked(tmp_path):
     with pytest.raises(BadInput, match="fast is for mini models"):
         Recipe(size="bridge", fast=True)
     for size, other in (("bridge", "mini-s"), ("mini-s", "bridge")):
-        with pytest.raises(BadInput, match="only a mini model goes on"):
+        with pytest.raises(BadInput, match="goes on from a model of its kind"):
             Recipe(size=size, begins_with=other)
+    with pytest.raises(BadInput, match="renewed is for a bridge"):
+        Recipe(size="bridge", renewed=True)
+    with pytest.raises(BadInput, match="unseeing names heads of the bridge"):
+        Recipe(unseeing="L0H1")
+    with pytest.raises(BadInput, match="is not a head"):
+        Recipe(size="bridge", unseeing="L0")
     with pytest.raises(UnknownName, match="curriculum"):
         Trainer(replace(TINY, curriculum="log"), tmp_path / "run")
     with pytest.raises(BadInput, match="batch_scale must be above 0"):

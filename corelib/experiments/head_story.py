@@ -4,7 +4,8 @@
     story.looks["later answer tokens"]["first answer token"]     # 0.9: it reads what was written first
     story.repeats[2][0]                                          # without it, the third token repeats the first
 
-Five questions, each asked with a program of the one attention function:
+Five questions, each asked with a program of the one attention function; heads are silenced, and outputs exchanged, at
+the rows after the pictures:
 
     looks       of each kind of row, how much attention falls on each kind of key (QK)
     writes      direct logit attribution: what the head adds to the right token's logit (OV)
@@ -20,12 +21,12 @@ arXiv:2004.12265. The kinds of rows and keys are ours.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from corelib.analysis.stats import bootstrap_interval, estimate
@@ -47,9 +48,13 @@ from corelib.models.batch import Batch
 from corelib.models.head_writes import head_writes
 from corelib.models.last_norm import LastNorm
 from corelib.models.vlm import VLM
+from corelib.replay.from_question import Replay, replay_from_question
 from corelib.replay.layer import add_mlp
 from corelib.replay.residual_cache import residual_cache
 from corelib.tasks import Draw
+from corelib.tasks.sample import Sample
+
+Interval = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def tell_story(vlm: VLM, draw: Draw, head: HeadSet, core: HeadSet, *, kind: str | None = None) -> HeadStory:
@@ -68,8 +73,13 @@ def tell_story(vlm: VLM, draw: Draw, head: HeadSet, core: HeadSet, *, kind: str 
     clusters = [one.cluster for one in samples]
     interval = partial(bootstrap_interval, clusters=clusters, seed=draw.seed)
     one = next(iter(head))
-    plain, (alone, repeats) = _tokens(vlm, batch), _without(vlm, batch, head)
-    before, after = _retrieval(vlm, batch, core, HeadSet()), _retrieval(vlm, batch, core, head)
+    answer = replay_from_question(vlm, batch)
+    rows, real = row_index(batch.rows("answer"))
+    targets = batch.tokens.gather(1, (rows + 1).clamp(max=batch.tokens.shape[1] - 1)).masked_fill(~real, -1).cpu()
+    plain = _guesses(answer) == targets
+    with ablate(vlm.model, head, rows=batch.after_image):
+        said = _guesses(answer)
+    before, after = (_retrieval(vlm, batch, answer, core, silent) for silent in (HeadSet(), head))
     return HeadStory(
         model=vlm.facts,
         task=draw.facts(counted=len(samples)),
@@ -78,10 +88,10 @@ def tell_story(vlm: VLM, draw: Draw, head: HeadSet, core: HeadSet, *, kind: str 
         looks=_looks(vlm, batch, one),
         writes=_writes(vlm, batch, one),
         plain=_shares(plain, interval),
-        without=_shares(alone, interval),
-        repeats=repeats,
+        without=_shares(said == targets, interval),
+        repeats=_repeats(said, targets),
         stops={str(other): (before[other], after[other]) for other in core - head},
-        restored=_restored(vlm, batch, head, core - head, interval),
+        restored=_restored(vlm, batch, answer, head, core - head, interval),
         patched=_patched(vlm, samples, head),
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
@@ -138,70 +148,54 @@ def _writes(vlm: VLM, batch: Batch, head: Head) -> tuple[tuple[float, int], ...]
     )
 
 
-@torch.no_grad()
-def _tokens(vlm: VLM, batch: Batch) -> Float[np.ndarray, "sample row"]:
-    """Which tokens of the answer are right, those before them being given."""
-    guesses, targets, _ = _guessed(vlm, batch)
-    return (guesses == targets).double().cpu().numpy()
+def _guesses(answer: Replay) -> Int[Tensor, "sample row"]:
+    """The most likely token at each row that predicts the answer, those before it being given."""
+    found = answer().guesses
+    assert found is not None  # replays give them
+    return found
 
 
-def _guessed(vlm: VLM, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    found = vlm.answer(batch)
-    rows, real = row_index(batch.rows("answer"))
-    assert found.next_tokens is not None  # `answer` gives them
-    targets = batch.tokens.gather(1, (rows + 1).clamp(max=batch.tokens.shape[1] - 1))
-    return found.next_tokens.gather(1, rows), targets, real
+def _repeats(said: Int[Tensor, "sample row"], targets: Int[Tensor, "sample row"]) -> tuple[tuple[float, ...], ...]:
+    """How often the token said at row i is the answer's token j."""
+    same = (said[:, :, None] == targets[:, None]).double().mean(0)
+    return tuple(tuple(round(float(share), 4) for share in row) for row in same)
 
 
-def _without(
-    vlm: VLM, batch: Batch, head: HeadSet
-) -> tuple[Float[np.ndarray, "sample row"], tuple[tuple[float, ...], ...]]:
-    """The same with the head silent; and how often the guess at row i is the answer's token j."""
-    with ablate(vlm.model, head):
-        guesses, targets, _ = _guessed(vlm, batch)
-    same = (guesses[:, :, None] == targets[:, None]).double().mean(0)
-    table = tuple(tuple(round(float(share), 4) for share in row) for row in same)
-    return (guesses == targets).double().cpu().numpy(), table
-
-
-def _shares(values: Float[np.ndarray, "sample row"], interval: object) -> tuple[Accuracy, ...]:
-    return tuple(Accuracy.of(estimate(column, interval)) for column in values.T)  # type: ignore[arg-type]
+def _shares(right: Bool[Tensor, "sample row"], interval: Interval) -> tuple[Accuracy, ...]:
+    return tuple(Accuracy.of(estimate(column, interval)) for column in right.double().numpy().T)
 
 
 @torch.no_grad()
-def _retrieval(vlm: VLM, batch: Batch, core: HeadSet, silent: HeadSet) -> Mapping[Head, float]:
+def _retrieval(vlm: VLM, batch: Batch, answer: Replay, core: HeadSet, silent: HeadSet) -> Mapping[Head, float]:
     """The mean RAM of each head of `core`, while `silent` heads say nothing."""
     rows, evidence = batch.rows("answer"), batch.evidence
 
     def mass(call: AttentionCall, attention: Tensor) -> Tensor:
         return ram(attention, evidence)
 
-    with ablate(vlm.model, silent), record(vlm.model, rows, reduce=mass) as recorded:
-        vlm.model(**batch.inputs, use_cache=False)
+    with ablate(vlm.model, silent, rows=batch.after_image), record(vlm.model, rows, reduce=mass) as recorded:
+        answer()
     real = row_index(rows)[1]
-    tables = [reduce_rows(layer, real).mean(0) for layer in recorded.stack()]
-    return {head: round(float(tables[head.layer][head.index]), 4) for head in core}
+    return {head: round(float(reduce_rows(recorded.kept[head.layer][0], real).mean(0)[head.index]), 4) for head in core}
 
 
 @torch.no_grad()
-def _restored(vlm: VLM, batch: Batch, head: HeadSet, core: HeadSet, interval: object) -> Restored:
+def _restored(vlm: VLM, batch: Batch, answer: Replay, head: HeadSet, core: HeadSet, interval: Interval) -> Restored:
     """All tokens of the answer right: plain, without the head, and with the outputs of `core` put back as they were in
     the plain pass."""
     with head_outputs(vlm.model, {one.layer for one in core}) as before:
-        plain = vlm.answer(batch).correct
-    with ablate(vlm.model, head):
-        without = vlm.answer(batch).correct
-    with ablate(vlm.model, head), ablate(vlm.model, core, replacement=before):
-        restored = vlm.answer(batch).correct
-    return Restored(*(_accuracy(one, interval) for one in (plain, without, restored)))
-
-
-def _accuracy(correct: Bool[Tensor, " sample"], interval: object) -> Accuracy:
-    return Accuracy.of(estimate(correct.double().cpu().numpy(), interval))  # type: ignore[arg-type]
+        vlm.model(**batch.inputs, use_cache=False)
+    after = batch.after_image
+    plain = answer().correct
+    with ablate(vlm.model, head, rows=after):
+        without = answer().correct
+    with ablate(vlm.model, head, rows=after), ablate(vlm.model, core, replacement=before, rows=after):
+        restored = answer().correct
+    return Restored(*(Accuracy.of(estimate(one.double().numpy(), interval)) for one in (plain, without, restored)))
 
 
 @torch.no_grad()
-def _patched(vlm: VLM, samples: list, head: HeadSet) -> Patched | None:  # type: ignore[type-arg]
+def _patched(vlm: VLM, samples: Sequence[Sample], head: HeadSet) -> Patched | None:
     """Between prompts that differ in one word: the head's outputs at the question's rows come from the other prompt.
     Beside it every other head of the layer. None if there are no such pairs."""
     pairs = one_word_pairs(samples)
@@ -210,20 +204,17 @@ def _patched(vlm: VLM, samples: list, head: HeadSet) -> Patched | None:  # type:
     own, other = vlm.encode([one.sample for one in pairs]), vlm.encode([one.rival for one in pairs])
     if own.tokens.shape != other.tokens.shape:
         return None
-    alike = (own.real == other.real).all(1) & (own.lengths == other.lengths).all(1)
+    alike = ((own.real == other.real).all(1) & (own.lengths == other.lengths).all(1)).cpu()
     first = own.rows("last").roll(1, 1)
-    mine, theirs = own.tokens[first], other.tokens[first]
-    rows = own.after_image & own.rows("answer").cumsum(1).le(1) & ~own.rows("last").roll(1, 1)
-    last = own.rows("last")
-    layer = next(iter(head)).layer
+    mine, theirs = own.tokens[first].cpu(), other.tokens[first].cpu()
+    rows = own.after_image & own.rows("answer").cumsum(1).le(1) & ~first
+    layer, answer = next(iter(head)).layer, replay_from_question(vlm, own)
     with head_outputs(vlm.model, [layer]) as there:
         vlm.model(**other.inputs, use_cache=False)
 
     def moved(heads: HeadSet) -> tuple[Tensor, Tensor]:
         with ablate(vlm.model, heads, replacement=there, rows=rows):
-            found = vlm.answer(own)
-        assert found.next_tokens is not None  # `answer` gives them
-        said = found.next_tokens[last]
+            said = _guesses(answer)[:, 0]
         return said == theirs, said == mine
 
     counted = alike & moved(HeadSet())[1]
@@ -233,7 +224,7 @@ def _patched(vlm: VLM, samples: list, head: HeadSet) -> Patched | None:  # type:
     interval = partial(bootstrap_interval, clusters=clusters)
 
     def share(values: Tensor) -> Estimate:
-        return estimate(values[counted].double().cpu().numpy(), interval)
+        return estimate(values[counted].double().numpy(), interval)
 
     to, stay = moved(head)
     others = HeadSet((layer, k) for k in range(vlm.num_heads)) - head
