@@ -120,8 +120,8 @@ PAIRS = (  # of one decoder; the last two of gates, and what is said of their ke
 )
 TOLD_BY = (
     "A review of this book computed them from the files of ab-cli/MMRetHeads at commit 126112d (image needle, 8k "
-    "tokens; question minus null question). That repository could not be had when this file was made: they were not "
-    "computed anew."
+    "tokens; question minus null question), over all heads, those behind Gemma's windows too. That repository could not "
+    "be had when this file was made: they were not computed anew."
 )
 TOLD = (  # name, top share, half share, group share, its chance, median depth
     ("Qwen3-VL-8B", 0.40, 0.073, 0.56, 0.22, 0.49),
@@ -184,7 +184,6 @@ def told(row: tuple[str, float, float, float, float, float | None]) -> Published
     name, top, half, group, chance, depth = row
     decoder: Decoder | None = decoder_of(name)
     assert decoder is not None
-    counted = len(decoder.reach or range(decoder.num_layers)) * decoder.num_heads
     return PublishedRanking(
         name=name,
         score="question − null question",
@@ -192,7 +191,7 @@ def told(row: tuple[str, float, float, float, float, float | None]) -> Published
         layers=decoder.num_layers,
         heads=decoder.num_heads,
         kv_heads=decoder.num_kv_heads,
-        counted=counted,
+        counted=decoder.num_layers * decoder.num_heads,  # the review counted all, of Gemma too
         samples=0,
         top_share=top,
         half_share=half,

@@ -75,7 +75,8 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
             yield Job("decoys", domain, measures.decoyed(vlm, domain), seed=measures.STORIES_SEED)
         yield from _variations(vlm)
     for domain, head, kind in TOLD.get(vlm.name, ()):
-        yield Job("stories", f"{domain}-{head}", measures.told(vlm, domain, head, kind), seed=measures.STORIES_SEED)
+        measure, half = measures.told(vlm, domain, head, kind), extent(vlm).half
+        yield Job("stories", f"{domain}-{head}", measure, seed=measures.STORIES_SEED, half=half)
     if vlm.name == "bridge":
         yield Job("relays", "scenes", measures.relayed(vlm, "scenes"), seed=measures.STORIES_SEED)
         yield Job("inheritance", "pictures", measures.inherited(vlm), seed=1)
