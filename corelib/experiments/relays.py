@@ -29,7 +29,7 @@ from corelib.analysis.controls import layer_matched
 from corelib.analysis.stats import bootstrap_interval, estimate, p_value
 from corelib.attention.intervene import knockout
 from corelib.attention.redirect import redirect
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, NoControl
 from corelib.core.head_scores import ordered
 from corelib.core.heads import Heads, HeadSet
 from corelib.core.progress import Progress, silent
@@ -63,8 +63,9 @@ class Relays(Result):
     relays: tuple[Heads, ...]  # the best 1, 2, 4, 8 by that
     cut: tuple[Estimate, ...]  # moved with these cut
     only: tuple[Estimate, ...]  # and with all others cut
-    null: tuple[float, ...]  # as many others as the largest set, of its layers
-    p: float  # how often these cost as much: (1 + #) / (1 + draws)
+    null_of: int  # how many heads the null is of: those of the largest set that others of its layers can match; 0: none
+    null: tuple[float, ...]  # as many others, of the same layers
+    p: float  # how often these cost as much: (1 + #) / (1 + draws); 1 without a null
     software: Software
     seconds: float
 
@@ -95,7 +96,7 @@ def find_relays(
         return estimate(values, interval)
 
     cut = tuple(share(test.moved(one)) for one in relays)
-    others = layer_matched(relays[-1], vlm.num_layers, vlm.num_heads, draws=DRAWS)
+    place, others = _others(vlm, relays)
     null = tuple(float(test.moved(one).mean()) for one in others)
     return Relays(
         model=vlm.facts,
@@ -110,11 +111,22 @@ def find_relays(
         relays=relays,
         cut=cut,
         only=tuple(share(test.moved(every - one)) for one in relays),
+        null_of=COUNTS[place] if others else 0,
         null=null,
-        p=p_value(-cut[-1].value, [-one for one in null]),
+        p=p_value(-cut[place].value, [-one for one in null]) if null else 1.0,
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def _others(vlm: VLM, relays: Sequence[HeadSet]) -> tuple[int, list[HeadSet]]:
+    """Sets of other heads of the same layers, for the largest set that has some; and which set that is."""
+    for place in reversed(range(len(relays))):
+        try:
+            return place, layer_matched(relays[place], vlm.num_layers, vlm.num_heads, draws=DRAWS)
+        except NoControl:
+            continue
+    return 0, []
 
 
 @dataclass(frozen=True)
