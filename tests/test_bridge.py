@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from corelib.attention.intervene import knockout
 from corelib.bridge import adapter, checkpoint, language
 from corelib.bridge.architecture import PAD_ID, PATCH, PLACEHOLDER, PLACEHOLDER_ID, PLACES, build_bridge
 from corelib.bridge.processing import CELL, PAPER, fit
@@ -353,3 +354,33 @@ def test_questions_share_their_prefix_though_positions_count_the_padding(untrain
     )
     torch.testing.assert_close(two.logprob, one.logprob, atol=1e-4, rtol=1e-5)
     assert (one.logprob[0] - one.logprob[2]).abs().max() > 1e-3
+
+
+def test_a_bridge_is_adapted_anew_with_heads_that_never_see_a_picture():
+    """It begins with the finished tower and connector and with new adapters; these alone learn; and the heads that see
+    no picture are silent about it at every row of text, as under a knockout by hand."""
+    from safetensors.torch import load_file
+
+    from corelib.training.trainable import TrainableBridge
+
+    hidden = HeadSet("L17H4 L18H6")
+    made = TrainableBridge(1, "bridge", renewed=True, unseeing=str(hidden))
+    known = load_file(model_folder.bundled_folder("bridge") / model_folder.WEIGHTS)
+    for name, parameter in made.trained().items():
+        new = ".lora_" in name
+        assert torch.equal(parameter, made.fresh[name] if new else known[name].float()), name
+    made.set_learning("adapters")
+    assert {name for name, p in made.model.named_parameters() if p.requires_grad} == set(made.fresh)
+    work = task("scenes", objects=4, rows=3, columns=3, relational=0.0)
+    batch = pack(made.processor, work, [work.draw_picture("train", 0, index) for index in range(2)], 2, lists=False)
+    with torch.no_grad():
+        found = made.logits(batch)
+        made.unseeing = HeadSet()
+        free = made.logits(batch)
+        visual = batch.labels == PLACEHOLDER_ID
+        inputs = {**batch.apart(), "attention_mask": batch.apart()["attention_mask"] >= 0}
+        with made.eval_precision(), knockout(made.model, visual, ~visual, hidden):
+            stream = made.model.model(**inputs, use_cache=False).last_hidden_state
+            by_hand = made.model.lm_head(stream[:, :-1][batch.learned])
+    torch.testing.assert_close(found, by_hand)
+    assert not torch.allclose(found.float(), free.float(), atol=1e-2)

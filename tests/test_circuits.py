@@ -192,7 +192,7 @@ def test_relays_are_found_and_tested_on_other_samples(vlm):
     scan, test = (work.draw(split, samples=16, questions=4) for split in ("validate", "test"))
     core = atlas.cell("mini-s", "scenes").scores().top()
     found = find_relays(vlm, scan, test, core, row=-2)  # the last word of the description
-    assert len(found.relays) == len(found.cut) == 4 and 0 < found.p <= 1 and len(found.null) in (0, 20)
+    assert len(found.relays) == len(found.cut) == 4 and 0 < found.p <= 1 and len(found.null) <= 20
     single = np.array(found.single)
     assert single[0].max() == single[0].min()  # layers before the first of the moved heads are not scanned
     assert found.both.value >= found.cut_all.value

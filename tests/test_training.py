@@ -345,6 +345,21 @@ def test_snapshots_are_told_apart_in_half_precision(tmp_path):
     assert early < -2 and late > -0.5
 
 
+def test_a_step_computes_with_the_weights_of_the_last_one_inside_any_autocast(tmp_path):
+    """Autocast keeps the weights that it has cast until its outermost context is left: a run inside one would go on
+    with the weights of its first step."""
+    recipe = replace(TINY, evaluate_samples=0, steps=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = Trainer(recipe, tmp_path / "around")
+        around.run(until=3)
+    alone = Trainer(recipe, tmp_path / "alone")
+    for step in (1, 2, 3):
+        with torch.autocast("cpu", torch.bfloat16):
+            alone.run(until=step)
+    for name, one in around.trained.items():
+        assert torch.equal(one, alone.trained[name]), name
+
+
 def test_a_shipped_run_keeps_the_turn_of_its_training(straight, few, tmp_path, monkeypatch):
     folder, steps = shutil.copytree(straight, tmp_path / "run"), TINY.steps + 1
     train(replace(TINY, steps=steps), folder)  # a longer run is the same run

@@ -120,8 +120,8 @@ PAIRS = (  # of one decoder; the last two of gates, and what is said of their ke
 )
 TOLD_BY = (
     "A review of this book computed them from the files of ab-cli/MMRetHeads at commit 126112d (image needle, 8k "
-    "tokens; question minus null question), over all heads, those behind Gemma's windows too. That repository could not "
-    "be had when this file was made: they were not computed anew."
+    "tokens; question minus null question), over all heads, those behind Gemma's windows too. That repository could "
+    "not be had when this file was made: they were not computed anew."
 )
 TOLD = (  # name, top share, half share, group share, its chance, median depth
     ("Qwen3-VL-8B", 0.40, 0.073, 0.56, 0.22, 0.49),

@@ -15,9 +15,10 @@ import claims_figure
 
 from corelib.atlas.claims import Claim, claims, expectations
 from corelib.atlas.findings import LEAD, Finding
+from corelib.atlas.library import published
 from corelib.atlas.rules import Finding as FirstFinding
 from corelib.atlas.second_round import Row, kinds_apart, second_round
-from corelib.atlas.verdicts import SEED
+from corelib.atlas.verdicts import FEW_HEADS, SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = "https://github.com/corelib-book/core-heads/blob/main/corelib/atlas"  # each number links to its result
@@ -55,6 +56,16 @@ heads does not hide the answer, the evidence is not what is read, and nothing is
 | model | questions | effect | control | verdict |
 |---|---|---|---|---|
 """
+OTHERS = """
+## By others' measurements
+
+Large models, whose heads others scored, under the rule of sparsity ({{doc}}`rules`): a tenth of the heads or fewer hold
+half. These have no interval, so a rule is *met* or *not met*, and nothing is judged. The commits of the files are in
+`corelib/atlas/published.json`. {told}
+
+| model | score | evidence | heads | hold half | rule |
+|---|---|---|---|---|---|
+"""
 EXPECTED = """
 ## What we expected
 
@@ -67,10 +78,22 @@ def page(rows: list[Row], kinds: list[Finding], first: list[Claim], expected: li
     parts[-1] += "".join(f"\n| {row.claim} | **{row.verdict.verdict}** |" for row in rows)
     parts[-1] += "".join(f"\n| {one.text} | {one.verdict} (first round) |" for one in first)
     parts += [FIGURE.format(told=told_by_size()), *(section(row) for row in rows)]
-    parts += [KINDS + "\n".join(map(line, kinds))]
+    parts += [KINDS + "\n".join(map(line, kinds)), others()]
     parts += [first_section(one, "##") for one in first]
     parts += [EXPECTED, *(first_section(one, "###") for one in expected)]
     return "\n".join(parts) + "\n"
+
+
+def others() -> str:
+    """What others measured, by our rule; gates are no shares of attention, and are left out."""
+    found = published()
+    shown = [one for one in (*found.rankings, *found.told) if not one.score.startswith("gates")]
+    rows = (
+        f"| {one.name} | {one.score}{'' if one.source else ' (told)'} | {one.modality} | {one.counted} | "
+        f"{one.half_share:.1%} | {'met' if one.half_share <= FEW_HEADS else 'not met'} |"
+        for one in shown
+    )
+    return OTHERS.format(told=f"*Told*: {found.told_by}") + "\n".join(rows)
 
 
 def told_by_size() -> str:
