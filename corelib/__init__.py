@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py compares it with the table below
     from corelib.analysis.agreement import compare_heads as compare_heads
+    from corelib.analysis.published import read_scores as read_scores
     from corelib.attention.intervene import ablate as ablate
     from corelib.attention.intervene import knockout as knockout
     from corelib.attention.record import record as record
@@ -40,6 +41,7 @@ _HOMES = {
     "HeadScores": "corelib.core.head_scores",
     "score_heads": "corelib.experiments.score_heads",
     "compare_heads": "corelib.analysis.agreement",
+    "read_scores": "corelib.analysis.published",
     "record": "corelib.attention.record",
     "ablate": "corelib.attention.intervene",
     "knockout": "corelib.attention.intervene",
