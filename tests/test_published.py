@@ -134,6 +134,8 @@ def test_compare_takes_ours_and_theirs(run, tmp_path):
     mine = written(tmp_path / "mine.json", [[0.1, 0.2], [0.3, 0.4]])
     assert "--size 32x32x8" in run("compare", mine).stderr
     assert run("compare", mine, "--size", "2x2x1").returncode == 0
+    gemma = written(tmp_path / "Gemma-3-12B.json", rng.random((48, 16)).tolist())
+    assert "only heads of layers 5, 11," in " ".join(run("compare", gemma).stdout.split())
     refused = run("compare", mine, "--size", "2x2")
     assert refused.returncode == 2 and "as in 32x32x8" in refused.stderr and not refused.stdout
 

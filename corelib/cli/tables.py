@@ -30,7 +30,11 @@ def show_scores(scores: HeadScores, count: int = 8) -> None:
         facts.append(f"chance {scores.chance:.3f}")
     if scores.reliability is not None:
         facts.append(f"split-half reliability {scores.reliability.whole:.3f}")
-    out.print("; ".join(facts), highlight=False)
+    if scores.model.reach is not None:
+        counted = ", ".join(map(str, scores.layers))
+        facts.append(f"only heads of layers {counted} count: the others see a window, and reach no far evidence")
+    if facts:
+        out.print("; ".join(facts), highlight=False)
 
 
 def show_ablation(found: Ablation) -> None:
