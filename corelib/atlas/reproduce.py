@@ -89,6 +89,8 @@ def _anew(vlm: VLM, row: str, domain: str, seed: int, progress: Progress) -> Fin
             measures.ranking(vlm, domain),
             nulls=("kv_matched", "random"),
             draws=SETS,
+            doses=(0.05,) if row == "sufficiency" else None,
+            dose_draws=1,
             batch_size=extent(vlm).batch_size,
             progress=progress,
         )
