@@ -225,6 +225,18 @@ def test_few_samples_find_less_and_all_find_all(vlm):
     assert share_found([HeadSet("L0H0")], HeadSet("L0H0 L1H0")).tolist() == [0.5]
 
 
+def test_the_commands_default_is_enough_in_every_committed_curve():
+    """`corelib score` reads as many samples as the rule asks for, which was written before a curve was measured."""
+    import inspect
+
+    from corelib.cli.score import score
+
+    curves = [
+        atlas.sample_curve(model, domain) for model in ("bridge", "mini-s") for domain in atlas.results("curves", model)
+    ]
+    assert enough_samples(curves) == inspect.signature(score).parameters["samples"].default == 128
+
+
 def test_unusual_samples_are_unusual_in_one_way_only(vlm):
     usual, crowded = (task("scenes", objects=count) for count in (12, 24))
     scores = atlas.cell("mini-s", "scenes").scores()

@@ -72,7 +72,7 @@ LESS = """
 
 Rarely. The error of a mean falls with the root of the number of samples: a hundred times the samples, a tenth of the
 error. The [chapter on ranking](../notebooks/03_ranking_heads.ipynb) asks how well a ranking repeats itself on other
-samples, and every head-scores file says it of its own ranking (`reliability`). Begin with 256 samples, look at that
+samples, and every head-scores file says it of its own ranking (`reliability`). Begin with 128 samples, look at that
 number, and stop when it is high.
 
 Ablations cost more than rankings: a sample is read once for every set of heads that is removed, the top and each

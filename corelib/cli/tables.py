@@ -29,7 +29,8 @@ def show_scores(scores: HeadScores, count: int = 8) -> None:
     if scores.chance is not None:
         facts.append(f"chance {scores.chance:.3f}")
     if scores.reliability is not None:
-        facts.append(f"split-half reliability {scores.reliability.whole:.3f}")
+        both = 2 * scores.reliability.jaccard / (1 + scores.reliability.jaccard)  # |A ∩ B| / |A|, of two equal sets
+        facts.append(f"split-half reliability {scores.reliability.whole:.3f}; halves share {both:.0%} of the top 5 %")
     if scores.model.reach is not None:
         counted = ", ".join(map(str, scores.layers))
         facts.append(f"only heads of layers {counted} count: the others see a window, and reach no far evidence")
