@@ -11,6 +11,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from corelib.plots.style import EVIDENCE, INK, MUTED, PAPER, bare, sheet, styled, title
 
+BESIDE = 0.14  # of the middle of a token: what comes in stands left of it, what goes out right
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -38,7 +40,8 @@ def circuit_chart(
         panel.text(place, -0.095, token, ha="center", va="center", fontsize=11, color=ink)
     for one in flows:
         rise = 0.12 + 0.78 * one.height
-        corners = [(one.source, 0.0), (one.source, rise), (one.goal, rise), (one.goal, 0.0)]
+        left, right = one.source + BESIDE, one.goal - BESIDE
+        corners = [(left, 0.0), (left, rise), (right, rise), (right, 0.0)]
         for start, end, arrow in zip(corners, corners[1:], ("-", "-", "-|>"), strict=False):
             drawn: dict[str, Any] = {"arrowstyle": arrow, "mutation_scale": 12, "color": one.colour, "linewidth": 1.8}
             panel.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **drawn))

@@ -44,6 +44,6 @@ def few_samples_chart(curves: Mapping[str, Mapping[str, SampleCurve]], *, headin
             panel.grid(color=LINE, linewidth=0.7)
     axes[0, 0].set_ylabel("of the top heads found")
     axes[1, 0].set_ylabel("answers moved")
-    legend_below(figure, axes[0, 0], 3)
+    legend_below(figure, list(axes[0]), 3)
     title(figure, heading)
     return figure
