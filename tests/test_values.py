@@ -11,6 +11,7 @@ import pytest
 from values import some_scores
 
 import corelib
+from corelib.analysis.published_result import Published
 from corelib.atlas import library
 from corelib.benchmarks.record_cost import RecordCost
 from corelib.benchmarks.scale import Scale
@@ -22,7 +23,8 @@ from corelib.core.results import Result
 from corelib.core.values import Accuracy, AccuracyKept, Curve, Estimate, MetricFacts, Proportion
 
 PACKAGE = Path(corelib.__file__).parent
-KINDS = {kind.schema: kind for kind in (HeadScores, library.Cell, *library.KINDS.values(), Speed, RecordCost, Scale)}
+OTHERS = (HeadScores, library.Cell, Published, Speed, RecordCost, Scale)
+KINDS = {kind.schema: kind for kind in (*library.KINDS.values(), *OTHERS)}
 
 
 def committed() -> dict[Path, type[Result]]:

@@ -27,12 +27,13 @@ class AdaptedRun(Result):
     matched: Heads  # the set that stands beside the CoRe heads, of this seed
     curve: dict[str, tuple[float, ...]]  # by task: the share of right answers in training, a mean of every 10 steps
     accuracy: dict[str, Accuracy]  # by task, on `test`
-    ram: dict[str, Table]  # by task: of every head at the end, on `select`
+    ram: dict[str, Table]  # by task: of every head at the end, on `select`, at the rows that predict the answer
+    anywhere: dict[str, Table]  # the same at the best row of the question and the answer
 
     @property
     def scores(self) -> Float[np.ndarray, "layer head"]:
-        """The mean RAM of every head over the tasks."""
-        found: np.ndarray = np.mean([np.asarray(table) for table in self.ram.values()], axis=0)
+        """The mean over the tasks of every head's RAM at its best row."""
+        found: np.ndarray = np.mean([np.asarray(table) for table in self.anywhere.values()], axis=0)
         return found
 
     def top(self, count: int) -> HeadSet:

@@ -35,7 +35,7 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
 from corelib.core.results import software
-from corelib.core.values import Accuracy, TaskFacts
+from corelib.core.values import Accuracy, Table, TaskFacts
 from corelib.experiments.inheritance_result import AdaptedRun, Inheritance
 from corelib.metrics.ram import ram, reduce_rows
 from corelib.models.vlm import VLM
@@ -146,42 +146,60 @@ def tested_run(trainer: Trainer, folder: Path, arm: str, matched: HeadSet, hidde
     trainable = trainer.trainable
     vlm = VLM("bridge", trainer.model, trainable.family)
     trainer.model.train(False)
-    accuracy, scores = {}, {}
+    accuracy, scores, anywhere = {}, {}, {}
     with trainable.eval_precision():
         for name, ladder in ADAPTING[0].ladders.items():
             work = task(name, **ladder[0].difficulty)
             test = work.draw("test", samples=samples, seed=trainer.recipe.seed, questions=4)
-            correct, _ = look(vlm, test, hidden)
+            correct, *_ = look(vlm, test, hidden)
             interval = partial(bootstrap_interval, clusters=test.clusters)
             accuracy[name] = Accuracy.of(estimate(correct, interval))
-            _, scores[name] = look(vlm, work.draw("select", samples=96, seed=0), hidden)
+            _, scores[name], anywhere[name] = look(vlm, work.draw("select", samples=96, seed=0), hidden)
     return AdaptedRun(
         arm=arm,
         seed=trainer.recipe.seed,
         matched=matched,
         curve=learning_curve(folder),
         accuracy=accuracy,
-        ram={name: tuple(tuple(round(float(x), 4) for x in row) for row in table) for name, table in scores.items()},
+        ram={name: as_table(table) for name, table in scores.items()},
+        anywhere={name: as_table(table) for name, table in anywhere.items()},
     )
 
 
+def as_table(values: Float[np.ndarray, "layer head"]) -> Table:
+    """Scores of all heads, to four digits."""
+    return tuple(tuple(round(float(value), 4) for value in row) for row in values)
+
+
+Looks = Float[np.ndarray, "layer head"]
+
+
 @torch.no_grad()
-def look(vlm: VLM, draw: Draw, hidden: HeadSet) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, "layer head"]]:
-    """Which samples are answered rightly, and the mean RAM of all heads, while `hidden` heads see no picture."""
-    correct, scores = np.zeros(draw.samples), torch.zeros(vlm.num_layers, vlm.num_heads, dtype=torch.float64)
+def look(vlm: VLM, draw: Draw, hidden: HeadSet) -> tuple[Float[np.ndarray, " sample"], Looks, Looks]:
+    """Which samples are answered rightly, while `hidden` heads see no picture; and the mean RAM of all heads: at the
+    rows that predict the answer, and at the best row of the question and the answer. A model may fetch at the word
+    that ends the question, and say later what it found."""
+    size = (vlm.num_layers, vlm.num_heads)
+    correct, scores, anywhere = np.zeros(draw.samples), np.zeros(size), np.zeros(size)
     for indices in draw.batches(32):
         batch = vlm.encode(draw.take(indices))
-        rows, evidence = batch.rows("answer"), batch.evidence
+        rows, after, evidence = batch.rows("answer"), batch.after_image, batch.evidence
 
         def mass(call: object, attention: Tensor, evidence: Tensor = evidence) -> Tensor:
             return ram(attention, evidence)
 
-        with unsighted(vlm.model, batch.visual, hidden), record(vlm.model, rows, reduce=mass) as recorded:
+        with (
+            unsighted(vlm.model, batch.visual, hidden),
+            record(vlm.model, rows, reduce=mass) as answering,
+            record(vlm.model, after, reduce=mass) as all_of_them,
+        ):
             correct[indices] = vlm.answer(batch).correct.double().cpu().numpy()
-        real = row_index(rows)[1]
-        for layer, found in enumerate(recorded.stack()):
-            scores[layer] += reduce_rows(found, real).double().sum(0).cpu()
-    return correct, (scores / draw.samples).numpy()
+        real, also = row_index(rows)[1], row_index(after)[1]
+        scores += np.stack([reduce_rows(one, real).double().sum(0).cpu().numpy() for one in answering.stack()])
+        anywhere += np.stack(
+            [reduce_rows(one, also, "max").double().sum(0).cpu().numpy() for one in all_of_them.stack()]
+        )
+    return correct, scores / draw.samples, anywhere / draw.samples
 
 
 def learning_curve(folder: Path) -> dict[str, tuple[float, ...]]:
