@@ -97,7 +97,8 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     bridge = replace(vlm, study=plan.study("bridge"))
     assert measures.tested_task(vlm, "video").timed == 0.5 and measures.tested_task(bridge, "video").timed == 0.0
-    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs"}
+    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs", "inheritance", "relays"}
+    assert {"inheritance", "relays"} <= {job.kind for job in build.jobs(replace(bridge, name="bridge"))}
     names = [(job.kind, job.name) for job in build.jobs(vlm)]
     assert len(names) == len(set(names))
 

@@ -20,7 +20,7 @@ def one_word_pairs(samples: Iterable[Sample], kind: str | None = None) -> list[R
     >>> from corelib.tasks import task
     >>> pairs = one_word_pairs(task("scenes").questions_for("test", 0, 0, 12), kind="attribute")
     >>> pairs[0].sample.question, pairs[0].rival.question
-    ('digit on yellow square ?', 'digit on yellow hexagon ?')
+    ('digit on cyan triangle ?', 'digit on cyan diamond ?')
     """
     given = [one for one in samples if kind in (None, one.kind)]
     about: dict[str, list[Sample]] = {}
