@@ -132,8 +132,8 @@ lint: $(VENV)/.installed  ## mistakes and format (ruff), types (mypy), the floor
 	@$(BIN)/mypy --no-error-summary && echo "mypy: clean"
 	@found=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }; echo "imports: downward"
 
-reproduce: $(VENV)/.installed  ## compute a row of the report card anew: ROW=necessity SEED=31 [DOMAIN=scenes] [MODEL=bridge]
-	@$(BIN)/python tools/reproduce.py "$(ROW)" --seed $(SEED) $(if $(MODEL),--model $(MODEL)) $(if $(DOMAIN),--domain $(DOMAIN))
+reproduce: $(VENV)/.installed  ## compute a row of the report card anew: ROW=necessity SEED=31 [DOMAIN=scenes] [CARD=mini-s]
+	@$(BIN)/python tools/reproduce.py "$(ROW)" --seed $(SEED) $(if $(CARD),--model $(CARD)) $(if $(DOMAIN),--domain $(DOMAIN))
 
 format: $(VENV)/.installed  ## let ruff sort imports, fix what it can and format the code
 	@$(BIN)/ruff check --fix-only --quiet .

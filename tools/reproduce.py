@@ -1,6 +1,6 @@
 """Compute a row of the report card anew, and set it beside what is committed.
 
-    make reproduce ROW=necessity SEED=31 [DOMAIN=scenes] [MODEL=bridge]
+    make reproduce ROW=necessity SEED=31 [DOMAIN=scenes] [CARD=mini-s]
 
 Minutes for `bridge`, on 64 questions a domain and 20 matched sets: enough to see an effect come back, not to judge it.
 """
