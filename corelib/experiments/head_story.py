@@ -21,7 +21,7 @@ arXiv:2004.12265. The kinds of rows and keys are ours.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -37,10 +37,10 @@ from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput
 from corelib.core.heads import Head, HeadSet
 from corelib.core.results import software
-from corelib.core.values import Accuracy, Estimate
+from corelib.core.values import Accuracy
 from corelib.experiments.answer_sweep import compute_dtype
-from corelib.experiments.head_story_result import HeadStory, Patched, Restored
-from corelib.experiments.one_word import one_word_pairs
+from corelib.experiments.head_story_result import HeadStory, Restored
+from corelib.experiments.patching import guesses, patched
 from corelib.experiments.token_kinds import token_kinds
 from corelib.metrics.logit_attribution import logit_attribution, word_direction
 from corelib.metrics.ram import ram, reduce_rows
@@ -52,7 +52,6 @@ from corelib.replay.from_question import Replay, replay_from_question
 from corelib.replay.layer import add_mlp
 from corelib.replay.residual_cache import residual_cache
 from corelib.tasks import Draw
-from corelib.tasks.sample import Sample
 
 Interval = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -76,9 +75,9 @@ def tell_story(vlm: VLM, draw: Draw, head: HeadSet, core: HeadSet, *, kind: str 
     answer = replay_from_question(vlm, batch)
     rows, real = row_index(batch.rows("answer"))
     targets = batch.tokens.gather(1, (rows + 1).clamp(max=batch.tokens.shape[1] - 1)).masked_fill(~real, -1).cpu()
-    plain = _guesses(answer) == targets
+    plain = guesses(answer) == targets
     with ablate(vlm.model, head, rows=batch.after_image):
-        said = _guesses(answer)
+        said = guesses(answer)
     before, after = (_retrieval(vlm, batch, answer, core, silent) for silent in (HeadSet(), head))
     return HeadStory(
         model=vlm.facts,
@@ -92,7 +91,7 @@ def tell_story(vlm: VLM, draw: Draw, head: HeadSet, core: HeadSet, *, kind: str 
         repeats=_repeats(said, targets),
         stops={str(other): (before[other], after[other]) for other in core - head},
         restored=_restored(vlm, batch, answer, head, core - head, interval),
-        patched=_patched(vlm, samples, head),
+        patched=patched(vlm, samples, head),
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
@@ -148,13 +147,6 @@ def _writes(vlm: VLM, batch: Batch, head: Head) -> tuple[tuple[float, int], ...]
     )
 
 
-def _guesses(answer: Replay) -> Int[Tensor, "sample row"]:
-    """The most likely token at each row that predicts the answer, those before it being given."""
-    found = answer().guesses
-    assert found is not None  # replays give them
-    return found
-
-
 def _repeats(said: Int[Tensor, "sample row"], targets: Int[Tensor, "sample row"]) -> tuple[tuple[float, ...], ...]:
     """How often the token said at row i is the answer's token j."""
     same = (said[:, :, None] == targets[:, None]).double().mean(0)
@@ -192,46 +184,3 @@ def _restored(vlm: VLM, batch: Batch, answer: Replay, head: HeadSet, core: HeadS
     with ablate(vlm.model, head, rows=after), ablate(vlm.model, core, replacement=before, rows=after):
         restored = answer().correct
     return Restored(*(Accuracy.of(estimate(one.double().numpy(), interval)) for one in (plain, without, restored)))
-
-
-@torch.no_grad()
-def _patched(vlm: VLM, samples: Sequence[Sample], head: HeadSet) -> Patched | None:
-    """Between prompts that differ in one word: the head's outputs at the question's rows come from the other prompt.
-    Beside it every other head of the layer. None if there are no such pairs."""
-    pairs = one_word_pairs(samples)
-    if not pairs:
-        return None
-    own, other = vlm.encode([one.sample for one in pairs]), vlm.encode([one.rival for one in pairs])
-    if own.tokens.shape != other.tokens.shape:
-        return None
-    alike = ((own.real == other.real).all(1) & (own.lengths == other.lengths).all(1)).cpu()
-    first = own.rows("last").roll(1, 1)
-    mine, theirs = own.tokens[first].cpu(), other.tokens[first].cpu()
-    rows = own.after_image & own.rows("answer").cumsum(1).le(1) & ~first
-    layer, answer = next(iter(head)).layer, replay_from_question(vlm, own)
-    with head_outputs(vlm.model, [layer]) as there:
-        vlm.model(**other.inputs, use_cache=False)
-
-    def moved(heads: HeadSet) -> tuple[Tensor, Tensor]:
-        with ablate(vlm.model, heads, replacement=there, rows=rows):
-            said = _guesses(answer)[:, 0]
-        return said == theirs, said == mine
-
-    counted = alike & moved(HeadSet())[1]
-    if int(counted.sum()) < 2:
-        return None
-    clusters = [pair.sample.cluster for pair, counts in zip(pairs, counted.tolist(), strict=True) if counts]
-    interval = partial(bootstrap_interval, clusters=clusters)
-
-    def share(values: Tensor) -> Estimate:
-        return estimate(values[counted].double().numpy(), interval)
-
-    to, stay = moved(head)
-    others = HeadSet((layer, k) for k in range(vlm.num_heads)) - head
-    return Patched(
-        pairs=int(counted.sum()),
-        moved=share(to),
-        stayed=share(stay),
-        others={str(one): round(float(moved(HeadSet([one]))[0][counted].double().mean()), 4) for one in others},
-        whole_layer=round(float(moved(others | head)[0][counted].double().mean()), 4),
-    )
