@@ -361,7 +361,7 @@ def test_a_bridge_is_adapted_anew_with_heads_that_never_see_a_picture():
     no picture are silent about it at every row of text, as under a knockout by hand."""
     from safetensors.torch import load_file
 
-    from corelib.training.trainable import TrainableBridge
+    from corelib.training.trainable_bridge import TrainableBridge
 
     hidden = HeadSet("L17H4 L18H6")
     made = TrainableBridge(1, "bridge", renewed=True, unseeing=str(hidden))

@@ -23,13 +23,13 @@ from corelib.models.load import load
 from corelib.tasks import TASKS, task
 from corelib.training import run
 from corelib.training.batches import ANSWER, CAPTION, TrainingBatch, pack
+from corelib.training.build_trainable import build_trainable
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.run import read_log, ship, train
 from corelib.training.stages import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
 from corelib.training.tower_supervision import FACTS, directions, facts, label, state_facts
-from corelib.training.trainable import build_trainable
 from corelib.training.trainer import Trainer
 
 TINY = Recipe(

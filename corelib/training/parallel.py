@@ -19,10 +19,11 @@ from torch import Tensor
 
 from corelib.tasks import task
 from corelib.training.batches import pack
+from corelib.training.build_trainable import build_trainable
 from corelib.training.curriculum import Rung, Stage
 from corelib.training.recipe import Recipe
 from corelib.training.tower_supervision import label, state_facts
-from corelib.training.trainable import Trainable, build_trainable
+from corelib.training.trainable import Trainable
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 KEPT = "ordinary text"

@@ -25,11 +25,11 @@ from corelib.core.weights import to_half
 from corelib.experiments.evidence import measure_accuracy
 from corelib.models.vlm import VLM
 from corelib.tasks import TASKS, task
+from corelib.training.build_trainable import build_trainable
 from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import KEPT, Team, contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.stages import CURRICULA
-from corelib.training.trainable import build_trainable
 
 
 class Trainer:
