@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from corelib import atlas
-from corelib.atlas import build, library, measures, plan
+from corelib.atlas import accelerations, build, library, measures, plan
+from corelib.atlas.ranked import tested_task
 from corelib.benchmarks.tradeoff import measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
@@ -74,17 +75,17 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
             vlm, replace(draw, samples=samples, questions=questions), *given, **options | fixed
         )
 
-    monkeypatch.setattr(measures, "LONG", {"documents": {"pages": 3}})
-    monkeypatch.setattr(measures, "score_heads", on_few(score_heads, 4))
+    monkeypatch.setattr(accelerations, "LONG", {"documents": {"pages": 3}})
+    monkeypatch.setattr(accelerations, "score_heads", on_few(score_heads, 4))
     small = {"width": 8, "doses": (0.05,), "draws": 1}
-    monkeypatch.setattr(measures, "measure_hybrid", on_few(measure_hybrid, 4, 2, **small))
+    monkeypatch.setattr(accelerations, "measure_hybrid", on_few(measure_hybrid, 4, 2, **small))
     (path,) = build.build_results(long, kinds=["hybrids"], folder=tmp_path)
     found = library.Hybrid.load(path)
     assert found.task.difficulty["pages"] == 3 == found.ranking.task.difficulty["pages"]
     assert (found.task.split, found.ranking.task.split) == ("test", "select")
     assert found.model.name == "mini-s-long" and len(found.core) == 1
     few = {"widths": (4, 8), "doses": (0.0, 0.05), "repeats": 1}
-    monkeypatch.setattr(measures, "measure_tradeoff", on_few(measure_tradeoff, 4, 2, **few))
+    monkeypatch.setattr(accelerations, "measure_tradeoff", on_few(measure_tradeoff, 4, 2, **few))
     (path,) = build.build_results(long, kinds=["tradeoffs"], folder=tmp_path)
     assert [(one.width, one.dose) for one in library.Tradeoff.load(path).points] == [
         (4, 0),
@@ -96,7 +97,7 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     bridge = replace(vlm, study=plan.study("bridge"))
-    assert measures.tested_task(vlm, "video").timed == 0.5 and measures.tested_task(bridge, "video").timed == 0.0
+    assert tested_task(vlm, "video").timed == 0.5 and tested_task(bridge, "video").timed == 0.0
     assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs", "inheritance", "relays"}
     assert {"inheritance", "relays"} <= {job.kind for job in build.jobs(replace(bridge, name="bridge"))}
     names = [(job.kind, job.name) for job in build.jobs(vlm)]

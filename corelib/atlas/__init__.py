@@ -4,7 +4,9 @@ cell        one model in one domain: the scores of all its heads
 by_sample   the scores of every sample behind a cell
 library     `cell`, `ablation`, …: the committed results by model and name
 plan        what is measured of each model
-measures    how each result is had
+ranked      the task and the ranking that every measurement begins with
+measures    how each causal result is had
+explanations, accelerations   … and the others
 extents     how much of it
 build       measures it, and writes it
 rules       the rules of the report card, first round

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from corelib.analysis.dose_response import DOSES
-from corelib.atlas import library, measures, verdicts
+from corelib.atlas import accelerations, explanations, library, measures, verdicts
 from corelib.atlas.extents import extent
+from corelib.atlas.ranked import tested_task
 from corelib.core import model_folder
 from corelib.core.model_folder import Study
 from corelib.models.vlm import VLM
@@ -70,16 +71,16 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
         yield from _transfers(vlm)
         yield from _reductions(vlm)
         for domain in DOMAINS:
-            yield Job("curves", domain, measures.few_samples(vlm, domain), seed=measures.STORIES_SEED)
-            yield Job("gaze", domain, measures.gaze(vlm, domain), seed=measures.STORIES_SEED)
-            yield Job("decoys", domain, measures.decoyed(vlm, domain), seed=measures.STORIES_SEED)
+            yield Job("curves", domain, explanations.few_samples(vlm, domain), seed=explanations.STORIES_SEED)
+            yield Job("gaze", domain, explanations.gaze(vlm, domain), seed=explanations.STORIES_SEED)
+            yield Job("decoys", domain, explanations.decoyed(vlm, domain), seed=explanations.STORIES_SEED)
         yield from _variations(vlm)
     for domain, head, kind in TOLD.get(vlm.name, ()):
-        measure, half = measures.told(vlm, domain, head, kind), extent(vlm).half
-        yield Job("stories", f"{domain}-{head}", measure, seed=measures.STORIES_SEED, half=half)
+        measure, half = explanations.told(vlm, domain, head, kind), extent(vlm).half
+        yield Job("stories", f"{domain}-{head}", measure, seed=explanations.STORIES_SEED, half=half)
     if vlm.name == "bridge":
-        yield Job("relays", "scenes", measures.relayed(vlm, "scenes"), seed=measures.STORIES_SEED)
-        yield Job("inheritance", "pictures", measures.inherited(vlm), seed=1)
+        yield Job("relays", "scenes", explanations.relayed(vlm, "scenes"), seed=explanations.STORIES_SEED)
+        yield Job("inheritance", "pictures", explanations.inherited(vlm), seed=1)
 
 
 def _redirections(vlm: VLM) -> Iterator[Job]:
@@ -93,7 +94,7 @@ def _redirections(vlm: VLM) -> Iterator[Job]:
                 measure = measures.redirected(vlm, domain, task(domain, **difficulty), kind=kind, questions=2)
                 yield Job("redirections", f"{domain}-{kind}", measure, seed=verdicts.SEED)
     for ranked, tested in ACROSS:
-        measure = measures.redirected(vlm, ranked, measures.tested_task(vlm, tested))
+        measure = measures.redirected(vlm, ranked, tested_task(vlm, tested))
         yield Job("redirections", library.name_across(ranked, tested), measure, seed=verdicts.SEED)
 
 
@@ -109,8 +110,8 @@ def _variations(vlm: VLM) -> Iterator[Job]:
     if vlm.name == "bridge":
         ways += [("scenes", form, {"wording": form}) for form in WORDED]
     for domain, name, difficulty in ways:
-        measure = measures.varied(vlm, domain, difficulty)
-        yield Job("variations", f"{domain}-{name}", measure, seed=measures.STORIES_SEED)
+        measure = explanations.varied(vlm, domain, difficulty)
+        yield Job("variations", f"{domain}-{name}", measure, seed=explanations.STORIES_SEED)
 
 
 def _reductions(vlm: VLM) -> Iterator[Job]:
@@ -123,10 +124,10 @@ def _reductions(vlm: VLM) -> Iterator[Job]:
 def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
     size = extent(vlm)
     if vlm.study.long_only:
-        for domain in measures.LONG:
-            yield Job("hybrids", domain, measures.hybrid_long(vlm, domain))
-        for domain in measures.LONG:
-            yield Job("tradeoffs", domain, measures.tradeoff(vlm, domain))
+        for domain in accelerations.LONG:
+            yield Job("hybrids", domain, accelerations.hybrid_long(vlm, domain))
+        for domain in accelerations.LONG:
+            yield Job("tradeoffs", domain, accelerations.tradeoff(vlm, domain))
         return
     alone: dict[str, Any] = {"norms": False, "nulls": ("layer_matched",)}  # one control
     for domain in DOMAINS:
@@ -151,7 +152,7 @@ def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
         for domain in DOMAINS:
             yield Job("effects", f"{domain}-{split}", measures.effects(vlm, domain, split, size.few, folder))
     for domain in DOMAINS:
-        yield Job("hybrids", domain, measures.hybrid(vlm, domain))
+        yield Job("hybrids", domain, accelerations.hybrid(vlm, domain))
 
 
 def measured() -> tuple[str, ...]:

@@ -19,9 +19,10 @@ import torch
 from corelib.analysis.concentration import half_share, top_share
 from corelib.analysis.division import division
 from corelib.analysis.stats import bootstrap_interval
-from corelib.atlas import findings, library, measures, verdicts
+from corelib.atlas import explanations, findings, library, verdicts
 from corelib.atlas.extents import extent
 from corelib.atlas.findings import Finding
+from corelib.atlas.ranked import ranking, tested_task
 from corelib.core.errors import BadInput, check_known
 from corelib.core.progress import Progress, silent
 from corelib.core.values import Estimate
@@ -62,7 +63,7 @@ def reproduce(
     check_known("row of the card", row, ROWS)
     for domain in domains:
         check_known("domain", domain, DOMAINS)
-    if seed in (0, verdicts.SEED, verdicts.CONFIRMING, measures.STORIES_SEED):
+    if seed in (0, verdicts.SEED, verdicts.CONFIRMING, explanations.STORIES_SEED):
         raise BadInput(f"seed {seed} is one that results of this book were drawn with: give another")
     if row == "across domains":
         yield ROWS[row](vlm.name, ""), _across(vlm, seed, progress)
@@ -81,12 +82,12 @@ def _anew(vlm: VLM, row: str, domain: str, seed: int, progress: Progress) -> Fin
         "lower-ranked": findings.lower_ranked_of,
         "sufficiency": findings.sufficiency_of,
     }
-    draw = measures.tested_task(vlm, domain).draw("test", samples=QUESTIONS, seed=seed, questions=4)
+    draw = tested_task(vlm, domain).draw("test", samples=QUESTIONS, seed=seed, questions=4)
     with _precision(vlm):
         found = ablate_top(
             vlm,
             draw,
-            measures.ranking(vlm, domain),
+            ranking(vlm, domain),
             nulls=("kv_matched", "random"),
             draws=SETS,
             doses=(0.05,) if row == "sufficiency" else None,
@@ -103,10 +104,8 @@ def _precision(vlm: VLM) -> AbstractContextManager[object]:
 
 
 def _redirected(vlm: VLM, ranked: str, tested: str, seed: int, questions: int, progress: Progress) -> Redirection:
-    draw = measures.tested_task(vlm, tested).draw("test", samples=questions, seed=seed, questions=4)
-    return redirect_top(
-        vlm, draw, measures.ranking(vlm, ranked), draws=SETS, details=False, batch_size=32, progress=progress
-    )
+    draw = tested_task(vlm, tested).draw("test", samples=questions, seed=seed, questions=4)
+    return redirect_top(vlm, draw, ranking(vlm, ranked), draws=SETS, details=False, batch_size=32, progress=progress)
 
 
 def _across(vlm: VLM, seed: int, progress: Progress) -> Finding:
@@ -118,7 +117,7 @@ def _across(vlm: VLM, seed: int, progress: Progress) -> Finding:
 def _looks(vlm: VLM, row: str, domain: str, seed: int, progress: Progress) -> Finding:
     """Sparsity and division ask what heads look at: RAM and the entropy elsewhere, on new samples."""
     elsewhere = Metric("entropy_elsewhere")
-    draw = measures.tested_task(vlm, domain).draw("select", samples=QUESTIONS, seed=seed)
+    draw = tested_task(vlm, domain).draw("select", samples=QUESTIONS, seed=seed)
     found = measure_heads(
         vlm,
         draw,
@@ -129,9 +128,7 @@ def _looks(vlm: VLM, row: str, domain: str, seed: int, progress: Progress) -> Fi
     assert found is not None  # one process has them all
     if row == "division":
         values = found.scores[elsewhere.key].double().numpy()
-        return findings.division_of(
-            vlm.name, domain, division(values, measures.ranking(vlm, domain).top(), vlm.num_kv_heads)
-        )
+        return findings.division_of(vlm.name, domain, division(values, ranking(vlm, domain).top(), vlm.num_kv_heads))
     values = found.scores[PRIMARY.key].double().numpy()
     interval = partial(bootstrap_interval, clusters=draw.clusters)
 

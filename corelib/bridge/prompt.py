@@ -22,8 +22,9 @@ PLACE_LAST = re.compile(r"(.*) ((?:on page|in frame) \d+) \?")
 START, END = "<|im_start|>", "<|im_end|>"
 
 
-def opening(domain: str, pictures: int, *, video: bool = False, context: str = "") -> str:
-    """All that stands before the question. A page of a document is named, even if there is only one.
+def opening(domain: str, pictures: int, *, video: bool = False, context: str = "", first: int = 1) -> str:
+    """All that stands before the question. A page of a document is named, even if there is only one. The `first` page
+    has this number.
 
     >>> opening("needle", 0, context="red square 7 ;")
     '<|im_start|>red square 7 ;\\n'
@@ -34,7 +35,7 @@ def opening(domain: str, pictures: int, *, video: bool = False, context: str = "
     if pictures == 1 and domain != "documents":
         lines = [PLACEHOLDER]
     else:
-        lines = [f"{name} {number + 1}: {PLACEHOLDER}" for number in range(pictures)]
+        lines = [f"{name} {first + number}: {PLACEHOLDER}" for number in range(pictures)]
     return START + "".join(f"{line}\n" for line in [*lines, *([context] if context else [])])
 
 

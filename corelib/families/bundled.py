@@ -32,7 +32,7 @@ class Processor(Protocol):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
-    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "") -> str: ...
+    def opening(self, domain: str, pictures: int, *, video: bool = False, context: str = "", first: int = 1) -> str: ...
     def asked(self, question: str) -> str: ...
     def expand(
         self,
@@ -82,7 +82,9 @@ class Bundled(Family):
         rows, lengths, marks = [], [], []
         for sample in samples:
             self.check(sample.question)
-            head = self.processor.opening(sample.domain, len(sample.images), video=sample.video, context=sample.context)
+            head = self.processor.opening(
+                sample.domain, len(sample.images), video=sample.video, context=sample.context, first=sample.first_page
+            )
             parts = [head, self.processor.asked(sample.question), *([sample.answer] if answers else [])]
             read = self.tokenizer(parts, add_special_tokens=False, return_offsets_mapping=True)
             rows.append([token for part in read["input_ids"] for token in part])

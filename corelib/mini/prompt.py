@@ -14,8 +14,9 @@ from __future__ import annotations
 START, END = "<|im_start|>", "<|im_end|>"
 
 
-def opening(domain: str, pictures: int, *, video: bool = False, context: str = "") -> str:
-    """All that stands before the question. A page of a document is named, even if there is only one.
+def opening(domain: str, pictures: int, *, video: bool = False, context: str = "", first: int = 1) -> str:
+    """All that stands before the question. A page of a document is named, even if there is only one. The `first` page
+    has this number.
 
     >>> opening("needle", 0, context="red square 7 ;")
     '<|im_start|> red square 7 ;'
@@ -26,5 +27,5 @@ def opening(domain: str, pictures: int, *, video: bool = False, context: str = "
     if pictures == 1 and domain != "documents":
         parts = [slot]
     else:
-        parts = [f"{name} {number + 1} {slot}" for number in range(pictures)]
+        parts = [f"{name} {first + number} {slot}" for number in range(pictures)]
     return " ".join([START, *parts, *([context] if context else [])])

@@ -48,6 +48,7 @@ class Picture:
     caption: tuple[str, str] = ("", "")  # an instruction such as "list :", and the text that follows it
     video: bool = False
     context: str = ""
+    first_page: int = 1  # the number of the first image, where images are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class Task(ABC):
                 distractors=asked.distractors,
                 anchors=asked.anchors,
                 spans=asked.spans,
+                first_page=picture.first_page,
             )
             for asked in chosen
         ]
@@ -167,6 +169,16 @@ class Task(ABC):
         """
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return {"domain": self.name, **({"difficulty": changed} if changed else {})}
+
+    def first_of(self, rng: np.random.Generator, pages: int, excerpt_of: int) -> int:
+        """The number of the first of so many `pages`: 1, or of an excerpt from `excerpt_of` pages, drawn with `rng`.
+
+        Raises: BadInput if the excerpt is longer than the whole.
+        """
+        if not excerpt_of:
+            return 1
+        self._require(excerpt_of >= pages, f"excerpt_of must be {pages} or more for {pages} pages, got {excerpt_of}")
+        return int(rng.integers(1, excerpt_of - pages + 2))
 
     def _require(self, ok: bool, message: str) -> None:
         if not ok:

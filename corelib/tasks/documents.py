@@ -26,8 +26,8 @@ ROW = 32  # pixels: the height of a line
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Task):
-    """Difficulty: `pages`, `fields` a page, `digits` of a value, `clutter`, page `width` in pixels, and the `faces`
-    (fonts) of which each page has one.
+    """Difficulty: `pages`, `fields` a page, `digits` of a value, `clutter`, page `width` in pixels, the `faces` (fonts)
+    of which each page has one, and how many pages the document has of which these are an excerpt (`excerpt_of`).
 
     >>> sample = Documents().sample("test", seed=0, index=0)
     >>> sample.question, sample.answer, len(sample.images)
@@ -42,6 +42,7 @@ class Documents(Task):
     clutter: float = 0.15  # how much of a photograph shines through the paper
     width: int = 192
     faces: tuple[str, ...] = FONTS
+    excerpt_of: int = 0  # pages are numbered as an excerpt of a document of so many; 0: from 1
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -52,6 +53,7 @@ class Documents(Task):
         self._require(1 <= self.fields <= len(LABELS), f"fields must be 1…{len(LABELS)}, got {self.fields}")
         self._require(1 <= self.digits <= 5, f"digits must be 1…5, got {self.digits}")
         self._require(len(self.faces) > 0, "faces must name one font or more")
+        begin = self.first_of(rng, self.pages, self.excerpt_of)
         images: list[Image.Image] = []
         entries: list[tuple[int, str, str, Box, Box]] = []  # page, label, value, and where these two stand
         for page in range(self.pages):
@@ -78,7 +80,7 @@ class Documents(Task):
         questions = tuple(
             Question(
                 "field",
-                f"{label} on page {page + 1} ?",
+                f"{label} on page {begin + page} ?",
                 value,
                 (value_box,),
                 tuple(box for _, _, other, _, box in entries if other != value),  # those of wrong answers
@@ -88,4 +90,4 @@ class Documents(Task):
         )
         shown = int(rng.integers(self.pages))
         lines = " ".join(f"{label} {value}" for page, label, value, *_ in entries if page == shown)
-        return Picture(tuple(images), questions, (f"list page {shown + 1} :", lines))
+        return Picture(tuple(images), questions, (f"list page {begin + shown} :", lines), first_page=begin)

@@ -50,6 +50,7 @@ class Sample:
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
+    first_page: int = 1  # the number of the first picture, where pictures are named
     notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod
@@ -66,7 +67,8 @@ class Sample:
 
     @cached_property
     def digest(self) -> str:
-        """What stands before the question, as 16 hexadecimal digits: pictures, whether they are a clip, and context.
+        """What stands before the question, as 16 hexadecimal digits: pictures, the number of the first, whether they
+        are a clip, and context.
 
         Of a picture counts what is in it (mode, size, palette, transparency, pixels), not which object holds it. It is
         computed when first asked for, in about a millisecond a megabyte, and kept.
@@ -75,7 +77,8 @@ class Sample:
         >>> one.digest == two.digest
         True
         """
-        found = blake2b(repr((self.video, self.context)).encode(), digest_size=8)
+        excerpt = () if self.first_page == 1 else (self.first_page,)
+        found = blake2b(repr((self.video, self.context, *excerpt)).encode(), digest_size=8)
         for image in self.images:
             look = (image.mode, image.size, image.getpalette(), image.info.get("transparency"))
             pixels = image.tobytes()

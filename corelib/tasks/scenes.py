@@ -27,8 +27,8 @@ RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes(Task):
-    """Difficulty: `objects`, `relational`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter`, and
-    how many `pictures` there are.
+    """Difficulty: `objects`, `relational`, the canvas (`rows` × `columns` cells of 32 pixels), `clutter`, `jitter`, how
+    many `pictures` there are, and how many the album has of which these are an excerpt (`excerpt_of`).
 
     >>> Scenes().sample("test", seed=0, index=0).question
     'digit on cyan triangle ?'
@@ -45,6 +45,7 @@ class Scenes(Task):
     jitter: int = 2
     pictures: int = 1  # of several, the question names one
     wording: str = "plain"  # of the questions, which may be in plain English (`wording.py`)
+    excerpt_of: int = 0  # pictures are numbered as an excerpt of an album of so many; 0: from 1
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -58,13 +59,17 @@ class Scenes(Task):
         self._require(0 <= self.relational <= 1, f"relational must lie in [0, 1], got {self.relational}")
         self._require(0 <= self.clutter <= 1, f"clutter must lie in [0, 1], got {self.clutter}")
         self._require(1 <= self.pictures <= 200, f"pictures must be 1…200, got {self.pictures}")
-        drawn = [self._one(rng, split, number) for number in range(self.pictures)]
+        begin = self.first_of(rng, self.pictures, self.excerpt_of)
+        drawn = [self._one(rng, split, number, begin) for number in range(self.pictures)]
         canvases, questions, lists = zip(*drawn, strict=True)
         shown = int(rng.integers(self.pictures)) if self.pictures > 1 else 0
-        what = f"list page {shown + 1} :" if self.pictures > 1 else "list :"
-        return Picture(canvases, tuple(one for each in questions for one in each), (what, lists[shown]))
+        what = f"list page {begin + shown} :" if self.pictures > 1 else "list :"
+        asked = tuple(one for each in questions for one in each)
+        return Picture(canvases, asked, (what, lists[shown]), first_page=begin)
 
-    def _one(self, rng: np.random.Generator, split: str, number: int) -> tuple[Image.Image, list[Question], str]:
+    def _one(
+        self, rng: np.random.Generator, split: str, number: int, begin: int
+    ) -> tuple[Image.Image, list[Question], str]:
         """One picture: itself, what can be asked about it, and the list of what is there."""
         where = rng.permutation(self.rows * self.columns)[: self.objects]
         things = [
@@ -77,7 +82,7 @@ class Scenes(Task):
             thing: replace(paint(canvas, thing, rng, split, jitter=self.jitter, augment=split == "train"), image=number)
             for thing in things
         }
-        end = f"on page {number + 1} ?" if self.pictures > 1 else "?"
+        end = f"on page {begin + number} ?" if self.pictures > 1 else "?"
         at = {(thing.row, thing.column): thing for thing in things}
         questions = []
         for thing in things:

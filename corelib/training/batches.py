@@ -98,7 +98,9 @@ def pack(
         turns = [(processor.asked(picture.questions[k].text), picture.questions[k].answer, ANSWER) for k in chosen]
         if lists and picture.caption[0]:
             turns.append((processor.asked(picture.caption[0]), picture.caption[1], CAPTION))
-        head = processor.opening(task.name, len(picture.images), video=picture.video, context=picture.context)
+        head = processor.opening(
+            task.name, len(picture.images), video=picture.video, context=picture.context, first=picture.first_page
+        )
         texts.append((head, turns))
     every = [text for head, turns in texts for text in (head, *(part for *both, _ in turns for part in both))]
     flat = iter(tokenizer(every, add_special_tokens=False)["input_ids"])  # all at once: the tokenizer is quick in bulk

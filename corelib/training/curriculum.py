@@ -48,6 +48,8 @@ class Stage:
     lists: bool = True  # after the questions, the model lists what it sees
     rests: bool = False  # a task that is mastered, or that is not the stage's goal, is left out of most steps
     keeps: int = 0  # passages of its own in every step, on which the language model must stay what it was
+    alone: bool = False  # each row of pictures is a batch of its own, read without a mask of all its tokens (long ones)
+    reach: int = 0  # positions, over which the pictures of a row lie scattered, in order; 0: they are neighbours
     wording: bool = False  # a fresh stage: what the bridge's tower states is first put into words (`connector_init.py`)
 
     def __post_init__(self) -> None:

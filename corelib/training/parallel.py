@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from corelib.tasks import task
+from corelib.tasks import Picture, Task, task
 from corelib.training.batches import pack
 from corelib.training.build_trainable import build_trainable
 from corelib.training.curriculum import Rung, Stage
 from corelib.training.recipe import Recipe
 from corelib.training.tower_supervision import label, state_facts
 from corelib.training.trainable import Trainable
+from corelib.training.turns import scattered
 
 MOST_PICTURES = 1024  # in one batch of a task: batches of different steps share no picture
 KEPT = "ordinary text"
@@ -41,10 +43,12 @@ def contribute(
     """
     trainable.set_learning(stage.learns)
     entries: Entries = {}
-    for name, rung in rungs.items():
+    for place, (name, rung) in enumerate(rungs.items()):
         work, count = task(name, **rung.difficulty), max(1, round(rung.pictures * recipe.batch_scale))
         first = step * MOST_PICTURES
-        drawn = [work.draw_picture("train", recipe.seed, first + k) for k in range(share, count, recipe.processes)]
+        # a task with fewer pictures than there are shares begins where the one before it ended
+        mine = share if count >= recipe.processes else (share - place) % recipe.processes
+        drawn = [work.draw_picture("train", recipe.seed, first + k) for k in range(mine, count, recipe.processes)]
         if not drawn:
             continue
         if stage.learns == "tower":
@@ -52,6 +56,9 @@ def contribute(
             levels = trainable.tower_tokens([image for picture in pictures for image in picture.images])
             holds = label(pictures, trainable.family.grid).to(trainable.device)
             loss, accuracy = state_facts(levels, holds, stage.quiet)
+        elif stage.alone:
+            entries[name] = _read_alone(trainable, recipe, work, drawn, rung, stage, [recipe.seed, step, share])
+            continue
         else:
             batch = pack(trainable.processor, work, drawn, rung.questions, stage.lists).to(trainable.device)
             loss, accuracy = batch.loss(trainable.logits(batch), recipe.caption_weight)
@@ -62,6 +69,27 @@ def contribute(
         torch.autograd.backward(loss / recipe.processes)
         entries[KEPT] = (loss.item(), 0.0)
     return entries
+
+
+def _read_alone(
+    trainable: Trainable,
+    recipe: Recipe,
+    work: Task,
+    drawn: list[tuple[Picture, np.random.Generator]],
+    rung: Rung,
+    stage: Stage,
+    seed: list[int],
+) -> tuple[float, float]:
+    """Add the gradient of pictures of which each is a batch of its own. Returns mean loss and accuracy."""
+    rng, found = np.random.default_rng(seed), []
+    for one in drawn:
+        batch = pack(trainable.processor, work, [one], rung.questions, stage.lists).to(trainable.device)
+        gaps = scattered(batch.labels[0] == trainable.model.config.image_token_id, batch.turns[0], stage.reach, rng)
+        loss, accuracy = batch.loss(trainable.logits_alone(batch, gaps), recipe.caption_weight)
+        torch.autograd.backward(loss / len(drawn) / recipe.processes)
+        found.append((loss.item(), accuracy))
+    losses, accuracies = zip(*found, strict=True)
+    return float(np.mean(losses)), float(np.mean(accuracies))
 
 
 def _work(pipe: Connection, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:

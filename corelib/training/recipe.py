@@ -27,6 +27,7 @@ class Recipe:
     renewed: bool = False  # of the bridge that it begins with, only tower and connector: the adapters are new
     unseeing: str = ""  # heads of the bridge that never see a picture, such as "L18H6 L18H7": those of rows of text
     processes: int = 2  # that share a batch, each on one thread
+    precision: str = "bfloat16"  # of the bridge's products; "float32" is quicker where a processor has no such units
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
     warmup_steps: int = 200
@@ -44,6 +45,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_known("size", self.size, (*SIZES, "bridge"))
+        check_known("precision", self.precision, ("bfloat16", "float32"))
         least = {"evaluate_samples": 0, **dict.fromkeys(("steps", "processes", "warmup_steps"), 1)}
         least |= dict.fromkeys(("checkpoint_every", "evaluate_every"), 1)
         for name, number in least.items():

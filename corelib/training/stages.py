@@ -203,4 +203,34 @@ LONG = (
     ),
 )
 
-CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG, "adapting": ADAPTING}
+EXCERPT = 99  # pages of the longest document, and pictures of the longest album that is trained
+_PAGES = ((4, 12), (8, 16), (14, 24), (28, 32), (56, 48), (99, 64))  # in a row, and the questions about them
+_PICTURES = ((6, 12), (12, 16), (24, 24), (48, 32), (98, 48), (160, 64))
+ALBUMS = (
+    Stage(
+        {
+            "documents": tuple(
+                Rung(difficulty={"pages": pages, "excerpt_of": max(EXCERPT, pages)}, pictures=1, questions=asked)
+                for pages, asked in _PAGES
+            ),
+            "scenes": tuple(
+                Rung(
+                    difficulty={"pictures": pictures, "excerpt_of": max(EXCERPT, pictures)}, pictures=1, questions=asked
+                )
+                for pictures, asked in _PICTURES
+            ),
+            "video": (_clip(6, 1, 12),),
+            "needle": (_list(10, pictures=1),),
+        },
+        goal=("documents", "scenes"),
+        learns="language",
+        pace=0.5,
+        lists=False,
+        rests=True,
+        keeps=2,
+        alone=True,
+        reach=8000,
+    ),
+)
+
+CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG, "albums": ALBUMS, "adapting": ADAPTING}

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -58,6 +58,14 @@ class Trainable(ABC):
     @abstractmethod
     def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
         """What the model predicts at the rows that are learned."""
+
+    def logits_alone(self, batch: TrainingBatch, gaps: Int[Tensor, " token"]) -> Float[Tensor, "learned word"]:
+        """The same for a batch of one row, read without a mask of all its tokens, with `gaps` between positions
+        (`turns.py`).
+
+        Raises: BadInput for a model that reads turns one after another.
+        """
+        raise BadInput("a stage whose rows are read alone needs a model that reads each turn by itself: the bridge")
 
     @abstractmethod
     def renew_language(self, wording: bool = False) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -17,9 +18,11 @@ from corelib.bridge import adapter, language
 from corelib.bridge import checkpoint as bridge_store
 from corelib.bridge.architecture import build_bridge, new_parts, word_scale
 from corelib.core import model_folder
+from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.families import bundled as families
 from corelib.mini.vocabulary import token_id
+from corelib.training import turns
 from corelib.training.batches import TrainingBatch
 from corelib.training.connector_init import translation
 from corelib.training.curriculum import Part
@@ -36,18 +39,31 @@ class TrainableBridge(Trainable):
 
     model: SmolVLMForConditionalGeneration
 
-    def __init__(self, seed: int, begins_with: str = "", renewed: bool = False, unseeing: str = "") -> None:
+    def __init__(
+        self,
+        seed: int,
+        begins_with: str = "",
+        renewed: bool = False,
+        unseeing: str = "",
+        precision: str = "bfloat16",
+    ) -> None:
         self.seed = seed
+        self.mixed = precision == "bfloat16"
         self.unseeing = HeadSet(unseeing)
         self.spoken: dict[int, Int[Tensor, "passage token"]] = {}  # by share
         source = language.locate()
         self.model = build_bridge(source, seed)
         self.family = families.Bridge(self.model.config, bridge_store.processor(source))
         self.model.set_attn_implementation("eager")  # learns faster on a processor than "sdpa": its way back is quick
+        self.model.set_attn_implementation({"text_config": turns.NAME})  # eager, too, but for rows that are read alone
         self.words = word_scale(self.model)
         adapter.put_on(self.model, seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable`", category=FutureWarning)
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._compute_again(False)
         for layer in self.model.model.text_model.modules():
-            if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
+            if self.mixed and isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
                 layer.to(torch.bfloat16)  # as it lies in the cache: nothing is lost, and nothing to cast at every step
         self.fresh = {name: p.detach().clone() for name, p in adapter.adapters(self.model).items()}
         if begins_with:
@@ -81,6 +97,23 @@ class TrainableBridge(Trainable):
             logits: Tensor = self.model.lm_head(hidden[:, :-1][batch.learned])
             return logits
 
+    def logits_alone(self, batch: TrainingBatch, gaps: Int[Tensor, " token"]) -> Float[Tensor, "learned word"]:
+        if self.unseeing:
+            raise BadInput("heads that do not see pictures cannot be had where rows are read alone: leave one of both")
+        inputs, turn = dict(batch.inputs), batch.turns[0]
+        inputs |= {"attention_mask": turns.turn_mask(turn), "position_ids": turns.positions(turn, gaps)}
+        self._compute_again(len(turn) > turns.LONG)
+        with self.eval_precision():
+            hidden = self.model.model(**inputs, use_cache=False).last_hidden_state
+            logits: Tensor = self.model.lm_head(hidden[:, :-1][batch.learned])
+        return logits
+
+    def _compute_again(self, again: bool) -> None:
+        """Are the states inside of layers computed again on the way back, or kept?"""
+        for module in self.model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                vars(module)["gradient_checkpointing"] = again
+
     def renew_language(self, wording: bool = False) -> None:
         with torch.no_grad():
             if wording:
@@ -99,7 +132,7 @@ class TrainableBridge(Trainable):
         return bridge_store.save(folder, self.model)
 
     def eval_precision(self) -> AbstractContextManager[object]:
-        return mixed_precision(self.device)
+        return mixed_precision(self.device) if self.mixed else nullcontext()
 
     def kl_to_base(self, step: int, share: int, count: int) -> Float[Tensor, ""]:
         with self.eval_precision():
