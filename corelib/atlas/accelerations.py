@@ -2,19 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from corelib.atlas import verdicts
 from corelib.atlas.extents import extent
 from corelib.atlas.ranked import ranking, tested_task
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core.head_scores import HeadScores
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.score_heads import score_heads
+from corelib.experiments.trial import Trial, measure_trial
 from corelib.models.vlm import VLM
-from corelib.tasks import Task, task
+from corelib.tasks import Setting, Task, task
 
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the trial: a prompt, a window, how much is asked, and how many heads are dense."""
+
+    domain: str
+    width: int
+    samples: int
+    questions: int  # about each set of pictures
+    doses: tuple[float, ...] = (0.05,)  # the first is the headline's
+    draws: int = 3  # matched sets at the first dose
+    few: int = 3  # … at the others
+    best_keys: bool = False
+    length: str = ""  # of `LENGTHS`; empty: the usual prompt
+
+    @property
+    def name(self) -> str:
+        """What its result is called."""
+        return "-".join(filter(None, (self.domain, self.length, f"w{self.width}")))
+
+    @property
+    def difficulty(self) -> Mapping[str, Setting]:
+        """Of its task."""
+        return LENGTHS[self.length][self.domain] if self.length else {}
+
+
+DOSES = (0.05, 0.01, 0.02, 0.10, 0.20)
+_short = partial(Cell, doses=DOSES, best_keys=True)
+SHORT = (  # the headline of each domain first; samples are more than the questions that will count
+    _short("scenes", 8, 3200, 16, draws=20),
+    _short("documents", 32, 2880, 16, draws=20),
+    _short("video", 16, 2640, 12, draws=20),
+    _short("scenes", 16, 1024, 16),
+    *(_short("documents", width, 1024, 16) for width in (8, 16, 64)),
+    *(_short("video", width, 768, 12) for width in (8, 32)),
+)
+LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in about so many tokens
+    "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24}},
+    "2k": {"documents": {"pages": 28}, "scenes": {"pictures": 48}},
+    "4k": {"documents": {"pages": 56}, "scenes": {"pictures": 98}},
+    "7k": {"documents": {"pages": 99}, "scenes": {"pictures": 160}},
+}
+LONG_CELLS = (
+    *(Cell(domain, 256, 2400, 24, draws=20, few=0, length="4k") for domain in ("documents", "scenes")),
+    *(
+        Cell(domain, 256, 768, 24, doses=DOSES, length=length)
+        for length in ("1k", "2k")
+        for domain in ("documents", "scenes")
+    ),
+    *(Cell(domain, 256, 768, 24, draws=0, few=0, length="7k") for domain in ("documents", "scenes")),
+    *(Cell(domain, width, 768, 24, length="2k") for width in (128, 512) for domain in ("documents", "scenes")),
+)
+TRIED = {"bridge": SHORT, "bridge-long": LONG_CELLS}
+RANKED_ON = {"1k": 64, "2k": 48, "4k": 32, "7k": 16}  # samples of `select`, each a pass of its own
+
+
+def ranked_at(vlm: VLM, domain: str, length: str) -> Callable[..., HeadScores]:
+    """The heads ranked where prompts are long."""
+
+    def measure(seed: int = 0, **more: Any) -> HeadScores:
+        draw = task(domain, **LENGTHS[length][domain]).draw("select", samples=RANKED_ON[length], seed=seed)
+        return score_heads(vlm, draw, batch_size=1, **more)
+
+    return measure
+
+
+def tried(vlm: VLM, cell: Cell, folder: Path) -> Callable[..., Trial]:
+    """One cell of the trial. Heads are ranked on prompts of its length."""
+
+    def measure(seed: int = verdicts.TRIAL, **more: Any) -> Trial:
+        work = tested_task(vlm, cell.domain).with_difficulty(**cell.difficulty)
+        draw = work.draw("test", samples=cell.samples, seed=seed, questions=cell.questions)
+        if cell.length:
+            scores = HeadScores.load(folder / "rankings" / vlm.name / f"{cell.domain}-{cell.length}.json")
+        else:
+            scores = ranking(vlm, cell.domain)
+        options: dict[str, Any] = {"doses": cell.doses, "draws": cell.draws, "few": cell.few}
+        return measure_trial(vlm, draw, scores, width=cell.width, best_keys=cell.best_keys, **options, **more)
+
+    return measure
 
 
 def hybrid(vlm: VLM, domain: str) -> Callable[..., Hybrid]:

@@ -45,7 +45,7 @@ class Claim:
 
 def claims(models: Iterable[str] | None = None) -> list[Claim]:
     """The abstract's claims, judged from the committed results of the bundled `models` (default: all)."""
-    names, long = _names(models), tuple(name for name in model_folder.bundled_names() if study(name).long_only)
+    names, long = _names(models), _long()
     cells = {name: {domain: library.cell(name, domain) for domain in DOMAINS} for name in names}
     return [
         Claim(
@@ -118,6 +118,12 @@ def expectations(models: Iterable[str] | None = None) -> list[Claim]:
             about=("bridge",),
         ),
     ]
+
+
+def _long() -> tuple[str, ...]:
+    """The models for long sequences that the first round judged."""
+    long = (name for name in model_folder.bundled_names() if study(name).long_only)
+    return tuple(name for name in long if library.results("hybrids", name))
 
 
 def _names(models: Iterable[str] | None) -> tuple[str, ...]:

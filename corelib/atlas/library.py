@@ -22,6 +22,8 @@
     curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
     gaze/bridge/scenes.json                   the gaze of every head moved alone, and which score predicts that
     decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
+    rankings/bridge-long/documents-4k.json    the scores of all heads on long prompts
+    trials/bridge-long/documents-4k-w256.json    what few dense heads keep, the others short-sighted
     variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
@@ -40,6 +42,7 @@ from corelib.analysis.published_result import Published
 from corelib.atlas.cell import Cell
 from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
+from corelib.core.head_scores import HeadScores
 from corelib.core.results import Result
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.decoys import Decoys
@@ -54,6 +57,7 @@ from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
 from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
+from corelib.experiments.trial import Trial
 from corelib.experiments.variation import Variation
 
 HOME = Path(__file__).parent
@@ -99,6 +103,8 @@ Causal = (
     | GazeEffects
     | Decoys
     | Variation
+    | HeadScores
+    | Trial
 )
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
@@ -117,6 +123,8 @@ KINDS: dict[str, type[Causal]] = {
     "gaze": GazeEffects,
     "decoys": Decoys,
     "variations": Variation,
+    "rankings": HeadScores,
+    "trials": Trial,
 }
 
 
@@ -193,6 +201,16 @@ def decoys(model: str, domain: str) -> Decoys:
 def variation(model: str, name: str) -> Variation:
     """The same heads with other words, fonts, backgrounds or more things, such as `scenes-which`."""
     return _typed(Variation, "variations", model, name)
+
+
+def long_ranking(model: str, name: str) -> HeadScores:
+    """Committed RAM of all heads on long prompts, such as `documents-4k`."""
+    return _typed(HeadScores, "rankings", model, name)
+
+
+def trial(model: str, name: str) -> Trial:
+    """What few dense heads keep in a cell of the trial, such as `scenes-w8` or `documents-4k-w256`."""
+    return _typed(Trial, "trials", model, name)
 
 
 def name_across(ranked: str, tested: str) -> str:

@@ -78,9 +78,19 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     for domain, head, kind in TOLD.get(vlm.name, ()):
         measure, half = explanations.told(vlm, domain, head, kind), extent(vlm).half
         yield Job("stories", f"{domain}-{head}", measure, seed=explanations.STORIES_SEED, half=half)
+    yield from _trials(vlm, folder)
     if vlm.name == "bridge":
         yield Job("relays", "scenes", explanations.relayed(vlm, "scenes"), seed=explanations.STORIES_SEED)
         yield Job("inheritance", "pictures", explanations.inherited(vlm), seed=1)
+
+
+def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
+    """Few heads dense, where heads are many: short prompts in `bridge`, long ones in `bridge-long`."""
+    cells = accelerations.TRIED.get(vlm.name, ())
+    for domain, length in dict.fromkeys((cell.domain, cell.length) for cell in cells if cell.length):
+        yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
+    for cell in cells:
+        yield Job("trials", cell.name, accelerations.tried(vlm, cell, folder), seed=verdicts.TRIAL)
 
 
 def _redirections(vlm: VLM) -> Iterator[Job]:
@@ -124,6 +134,8 @@ def _reductions(vlm: VLM) -> Iterator[Job]:
 def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
     size = extent(vlm)
     if vlm.study.long_only:
+        if vlm.name in accelerations.TRIED:
+            return
         for domain in accelerations.LONG:
             yield Job("hybrids", domain, accelerations.hybrid_long(vlm, domain))
         for domain in accelerations.LONG:

@@ -10,14 +10,21 @@ decoder once under each program, and all questions stand behind them in one batc
 
 Unlike in `from_question.py` a program may change rows of the pictures too. The numbers are those of `vlm.answer`, but
 for rounding.
+
+Programs that do the same in the first layers can share them:
+
+    with sparsify(vlm.model, HeadSet(), window):
+        none = answer(keep=True)               # what every layer says is kept
+    with sparsify(vlm.model, dense, window):
+        scores = answer(first_layer=17)        # no dense head lies below layer 17
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Int
@@ -29,9 +36,20 @@ from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
+from corelib.replay.skipped import Said, kept_layers, skipped_layers
 
 
-def replay_from_prefix(vlm: VLM, batch: Batch) -> Callable[[], AnswerScores]:
+class PrefixReplay(Protocol):
+    """A function that answers a batch under the programs that are active when it is called.
+
+    `keep` what every layer says, until another call keeps. `first_layer`: below it, the active programs do what those
+    did that were active when that was kept; what they said is not computed again.
+    """
+
+    def __call__(self, first_layer: int = 0, *, keep: bool = False) -> AnswerScores: ...
+
+
+def replay_from_prefix(vlm: VLM, batch: Batch) -> PrefixReplay:
     """A function that answers a batch, all of it about one picture, under the programs that are active when it is
     called.
 
@@ -45,12 +63,13 @@ def replay_from_prefix(vlm: VLM, batch: Batch) -> Callable[[], AnswerScores]:
         batch: Samples of one cluster (`Sample.cluster`), encoded with their answers.
 
     Returns:
-        A function without arguments. Its `AnswerScores` are [sample], on the CPU, the log-probabilities in float32.
+        A `PrefixReplay`. Its `AnswerScores` are [sample], on the CPU, the log-probabilities in float32.
 
     Raises:
         BadInput: The samples are about several pictures (their content is compared), do not begin with the same
-            tokens, or have no answers.
+            tokens, or have no answers. When called: nothing is kept yet, or there is no such layer.
         NotFinite: When called, if the logits of an answer are not finite.
+        UnsupportedArchitecture: When called to keep or to go on: the decoder cannot be taken apart.
 
     Source: prefix sharing as in RadixAttention, Zheng et al. (2024), arXiv:2312.07104.
 
@@ -86,16 +105,31 @@ def replay_from_prefix(vlm: VLM, batch: Batch) -> Callable[[], AnswerScores]:
     real = torch.cat([torch.ones(len(tails), past, dtype=torch.long), behind(batch.real).long().cpu()], 1)
     real = real.to(tails.device)
     memory: dict[str, object] = {}
+    said: dict[str, list[Said]] = {}  # by each layer, of the prefix and of the tails
+
+    def passing(part: str, first_layer: int, keep: bool) -> AbstractContextManager[object]:
+        if keep:
+            said[part] = []
+            return kept_layers(vlm.model, said[part])
+        return skipped_layers(vlm.model, said[part][:first_layer]) if first_layer else nullcontext()
 
     @torch.no_grad()
-    def answer() -> AnswerScores:
+    def answer(first_layer: int = 0, *, keep: bool = False) -> AnswerScores:
+        if first_layer and (keep or not said or not 0 < first_layer < vlm.num_layers):
+            raise BadInput(
+                f"first_layer={first_layer}, keep={keep}: call with keep=True first, then with a layer of "
+                f"1 to {vlm.num_layers - 1}"
+            )
         cache = DynamicCache()
-        with cached_image_features(vlm.model, memory):
+        with cached_image_features(vlm.model, memory), passing("prefix", first_layer, keep):
             vlm.model(**whole, position_ids=_given(ahead), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        for layer in range(first_layer):  # nobody asks for these keys, but for how many there are
+            cache.update(*torch.zeros(2, 1, 1, past, 1, device=common.device), layer)
         cache.batch_repeat_interleave(len(tails))
-        logits = vlm.model(
-            input_ids=tails, attention_mask=real, position_ids=_given(after), past_key_values=cache, use_cache=True
-        ).logits
+        with passing("tails", first_layer, keep):
+            logits = vlm.model(
+                input_ids=tails, attention_mask=real, position_ids=_given(after), past_key_values=cache, use_cache=True
+            ).logits
         found = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
         return AnswerScores(found.correct.cpu(), found.logprob.cpu())
 
