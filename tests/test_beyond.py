@@ -91,7 +91,7 @@ def test_the_commands_take_a_tiny_model(name, tmp_path, monkeypatch):
     assert told["model"]["name"] == f"tiny-random:{name}" and told["task"]["domain"] == "collage"
     command("ablate", *model, "--scores", scores, *FEW, "--draws", 3, "--out", lost)
     assert json.loads(lost.read_text())["task"]["split"] == "test"
-    bench = ("--lengths", 128, "--window", 16, "--sinks", 4, "--repeats", 1, "--dtype", "float32")
+    bench = ("--lengths", 128, "--window", 16, "--sinks", 4, "--repeats", 1, "--busy", "--dtype", "float32")
     command("bench", *model, "--scores", scores, *bench, "--out", tmp_path / "bench.json")
     command("atlas", "build", *model, "--domain", "collage", "--samples", 4, "--out", tmp_path / "atlas")
     cell = json.loads((tmp_path / "atlas" / "cells" / f"tiny-random-{name}" / "collage.json").read_text())

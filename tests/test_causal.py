@@ -84,7 +84,7 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
     assert found.task.difficulty["pages"] == 3 == found.ranking.task.difficulty["pages"]
     assert (found.task.split, found.ranking.task.split) == ("test", "select")
     assert found.model.name == "mini-s-long" and len(found.core) == 1
-    few = {"widths": (4, 8), "doses": (0.0, 0.05), "repeats": 1}
+    few = {"widths": (4, 8), "doses": (0.0, 0.05), "repeats": 1, "busy": True}
     monkeypatch.setattr(accelerations, "measure_tradeoff", on_few(measure_tradeoff, 4, 2, **few))
     (path,) = build.build_results(long, kinds=["tradeoffs"], folder=tmp_path)
     assert [(one.width, one.dose) for one in library.Tradeoff.load(path).points] == [

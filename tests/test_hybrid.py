@@ -69,7 +69,7 @@ def test_several_questions_about_each_picture(vlm):
 
 def test_speed_against_accuracy(vlm, tmp_path):
     work, scores = task("scenes"), atlas.cell("mini-s", "scenes").scores()
-    options = {"doses": (0.0, 0.20), "repeats": 1}
+    options = {"doses": (0.0, 0.20), "repeats": 1, "busy": True}
     draw = work.draw("test", samples=16)
     found = measure_tradeoff(vlm, draw, scores, widths=(4, 8), **options)
     assert Tradeoff.load(found.save(tmp_path / "trade.json")) == found

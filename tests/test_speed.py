@@ -62,7 +62,7 @@ def test_pictures_are_as_many_tokens_as_is_said(small, name):
 @torch.no_grad()
 def test_what_is_measured(tmp_path, small):
     model = sizes.build_size("qwen3-vl-2b", dtype=torch.float32)
-    options = {"facts": TINY, "repeats": 2}
+    options = {"facts": TINY, "repeats": 2, "busy": True}
     found = measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options)
     assert Speed.load(found.save(tmp_path / "bench.json")) == found
     assert [row.tokens for row in found.lengths] == [40, 64]
@@ -140,8 +140,8 @@ def test_the_command_on_trained_weights(run, tmp_path):
     assert run("score", "--samples", 4, "--out", tmp_path / "scores.json").returncode == 0
     scores = ["--model", "mini-s", "--scores", tmp_path / "scores.json", "--dtype", "float32"]
     done = run(
-        "bench", *scores, "--lengths", "96,128", "--window", 8, "--sinks", 4, "--repeats", 1, "--questions", 8,
-        "--out", tmp_path / "b",
+        "bench", *scores, "--lengths", "96,128", "--window", 8, "--sinks", 4, "--repeats", 1, "--busy",
+        "--questions", 8, "--out", tmp_path / "b",
     )  # fmt: skip
     assert done.returncode == 0 and "by counting" in done.stdout and "accuracy: dense" in done.stdout, done.stderr
     found = json.loads((tmp_path / "b").read_text())

@@ -23,6 +23,7 @@ import torch
 from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules
+from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
 from corelib.benchmarks.phases import Phases, Pictures
 from corelib.benchmarks.timing import Compared, Sizes, machine_facts
 from corelib.core.errors import BadInput, check_known
@@ -65,6 +66,7 @@ class Speed(Result):
     software: Software
     seconds: float
     accuracy: HybridAccuracy | None = None  # of trained weights, where it was asked for
+    other_work: MachineLoad | None = None  # None: of the first round, which did not ask
 
 
 @torch.no_grad()
@@ -78,16 +80,18 @@ def measure_speed(
     pictures: Pictures | None = None,
     accuracy: Callable[[HeadSet, Window], HybridAccuracy] | None = None,
     backends: Sequence[str] = ("auto",),
-    repeats: int = 3,
+    repeats: int = 7,
+    busy: bool = False,
     progress: Progress = silent,
 ) -> Speed:
     """Time a model at each of the `lengths`, in tokens, with each of the `backends` (`sparsify`).
 
     `pictures(tokens)` makes inputs with pictures, for the time to the first token; `accuracy(dense, window)` tells what
-    is still answered. Lengths that will not fit in memory are refused before anything is allocated.
+    is still answered. Lengths that will not fit in memory are refused before anything is allocated. Beside other work
+    nothing is timed, unless `busy` allows it: then the result says so (`load.py`).
 
-    Raises: BadInput if there is no length beyond the sinks or no repeat, if a length does not fit in memory, or for
-    `flex` without a GPU; UnknownName for another backend.
+    Raises: BadInput if there is no length beyond the sinks or no repeat, if a length does not fit in memory, if the
+    machine is busy, or for `flex` without a GPU; UnknownName for another backend.
     """
     began = time.perf_counter()
     layers, heads = len(attention_modules(model)), model.config.get_text_config().num_attention_heads
@@ -106,6 +110,7 @@ def measure_speed(
         needed = working_bytes(model, length)
         check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
     promise = partial(ideal, dense=len(dense) / (layers * heads), window=window)
+    before = require_quiet(busy)
     kept = None if accuracy is None else accuracy(dense, window)
     found: list[SpeedAt] = []
     for length in lengths:
@@ -122,6 +127,7 @@ def measure_speed(
         repeats=repeats,
         lengths=tuple(found),
         accuracy=kept,
+        other_work=MachineLoad(before, cores_busy()),
         machine=machine_facts(model.device),
         software=software(),
         seconds=round(time.perf_counter() - began, 2),

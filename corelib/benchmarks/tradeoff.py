@@ -77,14 +77,16 @@ def measure_tradeoff(
     widths: Sequence[int],
     doses: Sequence[float],
     batch_size: int = 16,
-    repeats: int = 3,
+    repeats: int = 7,
+    busy: bool = False,
     level: float = 0.95,
     store: str | Path | None = None,
     progress: Progress = silent,
 ) -> Tradeoff:
     """Answer and time with the first heads of a ranking dense, at each dose (0: none of them), under each window.
 
-    Raises: BadInput if the scores are of another model or of these samples, or if there is no width, dose or repeat.
+    Raises: BadInput if the scores are of another model or of these samples, if there is no width, dose or repeat, or if
+    the machine is busy and `busy` does not allow that.
     """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)
@@ -106,7 +108,7 @@ def measure_tradeoff(
     facts = BenchFacts(mine.name, "trained", mine.num_layers, mine.num_layers, mine.num_heads, mine.num_kv_heads)
     points = []
     for number, (window, dose, heads) in enumerate(choices, start=1):
-        speed = measure_speed(vlm.model, heads, window, [tokens], facts=facts, repeats=repeats).lengths[0]
+        speed = measure_speed(vlm.model, heads, window, [tokens], facts=facts, repeats=repeats, busy=busy).lengths[0]
         told = {name: getattr(speed, name) for name in ("attention", "prefill", "decode", "cache")}
         points.append(Point(window.width, dose, heads, **vars(found.against(number)), **told))
     return Tradeoff(

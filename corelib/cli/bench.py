@@ -38,7 +38,8 @@ def bench(
     backend: Annotated[
         str, typer.Option(help="fold (plain torch), flex (FlexAttention, on a GPU), or both: fold,flex.")
     ] = "auto",
-    repeats: Annotated[int, typer.Option(help="Runs of each way, in turn, after a warm-up.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Runs of each way, in turn, after a warm-up.")] = 7,
+    busy: Annotated[bool, typer.Option("--busy", help="Time beside other work, too; the file says so.")] = False,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     seed: Annotated[int, typer.Option(help="Which heads are dense, where no scores say it.")] = 0,
@@ -79,7 +80,7 @@ def bench(
             subject.model, subject.dense, shape, many, facts=replace(subject.facts, dtype=dtype, seed=seed),
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
             accuracy=partial(subject.accuracy, samples=questions) if questions and subject.accuracy else None,
-            backends=backends,
+            backends=backends, busy=busy,
         )  # fmt: skip
     if out_ is not None:
         found.save(out_)

@@ -118,6 +118,8 @@ def show_speed(found: Speed) -> None:
                 told = (f"{each / 2**20:.1f} MiB" for each in (sizes.dense, sizes.hybrid))
                 table.add_row(tokens, name, *told, f"{sizes.dense / sizes.hybrid:.2f}×", "")
     out.print(table)
+    if found.other_work is not None:
+        out.print(str(found.other_work), highlight=False)
     if found.accuracy:
         kept = found.accuracy
         loss = kept.hybrid.loss

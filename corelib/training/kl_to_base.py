@@ -12,13 +12,18 @@ Source: distillation of a model into its changed self is "learning without forge
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import SmolVLMForConditionalGeneration
 
 from corelib.bridge import adapter
+from corelib.core.results import write_whole
 
 LENGTH = 64  # tokens of a passage
 POOL = 256  # passages that one process knows
@@ -40,6 +45,16 @@ def passages(
             cache, chances = out.past_key_values, out.logits[:, -1].float().softmax(-1)
             spoken = torch.cat([spoken, torch.multinomial(chances, 1, generator=made)], 1)
     return spoken[:, 1:]
+
+
+def kept_passages(path: Path, make: Callable[[], Int[Tensor, "passage token"]]) -> Int[Tensor, "passage token"]:
+    """The passages at `path`; if there are none, those of `make`, which are written there: a run that goes on need not
+    wait for them again."""
+    if not path.is_file():
+        said = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda beside: save_file({"passages": said}, beside))
+    return load_file(path)["passages"]
 
 
 def kl_to_base(model: SmolVLMForConditionalGeneration, text: Int[Tensor, "passage token"]) -> Float[Tensor, ""]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from corelib.training import turns
 from corelib.training.batches import TrainingBatch
 from corelib.training.connector_init import translation
 from corelib.training.curriculum import Part
-from corelib.training.kl_to_base import kl_to_base, passages
+from corelib.training.kl_to_base import POOL, kept_passages, kl_to_base, passages
 from corelib.training.trainable import Trainable, mixed_precision, unsighted
 
 
@@ -138,7 +139,15 @@ class TrainableBridge(Trainable):
         with self.eval_precision():
             if share not in self.spoken:  # of its own language model: the same whenever a run goes on
                 start = token_id(self.processor.tokenizer, "<|endoftext|>")
-                self.spoken[share] = passages(self.model, start, seed=self.seed * 64 + share)
+                seed, precision = self.seed * 64 + share, "bfloat16" if self.mixed else "float32"
+                path = (
+                    language.cache_folder().parent
+                    / "passages"
+                    / f"{language.NAME}-{POOL}-{seed}-{precision}.safetensors"
+                )
+                self.spoken[share] = kept_passages(path, partial(passages, self.model, start, seed=seed)).to(
+                    self.device
+                )
             pool = self.spoken[share]
             chosen = torch.arange(step * count, (step + 1) * count) % len(pool)
             return kl_to_base(self.model, pool[chosen])

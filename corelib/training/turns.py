@@ -62,7 +62,7 @@ def scattered(
     visual: Bool[Tensor, " token"], turns: Int[Tensor, " token"], reach: int, rng: np.random.Generator
 ) -> Int[Tensor, " token"]:
     """Gaps behind the pictures of a prefix, drawn so that all positions stay below `reach`: a picture stays beside its
-    name. How far the pictures spread is drawn, too; a `reach` that is no longer than the row leaves no gap.
+    name. How far the pictures spread is drawn, too, and half of the rows have no gap.
 
     Source: training on skipped positions, to read farther than the prompts are long, is PoSE, Zhu et al. (2023),
     arXiv:2309.10400.
@@ -73,7 +73,7 @@ def scattered(
     ([3, 5], True)
     """
     opens = ~visual & visual.roll(1)
-    spare = int(max(0, reach - len(turns)) * rng.random() ** 2)  # mostly near
+    spare = int(max(0, reach - len(turns)) * max(0.0, 2 * rng.random() - 1) ** 2)  # in half of the rows none
     stops = np.sort(rng.integers(0, spare + 1, int(opens.sum())))
     gaps = torch.zeros_like(turns)
     gaps[opens] = torch.from_numpy(np.diff(stops, prepend=0)).to(gaps)
