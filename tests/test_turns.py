@@ -167,8 +167,8 @@ def test_passages_are_said_once(tmp_path):
 
     def make():
         said.append(1)
-        return torch.arange(6).view(2, 3)
+        return torch.arange(6).view(3, 2).T  # not in one piece
 
     for _ in range(2):
-        assert torch.equal(kept_passages(tmp_path / "in" / "a.safetensors", make), torch.arange(6).view(2, 3))
+        assert torch.equal(kept_passages(tmp_path / "in" / "a.safetensors", make), torch.arange(6).view(3, 2).T)
     assert said == [1]

@@ -53,7 +53,7 @@ def kept_passages(path: Path, make: Callable[[], Int[Tensor, "passage token"]]) 
     if not path.is_file():
         said = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda beside: save_file({"passages": said}, beside))
+        write_whole(path, lambda beside: save_file({"passages": said.contiguous()}, beside))
     return load_file(path)["passages"]
 
 
