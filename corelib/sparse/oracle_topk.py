@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys
+from corelib.attention.chosen import Heads, as_head_set
+from corelib.attention.decoder import attention_modules
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
 
@@ -17,11 +20,13 @@ ROWS = 512  # at once
 
 
 @contextmanager
-def oracle_topk(model: nn.Module, count: int) -> Iterator[None]:
-    """Every row of every head sees only its `count` keys of highest score q kᵀ; scores are compared in float32.
+def oracle_topk(model: nn.Module, count: int, dense: Heads = ()) -> Iterator[None]:
+    """Every row of every head sees only its `count` keys of highest score q kᵀ; scores are compared in float32. The
+    `dense` heads see all.
 
     Raises:
-        BadInput: `count` is below 1; keys are missing (`sparsify` with its own cache); and what `running` refuses.
+        BadInput: `count` is below 1; the model has no such dense head;
+            keys are missing (`sparsify` with its own cache); and what `running` refuses.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> from corelib.attention.record import record
@@ -34,6 +39,9 @@ def oracle_topk(model: nn.Module, count: int) -> Iterator[None]:
     """
     if count < 1:
         raise BadInput(f"{count} keys: give 1 or more")
+    modules = attention_modules(model)
+    config: Any = modules[0].config
+    far = as_head_set(dense).check(len(modules), int(config.num_attention_heads)).by_layer()
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         require_keys(call)
@@ -45,6 +53,8 @@ def oracle_topk(model: nn.Module, count: int) -> Iterator[None]:
             rows, query = mask[:, :, part, :last], call.query[:, :, part].float()
             logits = (query @ key[:, :, :last].mT).masked_fill_(~rows, -torch.inf)
             rows &= logits >= logits.topk(min(count, last), -1, sorted=False).values.amin(-1, keepdim=True)
+        heads = list(far.get(call.layer, ()))
+        mask[:, heads] = seen if seen.shape[1] == 1 else seen[:, heads]
         return inner(replace(call, mask=mask))
 
     with running(model, program):

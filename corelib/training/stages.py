@@ -204,8 +204,8 @@ LONG = (
 )
 
 EXCERPT = 99  # pages of the longest document, and pictures of the longest album that is trained
-_PAGES = ((4, 12), (8, 16), (14, 24), (28, 32), (56, 48), (99, 64))  # in a row, and the questions about them
-_PICTURES = ((6, 12), (12, 16), (24, 24), (48, 32), (98, 48), (160, 64))
+_PAGES = ((4, 32), (8, 48), (14, 64), (28, 96), (56, 128), (99, 160))  # in a row, and the questions about them
+_PICTURES = ((6, 32), (12, 48), (24, 64), (48, 96), (98, 128), (160, 160))
 ALBUMS = (
     Stage(
         {
