@@ -12,4 +12,4 @@ def build_trainable(recipe: Recipe) -> Trainable:
     """The model of a recipe, as it is before the first step."""
     if recipe.model_kind == "bridge":
         return TrainableBridge(recipe.seed, recipe.begins_with, recipe.renewed, recipe.unseeing, recipe.precision)
-    return TrainableMini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with)
+    return TrainableMini(recipe.size, recipe.seed, recipe.fast, recipe.begins_with, recipe.dense, recipe.window)

@@ -27,6 +27,8 @@ class Recipe:
     renewed: bool = False  # of the bridge that it begins with, only tower and connector: the adapters are new
     unseeing: str = ""  # heads of the bridge that never see a picture, such as "L18H6 L18H7": those of rows of text
     processes: int = 2  # that share a batch, each on one thread
+    dense: str = ""  # of a mini model that learns under a window: the heads that see everything, such as "L3H0 L4H1"
+    window: int = 0  # keys that its other heads see, up to their own, beside the first four; 0: all
     precision: str = "bfloat16"  # of the bridge's products; "float32" is quicker where a processor has no such units
     fast: bool = False  # mini models: bfloat16 products in compiled layers, about twice as fast where both are at hand
     steps: int = 4000
@@ -61,7 +63,11 @@ class Recipe:
             raise BadInput('recipe: renewed is for a bridge that begins with another: add begins_with = "bridge"')
         if self.unseeing and self.model_kind != "bridge":
             raise BadInput("recipe: unseeing names heads of the bridge; leave it out for a mini model")
-        HeadSet(self.unseeing)  # refused here if it is none
+        HeadSet(self.unseeing), HeadSet(self.dense)  # refused here if they are none
+        if self.window < 0 or (self.dense and not self.window):
+            raise BadInput(f"recipe: window={self.window}, dense={self.dense!r}: give a window of 1 key or more")
+        if self.window and (self.model_kind == "bridge" or self.fast):
+            raise BadInput("recipe: window is for a mini model that is not fast")
         if self.batch_scale <= 0:
             raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
 

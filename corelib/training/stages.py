@@ -203,6 +203,12 @@ LONG = (
     ),
 )
 
+WINDOWED = (
+    Stage(
+        {"documents": (_pages(20, 8, 2, 24),), "scenes": (_album(24, 2, 24),)}, learns="language", pace=0.5, lists=False
+    ),
+)
+
 EXCERPT = 99  # pages of the longest document, and pictures of the longest album that is trained
 _PAGES = ((4, 32), (8, 48), (14, 64), (28, 96), (56, 128), (99, 160))  # in a row, and the questions about them
 _PICTURES = ((6, 32), (12, 48), (24, 64), (48, 96), (98, 128), (160, 160))
@@ -233,4 +239,4 @@ ALBUMS = (
     ),
 )
 
-CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG, "albums": ALBUMS, "adapting": ADAPTING}
+CURRICULA = {"mini": MINI, "bridge": BRIDGE, "long": LONG, "albums": ALBUMS, "adapting": ADAPTING, "windowed": WINDOWED}

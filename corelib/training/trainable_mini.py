@@ -14,11 +14,14 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput
+from corelib.core.heads import HeadSet
 from corelib.families import bundled as families
 from corelib.mini import checkpoint as mini_store
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor, patchify
 from corelib.mini.vocabulary import build_tokenizer
+from corelib.sparse import Window
+from corelib.sparse.masked import masked_window
 from corelib.training.batches import TrainingBatch
 from corelib.training.curriculum import Part
 from corelib.training.trainable import Trainable, mixed_precision
@@ -29,8 +32,11 @@ class TrainableMini(Trainable):
 
     model: Qwen3VLForConditionalGeneration
 
-    def __init__(self, size: str, seed: int, fast: bool = False, begins_with: str = "") -> None:
+    def __init__(
+        self, size: str, seed: int, fast: bool = False, begins_with: str = "", dense: str = "", window: int = 0
+    ) -> None:
         self.size, self.seed, self.fast = size, seed, fast
+        self.dense, self.window = HeadSet(dense), Window(window) if window else None
         self.model = build_mini(SIZES[size], seed)
         if begins_with:
             self.model.load_state_dict(mini_store.load(model_folder.bundled_folder(begins_with))[0].state_dict())
@@ -57,9 +63,13 @@ class TrainableMini(Trainable):
         return [nn.functional.rms_norm(level, level.shape[-1:]) for level in levels]
 
     def logits(self, batch: TrainingBatch) -> Float[Tensor, "learned word"]:
-        with mixed_precision(self.device) if self.fast else nullcontext():
+        with mixed_precision(self.device) if self.fast else nullcontext(), self.short_sighted():
             logits: Tensor = self.model(**batch.inputs, use_cache=False).logits
             return logits[:, :-1][batch.learned]
+
+    def short_sighted(self) -> AbstractContextManager[object]:
+        """All heads but the dense ones see a window, if the recipe has one."""
+        return nullcontext() if self.window is None else masked_window(self.model, self.dense, self.window)
 
     def renew_language(self, wording: bool = False) -> None:
         new = dict(build_mini(SIZES[self.size], self.seed).named_parameters())
