@@ -31,6 +31,12 @@ of positions, and this tower cannot read there. Sides come one after the other: 
 **Adapting**: behind the finished tower and connector of the bridge, a short time in which new adapters alone learn, one
 thing among few and one page: long enough to see which heads come to look (`inheritance.py`).
 
+**Albums**: the finished bridge goes on with longer and longer rows of pages and pictures, each read by itself with many
+questions behind it. Pages are numbered as an excerpt, so that a number is no place, and in half of the rows positions
+are left out between them, so that far looks are learned on short rows.
+
+**Windowed**: a model for long sequences goes on with most of its heads short-sighted (`window_adaptation.py`).
+
 **Long**: a finished mini model goes on with more and more pages, and pictures, in one sequence, up to about 4,000
 visual tokens. Its tower stays as it is.
 """
