@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -17,11 +18,13 @@ from corelib.benchmarks.record_cost import CostAt, Spent, TooLarge
 from corelib.benchmarks.speed import SpeedAt
 from corelib.benchmarks.timing import Compared, Sizes
 from corelib.benchmarks.tradeoff import Point
+from corelib.core.errors import BadInput
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.values import Accuracy, Estimate, Tables
 from corelib.experiments.depth import DepthCurve
 from corelib.experiments.knockout import PathCurve
+from corelib.experiments.trial import AtDepth
 from corelib.families.regions import Grid, tokens_of_box
 from corelib.models.attention_map import AttentionMap
 from corelib.plots.style import ink_on
@@ -294,6 +297,39 @@ def test_acceleration_figures_write_what_they_are_given():
     np.testing.assert_allclose(lines["attention"].get_ydata(), [2, 2])
     np.testing.assert_allclose(lines["prefill, by counting"].get_ydata(), [2, 2])
     assert "first token" not in lines and [text.get_text() for text in panel.get_xticklabels()] == ["512", "2k"]
+
+
+def test_needle_figures_write_what_they_are_given():
+    def at(begins, dense, questions=4):
+        return AtDepth(begins, begins + 0.5, questions, dense, 0.25, None, 0.0)
+
+    trials = {
+        "1k": SimpleNamespace(depths=(at(0.0, 1.0), at(0.5, 0.5))),
+        "2k": SimpleNamespace(depths=(at(0.0, None, 0), at(0.5, 0.75))),
+    }
+    dense, core, matched = plots.depth_maps(trials).axes
+    assert sorted(text.get_text() for text in dense.texts) == [
+        "0.50",
+        "0.75",
+        "1.00",
+    ]  # a cell without questions is blank
+    assert [text.get_text() for text in core.texts] == ["0.25"] * 4 and not matched.texts
+    assert [text.get_text() for text in dense.get_xticklabels()] == ["1k", "2k"]
+    assert [text.get_text() for text in dense.get_yticklabels()] == ["0.0–0.5", "0.5–1.0"]
+    other = SimpleNamespace(depths=(at(0.0, 1.0),))
+    for wrong, message in (({}, "give a trial or more"), ({**trials, "4k": other}, "other depths")):
+        with pytest.raises(BadInput, match=message):
+            plots.depth_maps(wrong)
+    with pytest.raises(BadInput, match="of dense, core, matched, none"):
+        plots.depth_maps(trials, panels=("all",))
+
+    (panel,) = plots.prompt_chart(
+        [("page 1", 60), ("page 2", 40)], {"far": None, "near": Window(30, 5)}, evidence=1
+    ).axes
+    boxes = [(box.get_x(), box.get_width()) for box in panel.patches]
+    assert boxes == [(0, 60), (60, 40), (0, 100), (0, 5), (70, 30)]
+    with pytest.raises(BadInput, match="has 1 parts"):
+        plots.prompt_chart([("page 1", 60)], {}, evidence=1)
 
 
 def test_a_trade_chart_joins_the_doses_of_a_window():

@@ -17,6 +17,7 @@ from corelib.plots.few_samples import few_samples_chart
 from corelib.plots.hybrid import hybrid_chart, window_chart
 from corelib.plots.inheritance import inheritance_chart
 from corelib.plots.maps import head_map, row_map
+from corelib.plots.needle import depth_maps, prompt_chart
 from corelib.plots.pictures import draw_sample, draw_tokens
 from corelib.plots.published import Spread, spread_chart
 from corelib.plots.redirection import redirection_chart
@@ -45,6 +46,7 @@ __all__ = [
     "cliff_chart",
     "cost_chart",
     "depth_chart",
+    "depth_maps",
     "division_chart",
     "dose_chart",
     "draw_attention",
@@ -68,6 +70,7 @@ __all__ = [
     "overlap_chart",
     "path_chart",
     "prediction_chart",
+    "prompt_chart",
     "ranked_curve",
     "redirection_chart",
     "row_map",
