@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_model
@@ -11,8 +12,10 @@ from corelib.attention.record import record
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.experiments.dense_choices import DenseChoices, compare_choices, greedy_dense, windowing_effects
+from corelib.experiments.dense_rankings import anchored_ram, rank_for_density
 from corelib.experiments.out_of_window import out_of_reach
 from corelib.experiments.rest import Rests, compare_rests, first_row, firsts_of, names_of
+from corelib.experiments.score_heads import score_heads
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle_topk import oracle_topk
 from corelib.tasks import task
@@ -131,3 +134,36 @@ def test_the_best_keys_of_all_but_dense_heads():
     assert counts[1, 0] == 10 and (counts[0] == 2).all() and (counts[1, 1:] == 2).all()
     with pytest.raises(BadInput, match="L9H0"), oracle_topk(model, 2, "L9H0"):
         pass
+
+
+def test_rankings_for_density(vlm):
+    work = task("documents")
+    ranked, tried = work.draw("select", samples=6), work.draw("validate", samples=4, questions=2)
+    found = rank_for_density(vlm, ranked, tried, WINDOW, candidates=5)
+    assert {"RAM", "output norm", "evidence and anchors", "windowing effect", "greedy", "blend"} < found.keys()
+    assert all(len(one) == 3 for name, one in found.items() if name not in ("RAM, 7 heads", "RAM, groups"))
+    scores = score_heads(vlm, ranked)
+    assert found["RAM"] == scores.top() and found["RAM, 7 heads"] == HeadSet(scores.order()[:7])
+    assert found["greedy"] <= HeadSet(scores.order()[:5])
+    effects = windowing_effects(vlm, tried, WINDOW)
+    worst = HeadSet([(int(k) // 8, int(k) % 8) for k in effects.flatten().argsort(descending=True)[:3]])
+    assert found["windowing effect"] == worst
+    groups = found["RAM, groups"]  # of two heads each
+    assert len(groups) == 2 and {head.index // 2 for head in groups} == {groups_first(groups)}
+    assert scores.order()[0] in groups
+    with pytest.raises(BadInput, match="take another split or seed"):
+        rank_for_density(vlm, ranked, ranked, WINDOW)
+    with pytest.raises(BadInput, match="no fewer than the budget"):
+        rank_for_density(vlm, ranked, tried, WINDOW, candidates=2)
+
+
+def groups_first(heads):
+    return next(iter(heads)).index // 2
+
+
+def test_anchors_are_looked_at_too(vlm):
+    draw = task("documents").draw("select", samples=4)
+    both, alone = anchored_ram(vlm, draw).numpy(), np.asarray(score_heads(vlm, draw))
+    assert (both >= alone - 1e-6).all() and (both > alone + 0.01).any()
+    bare = task("scenes", relational=0.0).draw("select", samples=4)  # questions without an anchor
+    np.testing.assert_allclose(anchored_ram(vlm, bare).numpy(), np.asarray(score_heads(vlm, bare)), atol=1e-6)

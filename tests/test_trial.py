@@ -17,6 +17,7 @@ from corelib.atlas.verdicts import Verdict, acceleration
 from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
 from corelib.core.errors import BadInput, UnknownName
 from corelib.core.heads import HeadSet
+from corelib.core.model_folder import Study
 from corelib.core.values import Estimate
 from corelib.experiments.out_of_window import out_of_reach
 from corelib.experiments.trial import Trial, depth_of_evidence, measure_trial
@@ -175,6 +176,20 @@ def test_trials_are_planned(vlm):
     planned = {job.name: job for job in plan.jobs(bridge) if job.kind == "trials"}
     assert planned.keys() == {cell.name for cell in accelerations.SHORT}
     assert all(job.seed == verdicts.TRIAL for job in planned.values())
+
+
+def test_what_is_planned_for_long_prompts(vlm):
+    long = replace(vlm, name="bridge-long", study=Study(long_only=True))
+    planned = [(job.kind, job.name) for job in plan.jobs(long)]
+    assert len(set(planned)) == len(planned)
+    assert {kind for kind, _ in planned} == {"rankings", "trials", "rests", "choices"}
+    ranked = {name for kind, name in planned if kind == "rankings"}
+    for kind, name in planned:  # every trial finds its ranking before it
+        if kind == "trials":
+            assert planned.index(("rankings", "-".join(name.split("-")[:2]))) < planned.index((kind, name))
+    assert ranked == {f"{domain}-{length}" for domain in ("documents", "scenes") for length in ("1k", "2k", "4k", "7k")}
+    windows = [job for job in plan.jobs(replace(long, name="mini-s-long")) if job.kind == "adaptations"]
+    assert [job.name for job in windows] == ["windows"]
 
 
 def test_other_work_is_noticed(run):

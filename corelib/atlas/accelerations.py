@@ -13,11 +13,18 @@ from corelib.atlas.extents import extent
 from corelib.atlas.ranked import ranking, tested_task
 from corelib.benchmarks.tradeoff import Tradeoff, measure_tradeoff
 from corelib.core.head_scores import HeadScores
+from corelib.experiments.dense_choices import DenseChoices, compare_choices
+from corelib.experiments.dense_rankings import rank_for_density
 from corelib.experiments.hybrid import Hybrid, measure_hybrid
+from corelib.experiments.out_of_window import sinks_and_length
+from corelib.experiments.rest import Rests, compare_rests
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.trial import Trial, measure_trial
+from corelib.experiments.window_adaptation_result import WindowAdaptation
 from corelib.models.vlm import VLM
+from corelib.sparse import Window
 from corelib.tasks import Setting, Task, task
+from corelib.training.window_adaptation import adapt_to_windows
 
 LONG = {"scenes": {"pictures": 114}, "documents": {"pages": 84}}  # about 4,000 visual tokens
 
@@ -73,6 +80,8 @@ LONG_CELLS = (
     *(Cell(domain, 256, 768, 24, draws=0, few=0, length="7k") for domain in ("documents", "scenes")),
     *(Cell(domain, width, 768, 24, length="2k") for width in (128, 512) for domain in ("documents", "scenes")),
 )
+TRIED_ON = {"validate": 48, "test": 480}  # questions
+RESTS = (("1k", 128), ("2k", 256))  # length, window
 TRIED = {"bridge": SHORT, "bridge-long": LONG_CELLS}
 RANKED_ON = {"1k": 64, "2k": 48, "4k": 32, "7k": 16}  # samples of `select`, each a pass of its own
 
@@ -94,13 +103,51 @@ def tried(vlm: VLM, cell: Cell, folder: Path) -> Callable[..., Trial]:
         work = tested_task(vlm, cell.domain).with_difficulty(**cell.difficulty)
         draw = work.draw("test", samples=cell.samples, seed=seed, questions=cell.questions)
         if cell.length:
-            scores = HeadScores.load(folder / "rankings" / vlm.name / f"{cell.domain}-{cell.length}.json")
+            scores = _ranked_before(vlm, cell.domain, cell.length, folder)
         else:
             scores = ranking(vlm, cell.domain)
         options: dict[str, Any] = {"doses": cell.doses, "draws": cell.draws, "few": cell.few}
         return measure_trial(vlm, draw, scores, width=cell.width, best_keys=cell.best_keys, **options, **more)
 
     return measure
+
+
+def rested(vlm: VLM, domain: str, length: str, width: int, folder: Path) -> Callable[..., Rests]:
+    """What the heads see that are not dense, taken apart and replaced."""
+
+    def measure(seed: int = verdicts.TRIAL, **more: Any) -> Rests:
+        work = task(domain, **LENGTHS[length][domain])
+        draw = work.draw("test", samples=480, seed=seed, questions=24)
+        return compare_rests(vlm, draw, _ranked_before(vlm, domain, length, folder).top(), width=width, **more)
+
+    return measure
+
+
+def chosen(vlm: VLM, domain: str, length: str, width: int) -> Callable[..., DenseChoices]:
+    """Which heads should stay dense: ranked on `select`, tried on `validate`, compared on `test`."""
+
+    def measure(seed: int = verdicts.TRIAL, store: Path | None = None, **more: Any) -> DenseChoices:
+        work = task(domain, **LENGTHS[length][domain])
+        ranked = work.draw("select", samples=RANKED_ON[length], seed=0)
+        tried, draw = (work.draw(split, samples=n, seed=seed, questions=24) for split, n in TRIED_ON.items())
+        window = Window(width, sinks_and_length(vlm, draw)[0])
+        named = rank_for_density(vlm, ranked, tried, window)
+        return compare_choices(vlm, draw, named, width=width, store=store, **more)
+
+    return measure
+
+
+def adapted(vlm: VLM, domain: str) -> Callable[..., WindowAdaptation]:
+    """A little training under a window, with these heads dense or with others."""
+
+    def measure(seed: int = 1, **more: Any) -> WindowAdaptation:
+        return adapt_to_windows(vlm, ranking(vlm, domain).top(), seed=seed, **more)
+
+    return measure
+
+
+def _ranked_before(vlm: VLM, domain: str, length: str, folder: Path) -> HeadScores:
+    return HeadScores.load(folder / "rankings" / vlm.name / f"{domain}-{length}.json")
 
 
 def hybrid(vlm: VLM, domain: str) -> Callable[..., Hybrid]:

@@ -24,6 +24,9 @@
     decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
     rankings/bridge-long/documents-4k.json    the scores of all heads on long prompts
     trials/bridge-long/documents-4k-w256.json    what few dense heads keep, the others short-sighted
+    rests/bridge-long/documents-2k.json       what the heads see that are not dense, taken apart and replaced
+    choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
+    adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
     variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
@@ -46,6 +49,7 @@ from corelib.core.head_scores import HeadScores
 from corelib.core.results import Result
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.decoys import Decoys
+from corelib.experiments.dense_choices import DenseChoices
 from corelib.experiments.gaze_effects import GazeEffects
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.head_story_result import HeadStory
@@ -55,10 +59,12 @@ from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
+from corelib.experiments.rest import Rests
 from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
 from corelib.experiments.trial import Trial
 from corelib.experiments.variation import Variation
+from corelib.experiments.window_adaptation_result import WindowAdaptation
 
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"
@@ -105,6 +111,9 @@ Causal = (
     | Variation
     | HeadScores
     | Trial
+    | Rests
+    | DenseChoices
+    | WindowAdaptation
 )
 R = TypeVar("R", bound=Result)
 KINDS: dict[str, type[Causal]] = {
@@ -125,6 +134,9 @@ KINDS: dict[str, type[Causal]] = {
     "variations": Variation,
     "rankings": HeadScores,
     "trials": Trial,
+    "rests": Rests,
+    "choices": DenseChoices,
+    "adaptations": WindowAdaptation,
 }
 
 
@@ -211,6 +223,21 @@ def long_ranking(model: str, name: str) -> HeadScores:
 def trial(model: str, name: str) -> Trial:
     """What few dense heads keep in a cell of the trial, such as `scenes-w8` or `documents-4k-w256`."""
     return _typed(Trial, "trials", model, name)
+
+
+def rests(model: str, name: str) -> Rests:
+    """What the heads see that are not dense, taken apart and replaced, such as `documents-2k`."""
+    return _typed(Rests, "rests", model, name)
+
+
+def dense_choices(model: str, name: str) -> DenseChoices:
+    """Which heads should stay dense: rankings compared, such as `documents-1k`."""
+    return _typed(DenseChoices, "choices", model, name)
+
+
+def window_adaptation(model: str, name: str = "windows") -> WindowAdaptation:
+    """A little training under windows, with these heads dense or with others."""
+    return _typed(WindowAdaptation, "adaptations", model, name)
 
 
 def name_across(ranked: str, tested: str) -> str:

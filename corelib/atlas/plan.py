@@ -89,6 +89,15 @@ def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
     cells = accelerations.TRIED.get(vlm.name, ())
     for domain, length in dict.fromkeys((cell.domain, cell.length) for cell in cells if cell.length):
         yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
+    if vlm.name == "bridge-long":
+        for domain in ("documents", "scenes"):
+            for length, width in accelerations.RESTS:
+                measure: Callable[..., library.Causal] = accelerations.rested(vlm, domain, length, width, folder)
+                yield Job("rests", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
+            measure = accelerations.chosen(vlm, domain, "1k", 128)
+            yield Job("choices", f"{domain}-1k", measure, seed=verdicts.TRIAL)
+    if vlm.name == "mini-s-long":
+        yield Job("adaptations", "windows", accelerations.adapted(vlm, "scenes"), seed=1)
     for cell in cells:
         yield Job("trials", cell.name, accelerations.tried(vlm, cell, folder), seed=verdicts.TRIAL)
 
