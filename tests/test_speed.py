@@ -9,14 +9,17 @@ import torch
 from tiny import HEADS, KV_HEADS, shrunk, tiny_model
 
 from corelib.benchmarks import phases, timing
-from corelib.benchmarks.speed import Speed, ideal, measure_speed
-from corelib.benchmarks.timing import attention_seconds
+from corelib.benchmarks.speed import Speed, SpeedAt, ideal, measure_speed
+from corelib.benchmarks.timing import Compared, Sizes, attention_seconds, machine_facts
 from corelib.cli import app
+from corelib.cli.console import out
+from corelib.cli.tables import show_speed
 from corelib.core import memory
 from corelib.core.errors import BadInput, CorelibError, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.memory import working_bytes
-from corelib.core.values import AccuracyKept, BenchFacts, Estimate
+from corelib.core.results import software
+from corelib.core.values import AccuracyKept, BenchFacts, Estimate, WindowFacts
 from corelib.experiments.out_of_window import accuracy_kept
 from corelib.families import sizes
 from corelib.models.load import load
@@ -159,3 +162,30 @@ def test_a_window_that_reaches_everything_tests_nothing():
         accuracy_kept(vlm, work.draw("test", samples=4), HeadSet(), Window(99))
     kept = accuracy_kept(vlm, work.draw("test", samples=16), HeadSet.all(vlm.num_layers, vlm.num_heads), Window(8))
     assert kept.hybrid == AccuracyKept(**vars(kept.dense), loss=Estimate(0.0, 0.0, 0.0))
+
+
+def test_from_where_on_windows_pay(tmp_path):
+    def took(ratio):
+        return Compared.of({"dense": [ratio], "hybrid": [1.0]})
+
+    def timed_at(ratios):
+        rows = [
+            SpeedAt(n, "fold", took(2.0), took(ratio), took(1.0), Sizes(None, None), Sizes(None, None))
+            for n, ratio in ratios.items()
+        ]
+        return Speed(
+            TINY, HeadSet(), WindowFacts(8, 4), 1, tuple(rows), machine_facts(torch.device("cpu")), software(), 1.0
+        )
+
+    assert timed_at({512: 0.5, 1024: 1.2, 2048: 0.9, 4096: 1.0, 8192: 2.0}).crossover() == 4096
+    assert timed_at({512: 1.5, 1024: 1.2}).crossover() == 512
+    assert timed_at({512: 1.5, 1024: 0.9}).crossover() is None
+    assert timed_at({512: 0.5}).crossover("attention") == 512 and timed_at({512: 0.5}).crossover("first") is None
+    with pytest.raises(UnknownName):
+        timed_at({512: 0.5}).crossover("prefil")
+    with out.capture() as shown:
+        show_speed(timed_at({512: 0.5, 1024: 1.2}))
+    assert "windows pay from 1024 tokens on here" in shown.get()
+    with out.capture() as shown:
+        show_speed(timed_at({512: 0.5}))
+    assert "windows do not pay at up to 512 tokens here" in shown.get()

@@ -68,6 +68,24 @@ class Speed(Result):
     accuracy: HybridAccuracy | None = None  # of trained weights, where it was asked for
     other_work: MachineLoad | None = None  # None: of the first round, which did not ask
 
+    def crossover(self, phase: str = "prefill") -> int | None:
+        """The least of the lengths from which on hybrid is no slower than dense, with any backend; None if it is slower
+        at the longest.
+
+        Raises: UnknownName for a phase that is not timed.
+        """
+        check_known("phase", phase, ("attention", "prefill", "first", "decode"))
+        faster: dict[int, float] = {}
+        for row in self.lengths:
+            one: Compared | None = getattr(row, phase)
+            faster[row.tokens] = max(faster.get(row.tokens, 0.0), 0.0 if one is None else one.speedup)
+        found = None
+        for tokens in sorted(faster, reverse=True):
+            if faster[tokens] < 1:
+                break
+            found = tokens
+        return found
+
 
 @torch.no_grad()
 def measure_speed(

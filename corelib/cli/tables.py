@@ -118,6 +118,12 @@ def show_speed(found: Speed) -> None:
                 told = (f"{each / 2**20:.1f} MiB" for each in (sizes.dense, sizes.hybrid))
                 table.add_row(tokens, name, *told, f"{sizes.dense / sizes.hybrid:.2f}×", "")
     out.print(table)
+    pays = found.crossover()
+    shortest, longest = min(row.tokens for row in found.lengths), max(row.tokens for row in found.lengths)
+    if pays is None:
+        out.print(f"windows do not pay at up to {longest} tokens here: dense prefill is faster", highlight=False)
+    elif pays > shortest:
+        out.print(f"windows pay from {pays} tokens on here: below, dense prefill is faster", highlight=False)
     if found.other_work is not None:
         out.print(str(found.other_work), highlight=False)
     if found.accuracy:
