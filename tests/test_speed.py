@@ -110,6 +110,9 @@ def test_bad_input_is_refused_before_it_begins(run, tmp_path, monkeypatch):
     for lengths, repeats in (([], 1), ([3], 1), ([30], 0)):
         with pytest.raises(BadInput, match="give lengths beyond the 4 sinks"):
             measure_speed(model, HeadSet(), Window(8), lengths, repeats=repeats, **options)
+    for lengths in ([12], [40, 10]):
+        with pytest.raises(BadInput, match="give a smaller window, or longer sequences"):
+            measure_speed(model, HeadSet(), Window(8), lengths, **options)
     with pytest.raises(BadInput, match="compiled for GPUs"):
         measure_speed(model, HeadSet(), Window(8), [30], backends=["flex"], **options)
     with pytest.raises(UnknownName, match="did you mean 'fold'"):
@@ -124,6 +127,7 @@ def test_bad_input_is_refused_before_it_begins(run, tmp_path, monkeypatch):
     for arguments, message in (
         (["--lengths", "1m"], "numbers of tokens"),
         (["--window", 0], "width is 0"),
+        (["--lengths", 512], "are all of 512 tokens"),
         (["--geometry", "qwen3-vl-3b"], "did you mean"),
         (["--layers", 99], "this model has 28"),
         (["--dense", "0%"], "--dense 0%"),

@@ -108,17 +108,13 @@ def measure_speed(
     is still answered. Lengths that will not fit in memory are refused before anything is allocated. Beside other work
     nothing is timed, unless `busy` allows it: then the result says so (`load.py`).
 
-    Raises: BadInput if there is no length beyond the sinks or no repeat, if a length does not fit in memory, if the
-    machine is busy, or for `flex` without a GPU; UnknownName for another backend.
+    Raises: BadInput if there is no length beyond the sinks or no repeat, if a window is all of a sequence, if a length
+    does not fit in memory, if the machine is busy, or for `flex` without a GPU; UnknownName for another backend.
     """
     began = time.perf_counter()
     layers, heads = len(attention_modules(model)), model.config.get_text_config().num_attention_heads
     dense.check(layers, heads)
-    if not lengths or min(lengths) <= window.sinks or repeats < 1:
-        raise BadInput(
-            f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
-            "or more"
-        )
+    check_lengths(lengths, window, repeats)
     chosen = [("flex" if model.device.type == "cuda" else "fold") if one == "auto" else one for one in backends]
     for one in chosen:
         check_known("backend", one, BACKENDS)
@@ -150,6 +146,23 @@ def measure_speed(
         software=software(),
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def check_lengths(lengths: Sequence[int], window: Window, repeats: int) -> None:
+    """Refuse lengths that tell nothing.
+
+    Raises: BadInput if there is no length beyond the sinks or no repeat, or if a window is all of a sequence.
+    """
+    if not lengths or min(lengths) <= window.sinks or repeats < 1:
+        raise BadInput(
+            f"lengths {list(lengths)}, {repeats} repeats: give lengths beyond the {window.sinks} sinks, and 1 repeat "
+            "or more"
+        )
+    if min(lengths) <= window.sinks + window.width:
+        raise BadInput(
+            f"{window.width} keys and {window.sinks} sinks are all of {min(lengths)} tokens: give a smaller window, or "
+            "longer sequences"
+        )
 
 
 def ideal(share: float, dense: float, window: Window, rows: int) -> float:

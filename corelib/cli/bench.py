@@ -53,7 +53,7 @@ def bench(
     import torch
 
     from corelib.benchmarks.bench_models import published_size, trained_model
-    from corelib.benchmarks.speed import measure_speed
+    from corelib.benchmarks.speed import check_lengths, measure_speed
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
     from corelib.core.memory import check_device
@@ -62,6 +62,7 @@ def bench(
     from corelib.sparse import BACKENDS, Window
 
     share, shape, many = percent(dense, "--dense"), Window(window, sinks), _lengths(lengths)
+    check_lengths(many, shape, repeats)
     check_device(device)
     kind = getattr(torch, check_known("dtype", dtype, ("bfloat16", "float16", "float32")))
     backends = [check_known("backend", one.strip(), BACKENDS) for one in backend.split(",")]
