@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from corelib import atlas
-from corelib.atlas import accelerations, build, library, measures, plan
-from corelib.atlas.ranked import tested_task
+from corelib.atlas import accelerations, build, library, measures, plan, ranked
 from corelib.benchmarks.tradeoff import measure_tradeoff
 from corelib.core import model_folder
 from corelib.core.errors import UnknownName
@@ -65,9 +64,8 @@ def test_every_result_is_measured_once(vlm, tmp_path, monkeypatch):
 
 def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, monkeypatch):
     long = replace(vlm, name="mini-s-long", study=plan.study("mini-s-long"))
-    assert [(job.kind, job.name) for job in build.jobs(long)] == [
-        (kind, domain) for kind in ("hybrids", "tradeoffs") for domain in ("scenes", "documents")
-    ]
+    planned = [(kind, domain) for kind in ("hybrids", "tradeoffs") for domain in ("scenes", "documents")]
+    assert [(job.kind, job.name) for job in build.jobs(long)] == [*planned, ("adaptations", "windows")]
     assert "bridge" in plan.measured() and not any(name.endswith("-long") for name in plan.measured())
 
     def on_few(run, samples, questions=1, **fixed):
@@ -97,9 +95,10 @@ def test_a_model_for_long_sequences_is_there_for_nothing_else(vlm, tmp_path, mon
 
 def test_the_bridge_is_asked_for_digits_of_clips(vlm):
     bridge = replace(vlm, study=plan.study("bridge"))
-    assert tested_task(vlm, "video").timed == 0.5 and tested_task(bridge, "video").timed == 0.0
-    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - {"tradeoffs", "inheritance", "relays"}
-    assert {"inheritance", "relays"} <= {job.kind for job in build.jobs(replace(bridge, name="bridge"))}
+    assert ranked.tested_task(vlm, "video").timed == 0.5 and ranked.tested_task(bridge, "video").timed == 0.0
+    elsewhere = {"tradeoffs", "inheritance", "relays", "rankings", "trials", "rests", "choices", "adaptations"}
+    assert {job.kind for job in build.jobs(vlm)} == {*library.KINDS} - elsewhere
+    assert {"inheritance", "relays", "trials"} <= {job.kind for job in build.jobs(replace(bridge, name="bridge"))}
     names = [(job.kind, job.name) for job in build.jobs(vlm)]
     assert len(names) == len(set(names))
 
