@@ -47,7 +47,7 @@ from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import far_kv_heads, whole_groups
 from corelib.sparse.oracle_topk import oracle_topk
-from corelib.sparse.window import mean_keys
+from corelib.sparse.window import mean_keys, width_for
 from corelib.tasks import Draw
 
 DENSE = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50)
@@ -160,8 +160,8 @@ def measure_hybrid(
     window = Window(width, sinks)
     grouped = [whole_groups(one, heads // kv_heads) for one in curves.core]
     keys = [mean_keys(len(one) / (layers * heads), window, length) for one in curves.core]
-    widths = [_width(one, window.sinks, length) for one in keys]
-    most = [_width(one, 0, length) for one in keys]  # of a row's best keys, so that it sees as many
+    widths = [width_for(one, window.sinks, length) for one in keys]
+    most = [width_for(one, 0, length) for one in keys]  # of a row's best keys, so that it sees as many
     dense: list[HeadSet | None] = [HeadSet(), *curves.core, *grouped, *itertools.chain(*curves.matched)]
     dense += [one for drawn in blindly for one in drawn or ()]
     sets = list(dict.fromkeys(one for one in dense if one is not None))
@@ -204,8 +204,3 @@ def measure_hybrid(
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
-
-
-def _width(keys: float, sinks: int, length: int) -> int:
-    """The window with which all heads see about so many keys."""
-    return min(range(1, length + 1), key=lambda width: abs(Window(width, sinks).mean_seen(length) - keys))

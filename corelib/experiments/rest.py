@@ -39,6 +39,7 @@ from corelib.sparse import Window, sparsify
 from corelib.sparse.blocks import Blocks, blocks_for, choose_blocks
 from corelib.sparse.masked import masked_window
 from corelib.sparse.oracle_topk import oracle_topk
+from corelib.sparse.window import width_for
 from corelib.tasks import Draw
 
 BLOCK = 32  # keys
@@ -130,7 +131,7 @@ def compare_rests(
     window, model = Window(width, sinks), vlm.model
     seen = window.mean_seen(length)
     blocks = blocks_for(seen, length, size=BLOCK, sinks=sinks)
-    most = min(range(1, length + 1), key=lambda keys: abs(Window(keys, 0).mean_seen(length) - seen))
+    most = width_for(seen, 0, length)
     ways: dict[str, tuple[float, Opened]] = {
         "window": (seen, lambda batch: sparsify(model, dense, window)),
         "no head dense": (seen, lambda batch: sparsify(model, HeadSet(), window)),

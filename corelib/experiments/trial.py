@@ -44,7 +44,7 @@ from corelib.models.vlm import VLM
 from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle_topk import oracle_topk
-from corelib.sparse.window import mean_keys
+from corelib.sparse.window import mean_keys, width_for
 from corelib.tasks import Draw
 
 DEPTHS = 5  # parts of the prompt, by where the evidence stands
@@ -176,8 +176,8 @@ def measure_trial(
     matched = [_matched(vlm, one, few if number else draws, draw.seed) for number, one in enumerate(tops)]
     blindly = [_blindly(vlm, one, few, draw.seed) for one in tops]
     keys = [mean_keys(len(one) / total, window, length) for one in tops]
-    widths = [_width(one, sinks, length) for one in keys]
-    most = [_width(one, 0, length) for one in keys] if best_keys else []
+    widths = [width_for(one, sinks, length) for one in keys]
+    most = [width_for(one, 0, length) for one in keys] if best_keys else []
     sets = [HeadSet(), *tops, *(one for drawn in (*matched, *blindly) for one in drawn)]
     plan = _plan(vlm, list(dict.fromkeys(sets)), window, widths, most)
     fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), "window": [width, sinks], **draw.fingerprint}
@@ -271,11 +271,6 @@ def _blindly(vlm: VLM, one: HeadSet, draws: int, seed: int) -> list[HeadSet]:
     if not draws or 2 * len(one) > vlm.num_layers * vlm.num_heads:
         return []
     return random_sets(one, vlm.num_layers, vlm.num_heads, draws=draws, seed=seed)
-
-
-def _width(keys: float, sinks: int, length: int) -> int:
-    """The window with which all heads see about so many keys."""
-    return min(range(1, length + 1), key=lambda width: abs(Window(width, sinks).mean_seen(length) - keys))
 
 
 def _by_depth(right: np.ndarray, depth: np.ndarray, shown: Sequence[int | list[int]]) -> tuple[AtDepth, ...]:

@@ -64,3 +64,12 @@ def mean_keys(dense: float, window: Window, rows: int) -> float:
     2.375
     """
     return dense * (rows + 1) / 2 + (1 - dense) * window.mean_seen(rows)
+
+
+def width_for(keys: float, sinks: int, rows: int) -> int:
+    """The width of the window with which a row sees about so many `keys` on average, over `rows` rows.
+
+    >>> width_for(2.3, 1, 4), width_for(100.0, 0, 4)
+    (2, 4)
+    """
+    return min(range(1, rows + 1), key=lambda width: abs(Window(width, sinks).mean_seen(rows) - keys))
