@@ -11,7 +11,7 @@ from corelib import load
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.experiments.dense_choices import compare_choices
-from corelib.experiments.window_adaptation_result import WindowAdaptation
+from corelib.experiments.windowed_run import WindowAdaptation
 from corelib.sparse import Window, sparsify
 from corelib.tasks import task
 from corelib.training import stages, window_adaptation

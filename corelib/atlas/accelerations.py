@@ -20,7 +20,7 @@ from corelib.experiments.out_of_window import sinks_and_length
 from corelib.experiments.rest import Rests, compare_rests
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.trial import Trial, measure_trial
-from corelib.experiments.window_adaptation_result import WindowAdaptation
+from corelib.experiments.windowed_run import WindowAdaptation
 from corelib.models.vlm import VLM
 from corelib.sparse import Window
 from corelib.tasks import Setting, Task, task

@@ -64,7 +64,7 @@ from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
 from corelib.experiments.trial import Trial
 from corelib.experiments.variation import Variation
-from corelib.experiments.window_adaptation_result import WindowAdaptation
+from corelib.experiments.windowed_run import WindowAdaptation
 
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"

@@ -28,7 +28,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import software
 from corelib.core.values import TaskFacts, WindowFacts
 from corelib.experiments.dense_choices import compare_choices
-from corelib.experiments.window_adaptation_result import WindowAdaptation, Windowed, WindowedRun
+from corelib.experiments.windowed_run import WindowAdaptation, Windowed, WindowedRun
 from corelib.models.vlm import VLM
 from corelib.tasks import task
 from corelib.training.recipe import Recipe
