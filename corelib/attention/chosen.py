@@ -35,6 +35,17 @@ def as_head_set(heads: Heads) -> HeadSet:
     return HeadSet(heads)
 
 
+def heads_by_layer(model: nn.Module, heads: Heads) -> dict[int, tuple[int, ...]]:
+    """The heads of one set, by layer.
+
+    Raises:
+        BadInput: the model has no such head.
+    """
+    modules = attention_modules(model)
+    config: Any = modules[0].config
+    return as_head_set(heads).check(len(modules), int(config.num_attention_heads)).by_layer()
+
+
 def _head_sets(heads: Heads | Sequence[HeadSet]) -> list[HeadSet]:
     if isinstance(heads, HeadSet | str | Head) or not isinstance(heads, Iterable):
         return [as_head_set(heads)]

@@ -46,6 +46,25 @@ class PairedAccuracy:
     level: float
     seed: int
 
+    @classmethod
+    def of(
+        cls,
+        draw: Draw,
+        right: Bool[Tensor, "sample condition"],
+        counted: Bool[Tensor, " sample"],
+        *,
+        width: int,
+        level: float,
+    ) -> PairedAccuracy:
+        """Of the samples of a draw that count under a window of this width.
+
+        Raises: BadInput if these are about fewer than two pictures.
+        """
+        picture = np.array(draw.clusters)[counted.numpy()]
+        if len(set(picture.tolist())) < 2:
+            raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
+        return cls(right[counted].double().numpy().T, picture, level, draw.seed)
+
     @property
     def counted(self) -> int:
         """How many samples count."""
@@ -116,13 +135,7 @@ def answer_under(
 
     batches = partial(draw.batches, batch_size if draw.questions == 1 else draw.questions)
     found = collect(answer, draw.samples, batches, fingerprint, store, progress)
-    right = found["correct"][found["counted"]].double().numpy().T
-    picture = np.array(draw.clusters)[found["counted"].numpy()]
-    if len(set(picture)) < 2:
-        raise BadInput(
-            f"a window of {window.width} keys reaches the evidence of nearly all samples: take a smaller one"
-        )
-    return PairedAccuracy(right, picture, level, draw.seed)
+    return PairedAccuracy.of(draw, found["correct"], found["counted"], width=window.width, level=level)
 
 
 def accuracy_kept(

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -170,11 +169,8 @@ def compare_rests(
         return {"right": torch.stack(right, 1), "counted": counted, "page": page}
 
     found = collect(answer, draw.samples, partial(draw.batches, draw.questions), fingerprint, store, progress)
-    counted = found["counted"].numpy()
-    right, cluster = found["right"].double().numpy()[counted].T, np.array(draw.clusters)[counted]
-    if len(set(cluster)) < 2:
-        raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
-    paired, page = PairedAccuracy(right, cluster, level, draw.seed), found["page"].numpy()[counted]
+    paired = PairedAccuracy.of(draw, found["right"], found["counted"], width=width, level=level)
+    page, right = found["page"][found["counted"]].numpy(), paired.right
     return Rests(
         model=vlm.facts,
         task=draw.facts(counted=paired.counted),

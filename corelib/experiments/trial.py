@@ -193,11 +193,7 @@ def measure_trial(
         return {"right": right, "counted": counted, "depth": depth_of_evidence(batch)}
 
     found = collect(answer, draw.samples, partial(draw.batches, draw.questions), fingerprint, store, progress)
-    counted = found["counted"].numpy()
-    right, cluster = found["right"].double().numpy()[counted].T, np.array(draw.clusters)[counted]
-    if len(set(cluster)) < 2:
-        raise BadInput(f"a window of {width} keys reaches the evidence of nearly all samples: take a smaller one")
-    paired = PairedAccuracy(right, cluster, level, draw.seed)
+    paired = PairedAccuracy.of(draw, found["right"], found["counted"], width=width, level=level)
     first = 1 + len(plan.place)
 
     def accuracies(drawn: Sequence[HeadSet]) -> tuple[float, ...]:
@@ -227,12 +223,12 @@ def measure_trial(
         task=draw.facts(counted=paired.counted),
         ranking=RankingFacts(scores.task, scores.metric),
         window=WindowFacts(width, sinks, length),
-        sets=len(set(cluster)),
+        sets=len(set(paired.picture.tolist())),
         level=level,
         base=paired.stated(0),
         none=paired.against(plan.place[HeadSet()]),
         choices=choices,
-        depths=_by_depth(right, found["depth"].double().numpy()[counted], shown),
+        depths=_by_depth(paired.right, found["depth"][found["counted"]].double().numpy(), shown),
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )

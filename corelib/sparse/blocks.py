@@ -17,15 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys
-from corelib.attention.chosen import Heads, as_head_set
-from corelib.attention.decoder import attention_modules
+from corelib.attention.chosen import Heads, heads_by_layer
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
 
@@ -125,9 +123,7 @@ def choose_blocks(model: nn.Module, dense: Heads, blocks: Blocks) -> Iterator[No
     >>> with choose_blocks(model, "L0H1", Blocks(1, size=2)):
     ...     _ = model(torch.tensor([[1, 2, 3, 4]]))
     """
-    modules = attention_modules(model)
-    config: Any = modules[0].config
-    far = as_head_set(dense).check(len(modules), int(config.num_attention_heads)).by_layer()
+    far = heads_by_layer(model, dense)
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         require_keys(call)

@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys, sequence_starts
-from corelib.attention.chosen import Heads, as_head_set
-from corelib.attention.decoder import attention_modules
+from corelib.attention.chosen import Heads, heads_by_layer
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
 from corelib.sparse.window import Window
@@ -55,9 +53,7 @@ def masked_window(
     >>> with masked_window(model, "L0H1", Window(2, sinks=1)):
     ...     model(torch.tensor([[1, 2, 3, 4]])).logits.sum().backward()
     """
-    modules = attention_modules(model)
-    config: Any = modules[0].config
-    far = as_head_set(dense).check(len(modules), int(config.num_attention_heads)).by_layer()
+    far = heads_by_layer(model, dense)
     first, past = rows
     if first < 0 or (past is not None and past <= first):
         raise BadInput(f"rows={rows}: give a span of positions, such as (0, 100), or (100, None) for all from 100 on")

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys
-from corelib.attention.chosen import Heads, as_head_set
-from corelib.attention.decoder import attention_modules
+from corelib.attention.chosen import Heads, heads_by_layer
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
 
@@ -39,9 +37,7 @@ def oracle_topk(model: nn.Module, count: int, dense: Heads = ()) -> Iterator[Non
     """
     if count < 1:
         raise BadInput(f"{count} keys: give 1 or more")
-    modules = attention_modules(model)
-    config: Any = modules[0].config
-    far = as_head_set(dense).check(len(modules), int(config.num_attention_heads)).by_layer()
+    far = heads_by_layer(model, dense)
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         require_keys(call)

@@ -40,7 +40,7 @@ from corelib.experiments.inheritance_result import AdaptedRun, Inheritance
 from corelib.metrics.ram import ram, reduce_rows
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw, task
-from corelib.training.recipe import Recipe
+from corelib.training.recipe import Recipe, short_run
 from corelib.training.run import read_log
 from corelib.training.stages import ADAPTING
 from corelib.training.trainable import unsighted
@@ -66,21 +66,8 @@ def unseeing(arm: str, core: HeadSet, matched: HeadSet, every: HeadSet) -> HeadS
 
 def adaptation(seed: int, hidden: HeadSet, steps: int = STEPS) -> Recipe:
     """The recipe of one run."""
-    return Recipe(
-        size="bridge",
-        seed=seed,
-        curriculum="adapting",
-        begins_with="bridge",
-        renewed=True,
-        unseeing=str(hidden),
-        steps=steps,
-        warmup_steps=max(1, steps // 10),
-        decay_steps=max(1, steps // 5),
-        learning_rate=1e-3,
-        processes=1,  # two runs side by side are quicker than two processes in one
-        checkpoint_every=25,
-        evaluate_samples=0,
-    )
+    arm = {"curriculum": "adapting", "begins_with": "bridge", "renewed": True, "unseeing": str(hidden)}
+    return short_run(seed, steps, steps // 5, size="bridge", **arm)
 
 
 def measure_inheritance(

@@ -31,7 +31,7 @@ from corelib.experiments.dense_choices import compare_choices
 from corelib.experiments.windowed_run import WindowAdaptation, Windowed, WindowedRun
 from corelib.models.vlm import VLM
 from corelib.tasks import task
-from corelib.training.recipe import Recipe
+from corelib.training.recipe import Recipe, short_run
 from corelib.training.stages import WINDOWED
 from corelib.training.trainer import Trainer
 
@@ -42,21 +42,8 @@ QUESTIONS = 24  # about each row of pictures
 
 def windowed(seed: int, dense: HeadSet, width: int, steps: int, begins_with: str) -> Recipe:
     """The recipe of one run."""
-    return Recipe(
-        size="mini-s",
-        seed=seed,
-        curriculum="windowed",
-        begins_with=begins_with,
-        dense=str(dense),
-        window=width,
-        steps=steps,
-        warmup_steps=max(1, steps // 10),
-        decay_steps=max(1, steps // 3),
-        learning_rate=1e-3,
-        processes=1,  # two runs side by side are quicker than two processes in one
-        checkpoint_every=25,
-        evaluate_samples=0,
-    )
+    arm = {"curriculum": "windowed", "begins_with": begins_with, "dense": str(dense), "window": width}
+    return short_run(seed, steps, steps // 3, size="mini-s", **arm)
 
 
 def adapt_to_windows(
