@@ -131,6 +131,7 @@ def compare_rests(
     seen = window.mean_seen(length)
     blocks = blocks_for(seen, length, size=BLOCK, sinks=sinks)
     most = width_for(seen, 0, length)
+    one = vlm.encode(draw.take([0]))
     ways: dict[str, tuple[float, Opened]] = {
         "window": (seen, lambda batch: sparsify(model, dense, window)),
         "no head dense": (seen, lambda batch: sparsify(model, HeadSet(), window)),
@@ -139,13 +140,16 @@ def compare_rests(
             lambda batch: masked_window(model, dense, window, rows=(0, first_row(batch))),
         ),
         "window on rows of the question": (
-            seen,
+            (length + 1) / 2,  # nearly all rows see everything
             lambda batch: masked_window(model, dense, window, rows=(first_row(batch), None)),
         ),
         "no sinks": (seen - sinks, lambda batch: sparsify(model, dense, Window(width, 0))),
-        "and all text": (seen, lambda batch: masked_window(model, dense, window, also=names_of(batch))),
+        "and all text": (
+            mean_with(window, names_of(one)),
+            lambda batch: masked_window(model, dense, window, also=names_of(batch)),
+        ),
         "and first tokens": (
-            seen,
+            mean_with(window, firsts_of(one)),
             lambda batch: masked_window(model, dense, window, also=firsts_of(batch)),
         ),
         "blocks": (blocks.mean_seen(length), lambda batch: choose_blocks(model, dense, blocks)),
@@ -187,6 +191,18 @@ def compare_rests(
         software=software(precision=compute_dtype(vlm)),
         seconds=round(time.perf_counter() - began, 2),
     )
+
+
+def mean_with(window: Window, also: Bool[Tensor, " key"]) -> float:
+    """How many keys a row sees on average, if it sees those of `also` that stand before it, too; over as many rows as
+    there are keys.
+
+    >>> mean_with(Window(1, sinks=0), torch.tensor([True, False, False]))  # 1, 2 and 2
+    1.6666666666666667
+    """
+    places = torch.arange(len(also))
+    seen = window.seen(places[:, None], places) | (also & (places <= places[:, None]))
+    return float(seen.sum(1).double().mean())
 
 
 def first_row(batch: Batch) -> int:
