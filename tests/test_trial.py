@@ -20,7 +20,8 @@ from corelib.core.heads import HeadSet
 from corelib.core.model_folder import Study
 from corelib.core.values import Estimate
 from corelib.experiments.out_of_window import out_of_reach
-from corelib.experiments.trial import Trial, depth_of_evidence, measure_trial
+from corelib.experiments.trial import depth_of_evidence, measure_trial
+from corelib.experiments.trial_result import Trial
 from corelib.models.load import load
 from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.replay.skipped import kept_layers, skipped_layers
@@ -114,6 +115,22 @@ def test_a_trial_is_what_whole_passes_say(vlm, pages, tmp_path):
     assert again.choices == found.choices and again.seconds < found.seconds
 
 
+def test_few_questions_for_all_but_the_headline(vlm, pages):
+    scores, draw = atlas.cell("mini-s", "documents").scores(), pages.draw("test", samples=18, seed=5, questions=6)
+    options = {"width": 16, "doses": (0.2, 0.05), "draws": 2, "few": 1, "best_keys": True}
+    whole, found = (measure_trial(vlm, draw, scores, **options, few_on=few_on) for few_on in (None, 12))
+    few = measure_trial(vlm, pages.draw("test", samples=12, seed=5, questions=6), scores, **options)
+    assert whole.few == whole.task.counted == found.task.counted > found.few == few.task.counted
+    headline, there = found.choices[0], few.choices[0]
+    assert (found.base, found.none) == (whole.base, whole.none)
+    assert (headline.kept, headline.uniform) == (whole.choices[0].kept, whole.choices[0].uniform)
+    assert headline.beside == there.beside == there.kept.accuracy and headline.p == there.p
+    assert (headline.matched, headline.random, headline.best_keys) == (there.matched, there.random, there.best_keys)
+    assert found.choices[1] == few.choices[1]
+    assert [one.matched for one in found.depths] == [one.matched for one in few.depths]
+    assert [one.core for one in found.depths] == [one.core for one in whole.depths]
+
+
 def test_depth_is_where_the_evidence_stands(vlm):
     work = task("documents", pages=4)
     batch = vlm.encode(work.questions_for("test", 3, 0, 20))
@@ -126,6 +143,7 @@ def test_p_counts_matched_sets_that_keep_as_much(vlm, pages):
     draw = pages.draw("test", samples=12, seed=5, questions=6)
     choice = measure_trial(vlm, draw, scores, width=16, draws=2, few=0).choices[0]
     as_good = sum(one >= choice.kept.accuracy for one in choice.matched)
+    assert choice.beside == choice.kept.accuracy
     assert choice.p == (1 + as_good) / 3 and choice.random == () and choice.best_keys is None
 
 
@@ -135,6 +153,8 @@ def test_trials_refuse_bad_input(vlm, pages):
     for wrong, message in (
         ({"doses": ()}, "give a dose or more"),
         ({"draws": -1}, "draws of 0 or more"),
+        ({"few_on": 5}, "from 6 .one set of pictures. to 12 samples"),
+        ({"few_on": 13}, "few_on=13"),
         ({"width": 0}, "width is 0"),
         ({"width": 500}, "reaches the evidence of nearly all samples: take a smaller one"),
     ):
@@ -166,6 +186,7 @@ def test_the_headline_cells_are_those_of_the_rule():
     long = [cell for cell in accelerations.LONG_CELLS if cell.length == "4k"]
     for cell in (*first.values(), *long):
         assert cell.doses[0] == 0.05 and cell.draws == verdicts.FEWEST and cell.samples >= 2000
+        assert cell.samples / 4 <= cell.few_on <= cell.samples * 0.28 and cell.few_on % cell.questions == 0
     assert all(cell.width == 256 and cell.samples >= 100 * cell.questions for cell in long)
     names = [cell.name for cell in (*accelerations.SHORT, *accelerations.LONG_CELLS)]
     assert len(set(names)) == len(names) and "documents-4k-w256" in names and "scenes-w8" in names

@@ -19,7 +19,8 @@ from corelib.experiments.hybrid import Hybrid, measure_hybrid
 from corelib.experiments.out_of_window import sinks_and_length
 from corelib.experiments.rest import Rests, compare_rests
 from corelib.experiments.score_heads import score_heads
-from corelib.experiments.trial import Trial, measure_trial
+from corelib.experiments.trial import measure_trial
+from corelib.experiments.trial_result import Trial
 from corelib.experiments.windowed_run import WindowAdaptation
 from corelib.models.vlm import VLM
 from corelib.sparse import Window
@@ -40,6 +41,7 @@ class Cell:
     doses: tuple[float, ...] = (0.05,)  # the first is the headline's
     draws: int = 3  # matched sets at the first dose
     few: int = 3  # … at the others
+    few_on: int | None = None  # samples for all but the headline
     best_keys: bool = False
     length: str = ""  # of `LENGTHS`; empty: the usual prompt
 
@@ -57,12 +59,12 @@ class Cell:
 DOSES = (0.05, 0.01, 0.02, 0.10, 0.20)
 _short = partial(Cell, doses=DOSES, best_keys=True)
 SHORT = (  # the headline of each domain first; samples are more than the questions that will count
-    _short("scenes", 8, 3200, 16, draws=20),
-    _short("documents", 32, 2880, 16, draws=20),
-    _short("video", 16, 2640, 12, draws=20),
-    _short("scenes", 16, 1024, 16),
-    *(_short("documents", width, 1024, 16) for width in (8, 16, 64)),
-    *(_short("video", width, 768, 12) for width in (8, 32)),
+    _short("scenes", 8, 3200, 16, draws=20, few_on=800),
+    _short("documents", 32, 2880, 16, draws=20, few_on=800),
+    _short("video", 16, 2640, 12, draws=20, few_on=720),
+    _short("scenes", 16, 800, 16),
+    *(_short("documents", width, 800, 16) for width in (8, 16, 64)),
+    *(_short("video", width, 720, 12) for width in (8, 32)),
 )
 LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in about so many tokens
     "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24}},
@@ -71,7 +73,7 @@ LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in ab
     "7k": {"documents": {"pages": 99}, "scenes": {"pictures": 160}},
 }
 LONG_CELLS = (
-    *(Cell(domain, 256, 2400, 24, draws=20, few=0, length="4k") for domain in ("documents", "scenes")),
+    *(Cell(domain, 256, 2400, 24, draws=20, few=0, few_on=600, length="4k") for domain in ("documents", "scenes")),
     *(
         Cell(domain, 256, 768, 24, doses=DOSES, length=length)
         for length in ("1k", "2k")
@@ -106,7 +108,7 @@ def tried(vlm: VLM, cell: Cell, folder: Path) -> Callable[..., Trial]:
             scores = _ranked_before(vlm, cell.domain, cell.length, folder)
         else:
             scores = ranking(vlm, cell.domain)
-        options: dict[str, Any] = {"doses": cell.doses, "draws": cell.draws, "few": cell.few}
+        options: dict[str, Any] = {"doses": cell.doses, "draws": cell.draws, "few": cell.few, "few_on": cell.few_on}
         return measure_trial(vlm, draw, scores, width=cell.width, best_keys=cell.best_keys, **options, **more)
 
     return measure

@@ -62,7 +62,7 @@ from corelib.experiments.relays import Relays
 from corelib.experiments.rest import Rests
 from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
-from corelib.experiments.trial import Trial
+from corelib.experiments.trial_result import Trial
 from corelib.experiments.variation import Variation
 from corelib.experiments.windowed_run import WindowAdaptation
 

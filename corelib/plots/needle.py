@@ -15,7 +15,7 @@ from corelib.core.errors import BadInput
 from corelib.plots.style import ATTENTION, EVIDENCE, HEAT, INK, LINE, MUTED, SOFT, sheet, styled, title
 
 if TYPE_CHECKING:
-    from corelib.experiments.trial import Trial
+    from corelib.experiments.trial_result import Trial
     from corelib.sparse.window import Window
 
 PANELS = {
