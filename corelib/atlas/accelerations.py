@@ -62,9 +62,9 @@ SHORT = (  # the headline of each domain first; samples are more than the questi
     _short("scenes", 8, 3200, 16, draws=20, few_on=800),
     _short("documents", 32, 2880, 16, draws=20, few_on=800),
     _short("video", 16, 2640, 12, draws=20, few_on=720),
-    _short("scenes", 16, 800, 16),
-    *(_short("documents", width, 800, 16) for width in (8, 16, 64)),
-    *(_short("video", width, 720, 12) for width in (8, 32)),
+    _short("scenes", 16, 400, 16),
+    *(_short("documents", width, 400, 16) for width in (8, 16, 64)),
+    *(_short("video", width, 360, 12) for width in (8, 32)),
 )
 LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in about so many tokens
     "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24}},

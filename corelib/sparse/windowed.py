@@ -2,8 +2,10 @@
 
 The rows are taken in blocks. The rows of a block see nearly the same keys: the sinks, and the `width` keys before the
 block up to the block itself. So each block is one small dense attention with a mask, and its cost does not depend on
-how long the sequence is. Query heads that share a key/value head are folded into its rows: keys are never repeated. The
-keys that a block sees lie in a ring, where each is copied once.
+how long the sequence is. Query heads that share a key/value head are folded into its rows: keys are never repeated.
+
+Far from the beginning of a sequence without padding all blocks have the same mask. They are read a few at a time, as if
+each were a sequence of its own in a batch.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from corelib.sparse.ring import Ring
 from corelib.sparse.window import Window
 
-BLOCK = 128  # rows: larger blocks waste more of each mask, smaller ones more calls
+BLOCK = 64  # rows: larger blocks waste more of each mask, smaller ones more calls
+TOGETHER = 4  # blocks in one call: their keys should stay in a processor's cache
 
 
 def window_attention(
@@ -47,27 +49,86 @@ def window_attention(
     sinks = begins[:, None] + torch.arange(min(window.sinks, keys), device=key.device)  # [batch or 1, sink]
     folded = torch.unflatten(query, 1, (key.shape[1], group))  # [batch, kv_head, group, row, dim]
     out = query.new_empty(batch, rows, heads, value.shape[-1])
-    ring = Ring(key, value, sinks.clamp(max=keys - 1), window.width, min(block, rows))
-    usual: dict[int, Tensor] = {}  # far from the beginning, all blocks have the same mask, but for the ring's turn
+    far = range(0)  # the first rows of blocks that see all sinks, all of the window, and no padding
+    if mask is None and first is None:
+        behind = max(0, window.sinks + window.width - 1 - offset)
+        far = range(-(-behind // block) * block, rows - block + 1, block)
+    sink_states = _at(key, sinks.clamp(max=keys - 1)), _at(value, sinks.clamp(max=keys - 1))
     for start in range(0, rows, block):
+        if start in far:
+            continue
         stop = min(start + block, rows)
-        ring.hold(max(0, offset + start - window.width + 1), offset + stop)
-        far = mask is None and first is None and offset + start - window.width >= window.sinks and stop - start == block
-        bias = usual.get(ring.turn) if far else None
-        if bias is None:
-            seen = _seen(window, sinks, ring.positions, slice(offset + start, offset + stop), begins)
-            if mask is not None:
-                seen = seen & _given(mask[:, :, start:stop], sinks, ring.positions)
-            bias = _fold(torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf), heads, group)
-        if far:
-            usual[ring.turn] = bias
+        near = slice(max(0, offset + start - window.width + 1), offset + stop)
+        places = torch.arange(near.start, near.stop, device=key.device)
+        seen = _seen(window, sinks, places, slice(offset + start, offset + stop), begins)
+        if mask is not None:
+            seen = seen & _given(mask[:, :, start:stop], sinks, places)
+        bias = _fold(torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf), heads, group)
         one = folded[:, :, :, start:stop].flatten(2, 3)  # [batch, kv_head, group · row, dim]
-        found = scaled_dot_product_attention(one, ring.key, ring.value, bias, scale=scaling)
+        shown = [
+            torch.cat([mine, states[:, :, near]], 2) for mine, states in zip(sink_states, (key, value), strict=True)
+        ]
+        found = scaled_dot_product_attention(one, *shown, bias, scale=scaling)
         found = torch.unflatten(found, 2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
         if mask is not None:
             found = found.masked_fill(~seen.any(-1).mT[..., None], 0.0)
         out[:, start:stop] = found
+    if far:
+        _attend_far(out, folded, key, value, window, far, sink_states, offset=offset, scaling=scaling)
     return out
+
+
+def _attend_far(
+    out: Float[Tensor, "batch row head value_dim"],
+    query: Float[Tensor, "batch kv_head group row dim"],
+    key: Float[Tensor, "batch kv_head key dim"],
+    value: Float[Tensor, "batch kv_head key value_dim"],
+    window: Window,
+    far: range,
+    sinks: tuple[Tensor, Tensor],
+    *,
+    offset: int,
+    scaling: float,
+) -> None:
+    """Fill in the rows of the `far` blocks, which all see their own window under one mask."""
+    batch, kv_heads, group = query.shape[:3]
+    block, before = far.step, window.width - 1
+    rows = before + torch.arange(block, device=key.device)
+    seen = window.seen(window.sinks + rows[:, None], window.sinks + torch.arange(before + block, device=key.device))
+    seen = torch.cat([seen.new_ones(block, window.sinks), seen], 1)
+    bias = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf).repeat(group, 1)
+    together = min(TOGETHER, len(far))
+    shown = [  # [block, batch, kv_head, sink + near, dim]
+        torch.cat([mine, states.new_empty(*mine.shape[:2], before + block, mine.shape[-1])], 2).repeat(
+            together, 1, 1, 1, 1
+        )
+        for mine, states in zip(sinks, (key, value), strict=True)
+    ]
+    for first in far[::together]:
+        count = min(together, len(far) - far.index(first))
+        mine = slice(first, first + count * block)
+        near = slice(offset + first - before, offset + mine.stop)
+        for copy, states in zip(shown, (key, value), strict=True):
+            copy[:count, :, :, window.sinks :] = (
+                states[:, :, near].unfold(2, before + block, block).permute(2, 0, 1, 4, 3)
+            )
+        one = query[:, :, :, mine].unflatten(3, (count, block)).permute(3, 0, 1, 2, 4, 5)
+        found = scaled_dot_product_attention(
+            one.reshape(count * batch, kv_heads, group * block, -1),
+            *(copy[:count].flatten(0, 1) for copy in shown),
+            bias,
+            scale=scaling,
+        )  # [block · batch, kv_head, group · row, dim]
+        parts = found.view(count, batch, kv_heads, group, block, -1).permute(1, 0, 4, 2, 3, 5)
+        out[:, mine] = parts.reshape(batch, count * block, kv_heads * group, -1)
+
+
+def _at(
+    states: Float[Tensor, "batch kv_head key dim"], places: Int[Tensor, "#batch sink"]
+) -> Float[Tensor, "batch kv_head sink dim"]:
+    if len(places) == 1:  # all sequences begin at the same place
+        return states[:, :, places[0]]
+    return states[torch.arange(len(places), device=places.device)[:, None], :, places].transpose(1, 2)
 
 
 def _seen(
