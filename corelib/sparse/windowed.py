@@ -53,7 +53,7 @@ def window_attention(
     if mask is None and first is None:
         behind = max(0, window.sinks + window.width - 1 - offset)
         far = range(-(-behind // block) * block, rows - block + 1, block)
-    sink_states = _at(key, sinks.clamp(max=keys - 1)), _at(value, sinks.clamp(max=keys - 1))
+    first_keys, first_values = (_at(states, sinks.clamp(max=keys - 1)) for states in (key, value))
     for start in range(0, rows, block):
         if start in far:
             continue
@@ -65,62 +65,61 @@ def window_attention(
             seen = seen & _given(mask[:, :, start:stop], sinks, places)
         bias = _fold(torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf), heads, group)
         one = folded[:, :, :, start:stop].flatten(2, 3)  # [batch, kv_head, group · row, dim]
-        shown = [
-            torch.cat([mine, states[:, :, near]], 2) for mine, states in zip(sink_states, (key, value), strict=True)
-        ]
-        found = scaled_dot_product_attention(one, *shown, bias, scale=scaling)
+        shown_keys = torch.cat([first_keys, key[:, :, near]], 2)
+        shown_values = torch.cat([first_values, value[:, :, near]], 2)
+        found = scaled_dot_product_attention(one, shown_keys, shown_values, bias, scale=scaling)
         found = torch.unflatten(found, 2, (group, -1)).flatten(1, 2).transpose(1, 2)  # [batch, row, head, dim]
         if mask is not None:
             found = found.masked_fill(~seen.any(-1).mT[..., None], 0.0)
         out[:, start:stop] = found
     if far:
-        _attend_far(out, folded, key, value, window, far, sink_states, offset=offset, scaling=scaling)
+        sides = (first_keys, key), (first_values, value)
+        _attend_far(out, folded, *sides, window, far, offset=offset, scaling=scaling)
     return out
 
 
 def _attend_far(
     out: Float[Tensor, "batch row head value_dim"],
     query: Float[Tensor, "batch kv_head group row dim"],
-    key: Float[Tensor, "batch kv_head key dim"],
-    value: Float[Tensor, "batch kv_head key value_dim"],
+    keys: tuple[Tensor, Tensor],
+    values: tuple[Tensor, Tensor],
     window: Window,
     far: range,
-    sinks: tuple[Tensor, Tensor],
     *,
     offset: int,
     scaling: float,
 ) -> None:
-    """Fill in the rows of the `far` blocks, which all see their own window under one mask."""
-    batch, kv_heads, group = query.shape[:3]
+    """Fill in the rows of the `far` blocks, which all see their own window under one mask. `keys` and `values` are
+    those of the sinks, and all of them."""
+    batch, _, group = query.shape[:3]
     block, before = far.step, window.width - 1
-    rows = before + torch.arange(block, device=key.device)
-    seen = window.seen(window.sinks + rows[:, None], window.sinks + torch.arange(before + block, device=key.device))
+    rows = before + torch.arange(block, device=query.device)
+    seen = window.seen(window.sinks + rows[:, None], window.sinks + torch.arange(before + block, device=query.device))
     seen = torch.cat([seen.new_ones(block, window.sinks), seen], 1)
     bias = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf).repeat(group, 1)
     together = min(TOGETHER, len(far))
-    shown = [  # [block, batch, kv_head, sink + near, dim]
-        torch.cat([mine, states.new_empty(*mine.shape[:2], before + block, mine.shape[-1])], 2).repeat(
-            together, 1, 1, 1, 1
-        )
-        for mine, states in zip(sinks, (key, value), strict=True)
-    ]
+    sides = [(_copies(sinks, before + block, together), states) for sinks, states in (keys, values)]
     for first in far[::together]:
-        count = min(together, len(far) - far.index(first))
+        count = min(together, (far.stop - first + block - 1) // block)
         mine = slice(first, first + count * block)
         near = slice(offset + first - before, offset + mine.stop)
-        for copy, states in zip(shown, (key, value), strict=True):
-            copy[:count, :, :, window.sinks :] = (
-                states[:, :, near].unfold(2, before + block, block).permute(2, 0, 1, 4, 3)
-            )
-        one = query[:, :, :, mine].unflatten(3, (count, block)).permute(3, 0, 1, 2, 4, 5)
-        found = scaled_dot_product_attention(
-            one.reshape(count * batch, kv_heads, group * block, -1),
-            *(copy[:count].flatten(0, 1) for copy in shown),
-            bias,
-            scale=scaling,
-        )  # [block · batch, kv_head, group · row, dim]
-        parts = found.view(count, batch, kv_heads, group, block, -1).permute(1, 0, 4, 2, 3, 5)
-        out[:, mine] = parts.reshape(batch, count * block, kv_heads * group, -1)
+        for copies, states in sides:
+            windows = states[:, :, near].unfold(2, before + block, block)  # [batch, kv_head, block, dim, near]
+            copies[:count, :, :, window.sinks :] = windows.permute(2, 0, 1, 4, 3)
+        parts = query[:, :, :, mine].unflatten(3, (count, block)).permute(3, 0, 1, 2, 4, 5)
+        one = parts.flatten(3, 4).flatten(0, 1)  # [block · batch, kv_head, group · row, dim]
+        shown_keys, shown_values = (copies[:count].flatten(0, 1) for copies, _ in sides)
+        found = scaled_dot_product_attention(one, shown_keys, shown_values, bias, scale=scaling)
+        found = found.unflatten(2, (group, block)).unflatten(0, (count, batch)).permute(1, 0, 4, 2, 3, 5)
+        out[:, mine] = found.flatten(3, 4).flatten(1, 2)
+
+
+def _copies(
+    sinks: Float[Tensor, "batch kv_head sink dim"], near: int, count: int
+) -> Float[Tensor, "count batch kv_head sink+near dim"]:
+    """Room for the keys that each of several blocks sees, the sinks filled in."""
+    empty = sinks.new_empty(*sinks.shape[:2], near, sinks.shape[-1])
+    return torch.cat([sinks, empty], 2).repeat(count, 1, 1, 1, 1)
 
 
 def _at(
