@@ -2,6 +2,7 @@
 
 cell        one model in one domain: the scores of all its heads
 by_sample   the scores of every sample behind a cell
+kinds       which kinds of results there are
 library     `cell`, `ablation`, …: the committed results by model and name
 plan        what is measured of each model
 ranked      the task and the ranking that every measurement begins with
@@ -19,30 +20,36 @@ claims      the claims of the paper, judged by them
 
 from corelib.atlas.by_sample import sample_scores
 from corelib.atlas.cell import Cell
+from corelib.atlas.kinds import KINDS
 from corelib.atlas.library import (
     CELLS,
     HOME,
-    KINDS,
     ablation,
     cell,
     decoys,
+    dense_choices,
     domains,
     effects,
     gaze_effects,
     hybrid,
     inheritance,
     knockouts,
+    long_ranking,
     models,
     published,
     redirection,
     reductions,
     relays,
+    rests,
     results,
     sample_curve,
+    speed,
     story,
     tradeoff,
     transfer,
+    trial,
     variation,
+    window_adaptation,
 )
 
 __all__ = [
@@ -53,22 +60,28 @@ __all__ = [
     "ablation",
     "cell",
     "decoys",
+    "dense_choices",
     "domains",
     "effects",
     "gaze_effects",
     "hybrid",
     "inheritance",
     "knockouts",
+    "long_ranking",
     "models",
     "published",
     "redirection",
     "reductions",
     "relays",
+    "rests",
     "results",
     "sample_curve",
     "sample_scores",
+    "speed",
     "story",
     "tradeoff",
     "transfer",
+    "trial",
     "variation",
+    "window_adaptation",
 ]

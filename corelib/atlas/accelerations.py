@@ -82,10 +82,21 @@ LONG_CELLS = (
     *(Cell(domain, 256, 768, 24, draws=0, few=0, length="7k") for domain in ("documents", "scenes")),
     *(Cell(domain, width, 768, 24, length="2k") for width in (128, 512) for domain in ("documents", "scenes")),
 )
+TIMED = {"4k": 4096, "7k": 7168}  # tokens at which the rule asks for a speed
 TRIED_ON = {"validate": 48, "test": 480}  # questions
 RESTS = (("1k", 128), ("2k", 256))  # length, window
 TRIED = {"bridge": SHORT, "bridge-long": LONG_CELLS}
 RANKED_ON = {"1k": 64, "2k": 48, "4k": 32, "7k": 16}  # samples of `select`, each a pass of its own
+
+
+def headline(model: str, domain: str) -> Cell | None:
+    """The cell of a model in which a domain is judged; None if there is none.
+
+    >>> headline("bridge", "scenes").name, headline("bridge-long", "documents").name
+    ('scenes-w8', 'documents-4k-w256')
+    """
+    mine = (one for one in TRIED.get(model, ()) if one.domain == domain and one.draws >= verdicts.FEWEST)
+    return next(mine, None)
 
 
 def ranked_at(vlm: VLM, domain: str, length: str) -> Callable[..., HeadScores]:

@@ -22,7 +22,8 @@ from corelib.analysis.layers import mean_depth
 from corelib.analysis.stats import bootstrap_interval
 from corelib.atlas.by_sample import write_samples
 from corelib.atlas.cell import Cell, KindPart, Part, Summary
-from corelib.atlas.library import CELLS, HOME, KINDS
+from corelib.atlas.kinds import KINDS
+from corelib.atlas.library import CELLS, HOME
 from corelib.atlas.plan import Job, jobs
 from corelib.core.errors import BadInput, BadResults, NoControl, check_known
 from corelib.core.head_scores import HeadScores

@@ -1,33 +1,7 @@
 """The committed results: the head atlas, and every causal result beside it, a file each.
 
     cells/mini-s/scenes.json                  the scores of all heads
-    ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
-    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -knockout
-    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
-                                              is to be fetched
-    effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
-    knockouts/mini-s/scenes.json              which looks the answer travels by
-    redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
-                                              scenes-on-video.json: ranked in scenes, tested in video; and
-                                              video-frame.json: one kind of question, by its own ranking
-    transfers/mini-s/video.json               heads ranked in every task, tested in video: what is lost without them,
-                                              and what they keep alone
-    reductions/mini-s/documents-validate.json    ways to read RAM over several tokens, compared; also -test
-    hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
-    hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
-    tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
-    inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
-    stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
-    relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
-    curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
-    gaze/bridge/scenes.json                   the gaze of every head moved alone, and which score predicts that
-    decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
-    rankings/bridge-long/documents-4k.json    the scores of all heads on long prompts
-    trials/bridge-long/documents-4k-w256.json    what few dense heads keep, the others short-sighted
-    rests/bridge-long/documents-2k.json       what the heads see that are not dense, taken apart and replaced
-    choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
-    adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
-    variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
+    KIND/MODEL/NAME.json                      all others, by kind (`kinds.py`)
 
     cell("mini-s", "scenes").scores()                     # HeadScores, RAM
     cell("mini-s", "scenes").scores("answer/mean/lift")   # another metric, from the same samples
@@ -43,6 +17,8 @@ from typing import TypeVar
 
 from corelib.analysis.published_result import Published
 from corelib.atlas.cell import Cell
+from corelib.atlas.kinds import KINDS, Causal
+from corelib.benchmarks.speed import Speed
 from corelib.benchmarks.tradeoff import Tradeoff
 from corelib.core.errors import check_known
 from corelib.core.head_scores import HeadScores
@@ -93,51 +69,7 @@ def cell(model: str, domain: str) -> Cell:
     return Cell.load(CELLS / model / f"{domain}.json")
 
 
-Causal = (
-    Ablation
-    | HeadEffects
-    | PathKnockouts
-    | Redirection
-    | Transfer
-    | Reductions
-    | Hybrid
-    | Tradeoff
-    | Inheritance
-    | HeadStory
-    | Relays
-    | SampleCurve
-    | GazeEffects
-    | Decoys
-    | Variation
-    | HeadScores
-    | Trial
-    | Rests
-    | DenseChoices
-    | WindowAdaptation
-)
 R = TypeVar("R", bound=Result)
-KINDS: dict[str, type[Causal]] = {
-    "ablations": Ablation,
-    "effects": HeadEffects,
-    "knockouts": PathKnockouts,
-    "redirections": Redirection,
-    "transfers": Transfer,
-    "reductions": Reductions,
-    "hybrids": Hybrid,
-    "tradeoffs": Tradeoff,
-    "inheritance": Inheritance,
-    "stories": HeadStory,
-    "relays": Relays,
-    "curves": SampleCurve,
-    "gaze": GazeEffects,
-    "decoys": Decoys,
-    "variations": Variation,
-    "rankings": HeadScores,
-    "trials": Trial,
-    "rests": Rests,
-    "choices": DenseChoices,
-    "adaptations": WindowAdaptation,
-}
 
 
 def ablation(model: str, name: str) -> Ablation:
@@ -247,6 +179,12 @@ def name_across(ranked: str, tested: str) -> str:
     ('scenes-on-video', 'needle')
     """
     return ranked if ranked == tested else f"{ranked}-on-{tested}"
+
+
+def speed(model: str) -> Speed | None:
+    """How long a model takes with few heads dense, on the machine that the file names; None if it was not timed."""
+    path = HOME / "bench" / f"{model}-cpu.json"
+    return Speed.load(path) if path.exists() else None
 
 
 def published() -> Published:

@@ -10,6 +10,7 @@ from typing import Any
 from corelib.analysis.dose_response import DOSES
 from corelib.atlas import accelerations, explanations, library, measures, verdicts
 from corelib.atlas.extents import extent
+from corelib.atlas.kinds import Causal
 from corelib.atlas.ranked import tested_task
 from corelib.core import model_folder
 from corelib.core.model_folder import Study
@@ -55,7 +56,7 @@ class Job:
 
     kind: str
     name: str
-    measure: Callable[..., library.Causal]  # of `seed`, `store` and `progress`
+    measure: Callable[..., Causal]  # of `seed`, `store` and `progress`
     seed: int = 0  # of its samples, if no other is asked for
     half: bool = False  # a large model computes in bfloat16 on the CPU
 
@@ -92,7 +93,7 @@ def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
     if vlm.name == "bridge-long":
         for domain in ("documents", "scenes"):
             for length, width in accelerations.RESTS:
-                measure: Callable[..., library.Causal] = accelerations.rested(vlm, domain, length, width, folder)
+                measure: Callable[..., Causal] = accelerations.rested(vlm, domain, length, width, folder)
                 yield Job("rests", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
             measure = accelerations.chosen(vlm, domain, "1k", 128)
             yield Job("choices", f"{domain}-1k", measure, seed=verdicts.TRIAL)

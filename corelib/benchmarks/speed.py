@@ -68,6 +68,14 @@ class Speed(Result):
     accuracy: HybridAccuracy | None = None  # of trained weights, where it was asked for
     other_work: MachineLoad | None = None  # None: of the first round, which did not ask
 
+    def at(self, tokens: int) -> SpeedAt:
+        """What was measured at a length, with the first backend.
+
+        Raises: UnknownName for another length.
+        """
+        check_known("length", str(tokens), [str(one.tokens) for one in self.lengths])
+        return next(one for one in self.lengths if one.tokens == tokens)
+
     def crossover(self, phase: str = "prefill") -> int | None:
         """The least of the lengths from which on hybrid is no slower than dense, with any backend; None if it is slower
         at the longest.

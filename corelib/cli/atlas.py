@@ -53,7 +53,9 @@ def build(
             "tradeoffs: and how much faster that is; inheritance: which heads learn to look if others may not; "
             "stories: what one head does; relays: who reads what was fetched at another row; "
             "curves: what few samples find; gaze: which score predicts whose gaze matters; decoys: heads that look and "
-            "say nothing; variations: other words, fonts, backgrounds. "
+            "say nothing; variations: other words, fonts, backgrounds; rankings: heads ranked on long prompts; trials: "
+            "what few dense heads keep; rests: what the others see; choices: which heads to keep dense; adaptations: a "
+            "little training under windows. "
             "Give it again for more; left out: cells."
         ),
     ] = None,

@@ -14,7 +14,7 @@ from corelib.plots.circuit import Flow, circuit_chart
 from corelib.plots.depth import depth_chart, division_chart
 from corelib.plots.effects import effect_scatter, prediction_chart
 from corelib.plots.few_samples import few_samples_chart
-from corelib.plots.hybrid import hybrid_chart, window_chart
+from corelib.plots.hybrid import hybrid_chart, trial_panel, window_chart
 from corelib.plots.inheritance import inheritance_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.needle import depth_maps, prompt_chart
@@ -79,5 +79,6 @@ __all__ = [
     "spread_chart",
     "tradeoff_chart",
     "transfer_chart",
+    "trial_panel",
     "window_chart",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType
 
     from corelib.core.values import Accuracy
-    from corelib.experiments.hybrid import CoreDense, GroupsDense, TopKeys, UniformWindow
+    from corelib.experiments.trial_result import Trial
 
 
 class HybridPanel(TypedDict):
@@ -39,10 +39,10 @@ class HybridPanel(TypedDict):
     doses: Sequence[float]
     base: Accuracy  # all dense
     none: Accuracy  # no head dense
-    core: Sequence[CoreDense]
-    group: Sequence[GroupsDense]
-    uniform: Sequence[UniformWindow]
-    oracle: Sequence[TopKeys]
+    core: Sequence[Accuracy]
+    group: NotRequired[Sequence[Accuracy]]
+    uniform: Sequence[Accuracy]
+    oracle: NotRequired[Sequence[Accuracy]]
     draws: Mapping[str, Sequence[Sequence[float | None]]]  # layer-matched, random: a curve a draw
 
 
@@ -80,6 +80,28 @@ def window_chart(windows: Mapping[str, Window | None], rows: int, *, block: int 
     return figure
 
 
+def trial_panel(trial: Trial) -> HybridPanel:
+    """What `hybrid_chart` draws of a trial, its shares in order."""
+    choices = sorted(trial.choices, key=lambda one: one.dose)
+
+    def curves(what: Literal["matched", "random"]) -> list[list[float | None]]:
+        drawn = [getattr(one, what) for one in choices]
+        return [[one[k] if k < len(one) else None for one in drawn] for k in range(max(map(len, drawn)))]
+
+    panel = HybridPanel(
+        doses=[one.dose for one in choices],
+        base=trial.base,
+        none=trial.none,
+        core=[one.kept for one in choices],
+        uniform=[one.uniform.kept for one in choices],
+        draws={"layer-matched": curves("matched"), "random": curves("random")},
+    )
+    best = [one.best_keys for one in choices if one.best_keys is not None]
+    if len(best) == len(choices):
+        panel["oracle"] = best
+    return panel
+
+
 @styled
 def hybrid_chart(panels: Mapping[str, HybridPanel], *, heading: str = "") -> Figure:
     """Accuracy by the share of heads that stay dense, against what else the same number of keys could buy."""
@@ -88,12 +110,16 @@ def hybrid_chart(panels: Mapping[str, HybridPanel], *, heading: str = "") -> Fig
         doses = np.asarray(found["doses"], dtype=float)
         for what, colour in (("layer-matched", INK), ("random", MUTED)):
             draws = np.array([[np.nan if one is None else one for one in curve] for curve in found["draws"][what]])
+            if not draws.size:
+                continue
             known = ~np.isnan(draws).all(0)
             for curve in draws:
-                panel.plot(doses, curve, color=colour, linewidth=0.6, alpha=0.3)
+                panel.plot(doses, curve, ".-", color=colour, linewidth=0.6, markersize=3, alpha=0.3)
             mean = np.nanmean(draws[:, known], 0)
             panel.plot(doses[known], mean, color=colour, linewidth=1.8, label=f"{what} heads dense")
         for what, (colour, style, text) in BASELINES.items():
+            if what not in found:
+                continue
             value, low, high = (
                 np.array([getattr(one, end) for one in found[what]]) for end in ("accuracy", "low", "high")
             )
