@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from corelib import atlas
+from corelib import atlas, plots
 from corelib.analysis.kv_controls import kv_matched
-from corelib.atlas import accelerations, plan, verdicts
+from corelib.atlas import accelerations, findings, plan, verdicts
 from corelib.atlas.verdicts import Verdict, acceleration
 from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
-from corelib.core.errors import BadInput, UnknownName
+from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.core.heads import HeadSet
 from corelib.core.model_folder import Study
 from corelib.core.values import Estimate
@@ -192,6 +192,38 @@ def test_the_headline_cells_are_those_of_the_rule():
     assert len(set(names)) == len(names) and "documents-4k-w256" in names and "scenes-w8" in names
 
 
+def test_the_card_says_what_a_headline_cell_says():
+    found = atlas.trial("bridge", "scenes-w8")
+    one, core = findings.find_acceleration("bridge", "scenes"), found.choices[0]
+    assert one.estimate == core.kept.loss and one.model == "bridge" and one.domain == "scenes"
+    assert one.judgement == acceleration(core.kept.loss, core.p, 20)
+    assert f"{found.none.accuracy:.3f}" in one.control and f"{max(core.matched):.3f}" in one.control
+    assert findings.find_acceleration("mini-s", "scenes").judgement.verdict is Verdict.NOT_MEASURED
+
+
+def test_a_long_trial_is_judged_with_the_speed_of_its_own_heads():
+    found, speed = atlas.trial("bridge", "documents-w32"), atlas.speed("bridge")
+    with pytest.raises(BadResults, match="other weights, heads or windows"):
+        findings.acceleration_of(found, speed)  # its window is another
+    mine = replace(found, window=replace(found.window, width=speed.window.width))
+    slow = findings.acceleration_of(mine, speed)
+    assert slow.judgement.verdict is Verdict.CONTRADICTED and "2.2 are asked for" in slow.judgement.why
+    assert f"{speed.at(7168).prefill.speedup:.2f} times at 7k" in slow.effect
+    with pytest.raises(UnknownName, match="length"):
+        speed.at(5000)
+
+
+def test_a_trial_is_drawn_in_the_order_of_its_shares():
+    found = atlas.trial("bridge", "documents-w32")
+    panel = plots.trial_panel(found)
+    assert panel["doses"] == sorted(one.dose for one in found.choices) and panel["base"] == found.base
+    place = panel["doses"].index(found.choices[0].dose)
+    assert panel["core"][place] == found.choices[0].kept
+    drawn = [curve[place] for curve in panel["draws"]["layer-matched"]]
+    assert drawn == list(found.choices[0].matched) and panel["draws"]["layer-matched"][-1][0] is None
+    plots.hybrid_chart({"documents": panel})
+
+
 def test_trials_are_planned(vlm):
     bridge = replace(vlm, name="bridge", study=plan.study("bridge"))
     planned = {job.name: job for job in plan.jobs(bridge) if job.kind == "trials"}
@@ -209,8 +241,11 @@ def test_what_is_planned_for_long_prompts(vlm):
         if kind == "trials":
             assert planned.index(("rankings", "-".join(name.split("-")[:2]))) < planned.index((kind, name))
     assert ranked == {f"{domain}-{length}" for domain in ("documents", "scenes") for length in ("1k", "2k", "4k", "7k")}
-    windows = [job for job in plan.jobs(replace(long, name="mini-s-long")) if job.kind == "adaptations"]
-    assert [job.name for job in windows] == ["windows"]
+    small = [(job.kind, job.name) for job in plan.jobs(replace(long, name="mini-s-long"))]
+    for kind in ("rankings", "rests", "choices"):
+        assert [name for one, name in small if one == kind] == ["documents-2k", "scenes-2k"]
+    assert small.index(("rankings", "scenes-2k")) < small.index(("rests", "documents-2k"))
+    assert ("adaptations", "windows") in small
 
 
 def test_other_work_is_noticed(run):

@@ -72,6 +72,9 @@ LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in ab
     "4k": {"documents": {"pages": 56}, "scenes": {"pictures": 98}},
     "7k": {"documents": {"pages": 99}, "scenes": {"pictures": 160}},
 }
+SMALL_LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # the same of a mini model, whose pages are fewer tokens
+    "2k": {"documents": {"pages": 40}, "scenes": {"pictures": 50}},
+}
 LONG_CELLS = (
     *(Cell(domain, 256, 2400, 24, draws=20, few=0, few_on=600, length="4k") for domain in ("documents", "scenes")),
     *(
@@ -84,9 +87,18 @@ LONG_CELLS = (
 )
 TIMED = {"4k": 4096, "7k": 7168}  # tokens at which the rule asks for a speed
 TRIED_ON = {"validate": 48, "test": 480}  # questions
-RESTS = (("1k", 128), ("2k", 256))  # length, window
+RESTS = {  # model → length, window, share of dense heads; a mini model has too few heads for 5 %
+    "bridge-long": (("1k", 128, 0.05), ("2k", 256, 0.05)),
+    "mini-s-long": (("2k", 256, 0.20),),
+}
+CHOSEN = {"bridge-long": ("1k", 128, 0.05), "mini-s-long": ("2k", 256, 0.10)}
 TRIED = {"bridge": SHORT, "bridge-long": LONG_CELLS}
 RANKED_ON = {"1k": 64, "2k": 48, "4k": 32, "7k": 16}  # samples of `select`, each a pass of its own
+
+
+def prompt(model: str, domain: str, length: str) -> dict[str, Setting]:
+    """How difficult a task must be for prompts of this length."""
+    return (SMALL_LENGTHS if model == "mini-s-long" else LENGTHS)[length][domain]
 
 
 def headline(model: str, domain: str) -> Cell | None:
@@ -103,7 +115,8 @@ def ranked_at(vlm: VLM, domain: str, length: str) -> Callable[..., HeadScores]:
     """The heads ranked where prompts are long."""
 
     def measure(seed: int = 0, **more: Any) -> HeadScores:
-        draw = task(domain, **LENGTHS[length][domain]).draw("select", samples=RANKED_ON[length], seed=seed)
+        work = task(domain, **prompt(vlm.name, domain, length))
+        draw = work.draw("select", samples=RANKED_ON[length], seed=seed)
         return score_heads(vlm, draw, batch_size=1, **more)
 
     return measure
@@ -125,26 +138,27 @@ def tried(vlm: VLM, cell: Cell, folder: Path) -> Callable[..., Trial]:
     return measure
 
 
-def rested(vlm: VLM, domain: str, length: str, width: int, folder: Path) -> Callable[..., Rests]:
+def rested(vlm: VLM, domain: str, length: str, width: int, folder: Path, share: float = 0.05) -> Callable[..., Rests]:
     """What the heads see that are not dense, taken apart and replaced."""
 
     def measure(seed: int = verdicts.TRIAL, **more: Any) -> Rests:
-        work = task(domain, **LENGTHS[length][domain])
+        work = task(domain, **prompt(vlm.name, domain, length))
         draw = work.draw("test", samples=480, seed=seed, questions=24)
-        return compare_rests(vlm, draw, _ranked_before(vlm, domain, length, folder).top(), width=width, **more)
+        dense = _ranked_before(vlm, domain, length, folder).top(share)
+        return compare_rests(vlm, draw, dense, width=width, **more)
 
     return measure
 
 
-def chosen(vlm: VLM, domain: str, length: str, width: int) -> Callable[..., DenseChoices]:
+def chosen(vlm: VLM, domain: str, length: str, width: int, share: float = 0.05) -> Callable[..., DenseChoices]:
     """Which heads should stay dense: ranked on `select`, tried on `validate`, compared on `test`."""
 
     def measure(seed: int = verdicts.TRIAL, store: Path | None = None, **more: Any) -> DenseChoices:
-        work = task(domain, **LENGTHS[length][domain])
+        work = task(domain, **prompt(vlm.name, domain, length))
         ranked = work.draw("select", samples=RANKED_ON[length], seed=0)
         tried, draw = (work.draw(split, samples=n, seed=seed, questions=24) for split, n in TRIED_ON.items())
         window = Window(width, sinks_and_length(vlm, draw)[0])
-        named = rank_for_density(vlm, ranked, tried, window)
+        named = rank_for_density(vlm, ranked, tried, window, fraction=share)
         return compare_choices(vlm, draw, named, width=width, store=store, **more)
 
     return measure

@@ -86,17 +86,22 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
 
 
 def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
-    """Few heads dense, where heads are many: short prompts in `bridge`, long ones in `bridge-long`."""
+    """Few heads dense, where heads are many: short prompts in `bridge`, long ones in `bridge-long`; and where they are
+    too few, which heads, and what the others see."""
     cells = accelerations.TRIED.get(vlm.name, ())
-    for domain, length in dict.fromkeys((cell.domain, cell.length) for cell in cells if cell.length):
-        yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
-    if vlm.name == "bridge-long":
-        for domain in ("documents", "scenes"):
-            for length, width in accelerations.RESTS:
-                measure: Callable[..., Causal] = accelerations.rested(vlm, domain, length, width, folder)
-                yield Job("rests", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
-            measure = accelerations.chosen(vlm, domain, "1k", 128)
-            yield Job("choices", f"{domain}-1k", measure, seed=verdicts.TRIAL)
+    rests, lengths = accelerations.RESTS.get(vlm.name, ()), {cell.length for cell in cells if cell.length}
+    domains = ("documents", "scenes")
+    for length in sorted(lengths | {length for length, _, _ in rests}):
+        for domain in domains:
+            yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
+    for domain in domains:
+        for length, width, share in rests:
+            measure: Callable[..., Causal] = accelerations.rested(vlm, domain, length, width, folder, share)
+            yield Job("rests", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
+        if vlm.name in accelerations.CHOSEN:
+            length, width, share = accelerations.CHOSEN[vlm.name]
+            measure = accelerations.chosen(vlm, domain, length, width, share)
+            yield Job("choices", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
     if vlm.name == "mini-s-long":
         yield Job("adaptations", "windows", accelerations.adapted(vlm, "scenes"), seed=1)
     for cell in cells:
