@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from corelib import load, score_heads
@@ -313,7 +315,7 @@ def test_what_is_said_without_the_package_or_the_network(monkeypatch):
 
 
 def test_scoring_by_hand():
-    assert normalise("  The Kettle. ") == "kettle" and normalise("É-5") == "e-5"
+    assert normalise("  The Kettle. ") == "kettle" and normalise("É-5") == "é-5"
     assert (
         score_answer("Kettle", "the kettle")
         and score_answer("7 apples", "7")
@@ -335,6 +337,59 @@ def test_scoring_by_hand():
         score_answer("[0, 0, 10, 10]", "left", "box")
     with pytest.raises(UnknownName, match="rule"):
         score_answer("a", "b", "fuzzy")
+
+
+@pytest.mark.parametrize(
+    ("told", "answer", "right"),
+    [
+        ("蓝色", "红色", 0), ("红色", "红色", 1), ("нет", "да", 0), ("НЕТ.", "нет", 1), ("が", "か", 0),
+        ("Straße", "STRASSE", 1),
+        ("5", "-5", 0), ("−5", "-5", 1), ("- 5", "5", 1), ("12", "½", 0), ("1/2", "½", 1),
+        ("1,000", "1000", 1), ("1,5", "15", 0),
+        (".5", "0.5", 1), ("٣", "3", 1), ("", "A", 0), ("A", "A", 1), ("?", "!", 0), ("", "", 0),
+        ("€5", "$5", 0), ("x-ray", "x ray", 0),
+        ("２０", "20", 1), ("5 %", "5%", 1), ("5", "5%", 0), ("the 7", "7", 1), ("10:45", "10:45.", 1),
+        ("77", "7", 0), ("naïve", "naive", 0),
+    ],
+)  # fmt: skip
+def test_answers_in_any_script_are_compared(told, answer, right):
+    assert score_answer(told, answer) == right
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_what_is_normal_stays_so(one, other):
+    assert normalise(normalise(one)) == normalise(one)
+    if normalise(one):
+        assert score_answer(one, one) == 1
+    else:
+        assert score_answer(other, one) == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "letter"),
+    [
+        ("A is correct", "A"), ("(b)", "B"), ("b.", "B"), ("b", "B"), ("the answer is c.", "C"),
+        ("A kettle", ""), ("I think so", ""),
+        ("Answer: D", "D"), ("[a] since it is red", "A"), ("a kettle", ""), ("B: the kettle", "B"),
+        ("", ""), ("I'm sure", ""),
+    ],
+)  # fmt: skip
+def test_the_letter_of_an_option(told, letter):
+    assert option_letter(told) == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"bbox_2d": [10, 20, 30, 40]}', "<box>[[10, 20, 30, 40]]</box>", "(10,20),(30,40)",
+        "x0=10, y0=20, x1=30, y1=40",
+        "picture 1: [10, 20, 30, 40]", "[10.0 20.0 30.0 40.0]",
+    ],
+)  # fmt: skip
+def test_boxes_as_models_write_them(text):
+    assert box_of(text) == (10, 20, 30, 40)
+    assert score_answer(text, "[10, 20, 30, 40]", "box") == 1
 
 
 def test_a_picture_of_the_hub_is_decoded_or_bytes():

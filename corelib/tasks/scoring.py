@@ -16,37 +16,69 @@ from corelib.core.errors import BadInput, check_known
 
 OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual threshold of RefCOCO)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d"), "-") | {
+    0x2044: "/"
+}  # ½ is 1⁄2
+INSIDE = frozenset(".:/%-")  # punctuation that belongs to a number, a time or a compound
+NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?"  # the 2 of `bbox_2d` is none
 
 
 def normalise(text: str) -> str:
-    """A text without case, accents, punctuation at its ends, articles and double spaces.
+    """A text without case, punctuation at its ends, articles and double spaces, in any script.
 
-    >>> normalise("  The Kettle. ")
-    'kettle'
+    It is Unicode's NFKC, case-folded, digits of any script as 0–9, no commas between thousands. Accents, signs, decimal
+    points and symbols such as € stay. Empty if there is no letter, digit or symbol.
+
+    >>> normalise("  The Kettle. "), normalise("−1,000"), normalise("Нет!"), normalise("½")
+    ('kettle', '-1000', 'нет', '1/2')
     """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().casefold()
-    words = ARTICLES.sub(" ", re.sub(r"[^\w\s.%$/:-]", " ", plain)).split()
-    return " ".join(word.strip(".:-") for word in words).strip()
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(DASHES | FRACTION)
+    plain = "".join(map(_digit, plain))
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))|(?<=\d)\s+(?=%)", "", plain)
+    kept = (one if one in INSIDE or unicodedata.category(one)[0] in "LMNS" else " " for one in plain)
+    words = [_bare(word) for word in "".join(kept).split()]
+    without = ARTICLES.sub(" ", " ".join(filter(None, words))).split()
+    return " ".join(without or filter(None, words))
+
+
+def _digit(one: str) -> str:
+    return str(unicodedata.digit(one)) if unicodedata.category(one) == "Nd" else one
+
+
+def _bare(word: str) -> str:
+    """A word without punctuation at its ends; a minus before a number is a sign."""
+    word = word.rstrip(".:/-").lstrip(".:/") if not re.match(r"\.\d", word) else "0" + word.rstrip(".:/-")
+    return re.sub(r"^-+(?=\d)", "-", word) if re.match(r"-+\d", word) else word.lstrip("-")
 
 
 def option_letter(text: str) -> str:
-    """The option that a text chooses: the first letter A–Z in brackets; or else the first capital letter that stands
-    alone, and is not the word "A" or "I" before another one; empty if there is none.
+    """The option that a text chooses: the first single letter in brackets; or else one that the text begins with, or
+    is all of it; or the first capital that stands alone, and is not the word "A" or "I" before another one, unless
+    that is "is"; or a small letter at its end. Empty if there is none.
 
-    >>> option_letter("The answer is (B)."), option_letter("I choose D"), option_letter("cannot say")
-    ('B', 'D', '')
+    >>> option_letter("The answer is (b)."), option_letter("I choose D"), option_letter("A is correct")
+    ('B', 'D', 'A')
     """
-    found = re.search(r"\(([A-Z])\)", text) or re.search(r"(?<![A-Za-z])(?![AI] [a-z])([A-Z])(?![A-Za-z'])", text)
-    return found[1] if found else ""
+    for pattern in (
+        r"[(\[]\s*([A-Za-z])\s*[)\]]",
+        r"^\W*([A-Za-z])\s*(?:[.):,]|$)",
+        r"(?<![A-Za-z])(A)(?= is\b)|(?<![A-Za-z])(?![AI] [a-z])([A-Z])(?![A-Za-z'])",
+        r"(?i:answer|option|choice)(?: is|:)?\s+([a-z])\W*$",
+    ):
+        found = re.search(pattern, text.strip())
+        if found:
+            return next(filter(None, found.groups())).upper()
+    return ""
 
 
 def box_of(text: str) -> tuple[float, ...]:
-    """The first four numbers of a text, or nothing.
+    """The first four numbers that stand together in brackets; or else the first four of the text; or nothing.
 
-    >>> box_of("at [10, 20.5, 30, 40]")
-    (10.0, 20.5, 30.0, 40.0)
+    >>> box_of('on 2 pages: {"bbox_2d": [10, 20.5, 30, 40]}'), box_of("(1, 2), (3, 4)")
+    ((10.0, 20.5, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0))
     """
-    numbers = tuple(float(one) for one in re.findall(r"-?\d+(?:\.\d+)?", text))
+    within = re.search(rf"[\[(]\s*{NUMBER}(?:[\s,]+{NUMBER}){{3}}\s*[\])]", text)
+    numbers = tuple(float(one) for one in re.findall(NUMBER, within[0] if within else text))
     return numbers[:4] if len(numbers) >= 4 else ()
 
 
@@ -64,8 +96,8 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def score_answer(given: str, answer: str, rule: str = "exact") -> float:
-    """1.0 if `given` is right, 0.0 if not. `exact`: the same after `normalise`, or begun by it as a whole word;
-    `choice`: the same `option_letter`; `box`: `overlap` of 0.5 or more, both in the same unit.
+    """1.0 if `given` is right, 0.0 if not. `exact`: the same after `normalise`, or begun by it as a whole word, and not
+    empty; `choice`: the same `option_letter`; `box`: `overlap` of 0.5 or more, both in the same unit.
 
     Raises: UnknownName for another rule, BadInput if the rule is `box` and `answer` is no box.
 
@@ -81,4 +113,4 @@ def score_answer(given: str, answer: str, rule: str = "exact") -> float:
             raise BadInput(f"the answer {answer!r} is no box: give four numbers")
         return float(bool(pointed) and overlap(pointed, place) >= OVERLAP)
     wanted, found = normalise(answer), normalise(given)
-    return float(found == wanted or (wanted != "" and found.startswith(wanted + " ")))
+    return float(wanted != "" and (found == wanted or found.startswith(wanted + " ")))
