@@ -9,7 +9,6 @@ import typer
 
 from corelib.cli.console import out
 from corelib.cli.options import MODEL, Loading, known_models, loads_checkpoints
-from corelib.core.errors import BadInput
 
 
 @loads_checkpoints
@@ -28,19 +27,13 @@ def ask(
     The bundled models know a small language: `digit on red square ?`, `digit left of blue star ?`,
     `room on page 2 ?`, `digit on red square in frame 3 ?`, `frame of blue star ?`.
     """
-    from PIL import Image, UnidentifiedImageError
-
+    from corelib.core.pictures import open_picture
     from corelib.core.results import check_writable
     from corelib.models.load import load
 
     if save:
         check_writable(save)
-    pictures = []
-    for path in image:
-        try:
-            pictures.append(Image.open(path).convert("RGB"))
-        except (OSError, UnidentifiedImageError):
-            raise BadInput(f"cannot read the picture {path}: give a PNG or JPEG file") from None
+    pictures = [open_picture(path) for path in image]
     vlm = load(model, **how)
     answer = vlm.ask(pictures, question, video=video, tokens=tokens)
     out.print(answer, highlight=False)

@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
+from corelib.core.pictures import open_picture
 from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "folder:"
@@ -57,7 +58,7 @@ class Folder(ItemTask):
 
     def load(self) -> Iterator[Item]:
         file = _file(self.path)
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_lines(file), 1):
             if line.strip():
                 yield _record(line, file.parent, f"{file}, line {number}")
 
@@ -68,6 +69,15 @@ def _file(path: str) -> Path:
     if not file.is_file():
         raise BadInput(f"{file} is not there: give a JSONL file, or a folder with {FILE} in it")
     return file
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file, at line feeds alone: JSON may hold other separators inside of a text."""
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        number = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise BadInput(f"{file}, line {number}: this is not UTF-8: save the file as UTF-8") from None
 
 
 def _record(line: str, folder: Path, where: str) -> Item:
@@ -102,10 +112,9 @@ def _one_of(given: Mapping[str, Any]) -> bool:
 
 def _size(path: Path, where: str) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError):
-        raise BadInput(f"{where}: cannot read the picture {path}: give a PNG or JPEG file") from None
+        return open_picture(path).size  # decoded now: a damaged file is found before anything is measured
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _box(given: object, sizes: Sequence[tuple[int, int]], where: str) -> Box:
@@ -123,4 +132,4 @@ def _box(given: object, sizes: Sequence[tuple[int, int]], where: str) -> Box:
 
 
 def _read(paths: tuple[Path, ...]) -> list[Image.Image]:
-    return [Image.open(path) for path in paths]
+    return [open_picture(path) for path in paths]

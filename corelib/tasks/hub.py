@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -27,6 +26,7 @@ from PIL import Image
 
 from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, check_known
 from corelib.core.geometry import Box
+from corelib.core.pictures import open_picture
 from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "hub:"
@@ -54,11 +54,9 @@ def shown(value: object) -> Image.Image:
     """
     if isinstance(value, Mapping):
         value = value.get("bytes")
-    if isinstance(value, bytes):
-        return Image.open(BytesIO(value))
-    if not isinstance(value, Image.Image):
+    if not isinstance(value, bytes | Image.Image):
         raise BadResults(f"a picture of the set is a {type(value).__name__}: pictures and bytes of files can be read")
-    return value
+    return open_picture(value, name="of the set")
 
 
 def _corners(box: Sequence[float], image: int = 0) -> Box:

@@ -16,9 +16,8 @@ from corelib.core.errors import BadInput, check_known
 
 OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual threshold of RefCOCO)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d"), "-") | {
-    0x2044: "/"
-}  # ½ is 1⁄2
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d"), "-")
+FRACTION = {0x2044: "/"}  # NFKC makes 1⁄2 of ½
 INSIDE = frozenset(".:/%-")  # punctuation that belongs to a number, a time or a compound
 NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?"  # the 2 of `bbox_2d` is none
 
@@ -67,7 +66,7 @@ def option_letter(text: str) -> str:
     ):
         found = re.search(pattern, text.strip())
         if found:
-            return next(filter(None, found.groups())).upper()
+            return str(next(filter(None, found.groups()))).upper()
     return ""
 
 

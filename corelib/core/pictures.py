@@ -1,0 +1,91 @@
+"""The one place where pictures are opened: as a viewer shows them, or not at all.
+
+    image = open_picture("page-1.jpg")       # RGB, upright, transparency on white
+
+A camera notes how it was held, and viewers turn its photographs: so does this (EXIF). What is transparent is laid on
+white, as on paper. Sixteen bits become eight by their scale. A file that holds several pictures is refused, for it does
+not say which of them is meant; so is one that is damaged, or too large.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from corelib.core.errors import BadInput
+
+MOST_PIXELS = 64_000_000  # 8,000 × 8,000: the largest cameras, and pages at 600 dots an inch
+ONE_PICTURE = ("MPO",)  # formats whose further frames are previews of the first
+DEPTH = 257  # of 16 bits over 8: 65,535 / 255
+WHITE = (255, 255, 255, 255)
+
+
+def open_picture(source: str | Path | bytes | Image.Image, name: str = "", most: int = MOST_PIXELS) -> Image.Image:
+    """A picture in RGB, 8 bits a channel, upright.
+
+    Args:
+        source: A file, its bytes, or a picture that is open.
+        name: What to call it in an error; without it, the file's own name.
+        most: Pixels, at the most.
+
+    Raises:
+        BadInput: There is no picture to be read, it is damaged, it has more than `most` pixels, it holds several, or
+            its values have no known scale.
+
+    >>> clear = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    >>> open_picture(clear).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    called = name or (str(source) if isinstance(source, str | Path) else "given")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we count for ourselves
+            image = source if isinstance(source, Image.Image) else Image.open(_file(source))
+            _check(image, called, most)
+            image.load()
+            return _plain(ImageOps.exif_transpose(image), called)
+    except BadInput:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise BadInput(f"cannot read the picture {called} ({_reason(error)}): give a PNG or JPEG file") from None
+
+
+def _file(source: str | Path | bytes) -> Path | BytesIO:
+    return BytesIO(source) if isinstance(source, bytes) else Path(source)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _check(image: Image.Image, called: str, most: int) -> None:
+    """Before a pixel is decoded."""
+    width, height = image.size
+    if width * height > most:
+        raise BadInput(f"the picture {called} has {width} × {height} pixels: give at most {most:,}, a smaller one")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in ONE_PICTURE:
+        raise BadInput(f"{called} holds {frames} pictures (animated, or pages): give each as a file of its own")
+
+
+def _plain(image: Image.Image, called: str) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise BadInput(f"the picture {called} holds numbers without a known scale ({image.mode}): give 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would cut them off at 255
+        return image.point(lambda value: value / DEPTH, "L").convert("RGB") if image.mode == "I" else _from_16(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16(image: Image.Image) -> Image.Image:
+    return image.convert("I").point(lambda value: value / DEPTH, "L").convert("RGB")
