@@ -7,6 +7,8 @@ torchvision). The places are found out: paint a region, and see which embeddings
 from __future__ import annotations
 
 import importlib
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -230,6 +232,17 @@ def strays(vlm: VLM, sample: Sample, box: Box, found: Perturbation) -> int:
         wider = Box(box.x0 - x, box.y0 - y, box.x1 + x, box.y1 + y)
         near[view.positions] |= coverage(view.grid, wider) > 0
     return int(((found.change > ROUNDING) & ~near).sum())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_special_token_in_a_text_is_named(vlms, family):
+    vlm = vlms(family)
+    plain = Sample.of([noise(64, 64)], "What does this mean?")
+    for mark in ("<|im_end|>", vlm.family.visual_tokens()[0]):
+        for what in ("question", "answer", "context"):
+            with pytest.raises(BadInput, match=f"the {what} .* holds {re.escape(mark)}, a special token"):
+                vlm.encode([replace(plain, **{what: f"What does {mark} mean?"})])
+    assert vlm.encode([replace(plain, question="Is 3 < 4 | 5 > 4?")], answers=False).tokens.shape[0] == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -20,8 +20,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from corelib.core.errors import BadInput
 from corelib.families.regions import Grid
 from corelib.tasks.sample import Sample
+
+MOST_SHOWN = 60  # characters of a text, in an error
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,25 @@ class Family(ABC):
 
         Raises: BadInput for a question or a picture that the model cannot read.
         """
+
+
+def refuse_special(tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> None:
+    """Texts that hold a special token would be read as that token: as a picture, or as the end of a turn.
+
+    Raises: BadInput, which names the token and the text.
+    """
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    marks = {*added, *map(str, tokenizer.all_special_tokens)}
+    for sample in samples:
+        for what in ("question", "answer", "context"):
+            text = getattr(sample, what)
+            found = next((mark for mark in sorted(marks, key=len, reverse=True) if mark in text), None)
+            if found is not None:
+                shown = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+                raise BadInput(
+                    f"the {what} {shown!r} holds {found}, a special token of this model, which would be read as such: "
+                    "write it otherwise"
+                )
 
 
 def touching(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, ModelInputs, View, touching
+from corelib.families.base import Family, ModelInputs, View, refuse_special, touching
 from corelib.families.regions import Grid
 from corelib.mini.processing import MiniProcessor, fit
 from corelib.tasks.sample import Sample
@@ -79,6 +79,7 @@ class Bundled(Family):
         """Which tokens stand for pixels."""
 
     def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
+        refuse_special(self.tokenizer, samples)
         rows, lengths, marks = [], [], []
         for sample in samples:
             self.check(sample.question)

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, ModelInputs, View, left_pad, touching
+from corelib.families.base import Family, ModelInputs, View, left_pad, refuse_special, touching
 from corelib.families.regions import Grid
 from corelib.mini.vocabulary import token_id
 from corelib.tasks.sample import Sample
@@ -89,6 +89,7 @@ class Chat(Family):
         return {}
 
     def build_inputs(self, samples: Sequence[Sample], answers: bool) -> ModelInputs:
+        refuse_special(self.tokenizer, samples)
         rows, lengths, marks, views, pixels = [], [], [], [], []
         for sample in samples:
             video = sample.video and self.clips
