@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import json
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from corelib import load, score_heads
 from corelib.core.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
+from corelib.core.geometry import box_from
 from corelib.experiments.ablation import ablate_top
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
@@ -138,7 +139,52 @@ MISTAKES = {
     r"box \[0, 0, 9\]: give": {**GOOD, "boxes": [[0, 0, 9]]},
     "is on picture 1 of 1": {**GOOD, "boxes": [[0, 0, 9, 9, 1]]},
     "does not lie in its picture": {**GOOD, "boxes": [[0, 0, 9999, 9]]},
+    "is smaller than a pixel; between 0 and 1 it is norm": {**GOOD, "boxes": [[0.1, 0.2, 0.5, 0.6]]},
+    "unknown box_format 'corners'": {**GOOD, "box_format": "corners"},
+    r"box_format is \['xywh'\]": {**GOOD, "box_format": ["xywh"]},
+    r"\(norm\) does not lie": {**GOOD, "boxes": [[0, 0, 9, 9]], "box_format": "norm"},
+    "give four numbers, xyxy": {**GOOD, "boxes": [[False, False, True, True]]},
+    "give four numbers": {**GOOD, "boxes": [[0, 0, float("nan"), 9]]},
+    "is on picture True of 1": {**GOOD, "boxes": [[0, 0, 9, 9, True]]},
+    "boxes is 7: give a list": {**GOOD, "boxes": 7},
+    "distractors is None: give a list": {**GOOD, "distractors": None},
+    r"kind is \['a'\]": {**GOOD, "kind": ["a"]},
+    "as image, or a list of them as images": {
+        **{k: v for k, v in GOOD.items() if k != "image"},
+        "images": "coffee.png",
+    },
+    r"cannot read the picture .*null": {**GOOD, "image": "cof\x00fee.png"},
+    r"question is 'What\\ud800\?'": {**GOOD, "question": "What\ud800?"},
 }
+
+
+@pytest.mark.parametrize(
+    ("form", "box"),
+    [
+        ("xyxy", [60, 40, 120, 100]),
+        ("xywh", [60, 40, 60, 60]),
+        ("norm", [0.1, 0.1, 0.2, 0.25]),
+        ("1000", [100, 100, 200, 250]),
+    ],
+)
+def test_boxes_in_the_usual_conventions(tmp_path, form, box):
+    photograph("coffee").resize((600, 400)).save(tmp_path / "coffee.png")
+    write(tmp_path, [{**GOOD, "boxes": [box], "distractors": [box], "box_format": form}])
+    (record,) = task(f"folder:{tmp_path}").records
+    assert record.boxes == record.distractors == (Box(60, 40, 120, 100),)
+
+
+@given(st.tuples(*[st.integers(0, 99)] * 2), st.tuples(*[st.integers(1, 50)] * 2))
+@settings(max_examples=50, deadline=None)
+def test_conventions_agree(corner, extent):
+    (x, y), (width, height), size = corner, extent, (200, 160)
+    assume(x + width <= 200 and y + height <= 160)
+    corners = (x, y, x + width, y + height)
+    share = [value / side for value, side in zip(corners, size * 2, strict=True)]
+    wanted = box_from(corners, size)
+    for form, box in (("xywh", (x, y, width, height)), ("norm", share), ("1000", [1000 * one for one in share])):
+        found = box_from(box, size, form)
+        np.testing.assert_allclose(astuple(found), astuple(wanted), atol=1e-9)
 
 
 @pytest.mark.parametrize("told", MISTAKES)

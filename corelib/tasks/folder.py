@@ -5,9 +5,11 @@
     {"image": "kitchen.jpg", "question": "What is on the stove?", "answer": "kettle", "boxes": [[412, 96, 520, 210]]}
     {"images": ["1.png", "2.png"], "question": "What is the total?", "answer": "97", "boxes": [[80, 40, 130, 60, 1]]}
 
-A box is x0, y0, x1, y1 in pixels of its picture, and with several pictures the number of the picture, from 0. Pictures
-lie where the file says, seen from the file. `distractors` (boxes of the same kind as the evidence) and `kind` may be
-given too. Everything is checked before anything is measured. Nothing leaves the machine.
+A box is x0, y0, x1, y1 in pixels of its picture as a viewer shows it, and with several pictures the number of the
+picture, from 0. `"box_format"` says if it is something else: `xywh` (x0, y0, width, height), `norm` (between 0 and 1)
+or `1000` (between 0 and 1000). Pictures lie where the file says, seen from the file. `distractors` (boxes of the same
+kind as the evidence) and `kind` may be given too. Everything is checked before anything is measured. Nothing leaves the
+machine.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from corelib.core.errors import BadInput
-from corelib.core.geometry import Box
+from corelib.core.geometry import Box, box_from
 from corelib.core.pictures import open_picture
 from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "folder:"
-NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distractors", "kind"}
+NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distractors", "kind", "box_format"}
 FILE = "questions.jsonl"
 
 
@@ -83,27 +85,42 @@ def _lines(file: Path) -> list[str]:
 def _record(line: str, folder: Path, where: str) -> Item:
     try:
         given = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: not JSON ({error})") from None
     if not isinstance(given, dict) or not NEEDED <= given.keys() <= NEEDED | ALLOWED or not _one_of(given):
         keys = ", ".join(sorted(given)) if isinstance(given, dict) else type(given).__name__
         raise BadInput(
-            f"{where}: found {keys}; needed are question, answer, boxes, and image or images; allowed are kind and "
-            "distractors"
+            f"{where}: found {keys}; needed are question, answer, boxes, and image or images; allowed are kind, "
+            "distractors and box_format"
         )
-    for key in ("question", "answer"):
-        if not isinstance(given[key], str) or not given[key].strip():
+    for key in ("question", "answer", *(one for one in ("kind", "box_format") if one in given)):
+        if not isinstance(given[key], str) or not given[key].strip() or not _is_text(given[key]):
             raise BadInput(f"{where}: {key} is {given[key]!r}: give a text that is not empty")
     names = given["images"] if "images" in given else [given["image"]]
-    if not names or not all(isinstance(name, str) for name in names):
-        raise BadInput(f"{where}: give the file of a picture, or a list of them")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{where}: give the file of a picture as image, or a list of them as images")
     paths = [folder / name for name in names]
     sizes = [_size(path, where) for path in paths]
     if not given["boxes"]:
         raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
-    boxes, others = (tuple(_box(box, sizes, where) for box in given.get(key, ())) for key in ("boxes", "distractors"))
-    kind, read = str(given.get("kind", "question")), partial(_read, tuple(paths))
+    form = given.get("box_format", "xyxy")
+    boxes, others = (
+        tuple(_box(box, sizes, form, where) for box in _list(given, key, where)) for key in ("boxes", "distractors")
+    )
+    kind, read = given.get("kind", "question"), partial(_read, tuple(paths))
     return Item(tuple(names), given["question"], given["answer"], boxes, others, kind, read=read)
+
+
+def _is_text(text: str) -> bool:
+    """JSON can spell half of a pair of surrogates, which is no character."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
+
+
+def _list(given: Mapping[str, Any], key: str, where: str) -> list[object]:
+    found = given.get(key, [])
+    if not isinstance(found, list):
+        raise BadInput(f"{where}: {key} is {found!r}: give a list of boxes, such as [[412, 96, 520, 210]]")
+    return found
 
 
 def _one_of(given: Mapping[str, Any]) -> bool:
@@ -117,18 +134,16 @@ def _size(path: Path, where: str) -> tuple[int, int]:
         raise BadInput(f"{where}: {error}") from None
 
 
-def _box(given: object, sizes: Sequence[tuple[int, int]], where: str) -> Box:
-    numbers = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
-    if not isinstance(given, list) or not numbers or len(given) not in (4, 5):
+def _box(given: object, sizes: Sequence[tuple[int, int]], form: str, where: str) -> Box:
+    if not isinstance(given, list) or len(given) not in (4, 5):
         raise BadInput(f"{where}: box {given}: give [x0, y0, x1, y1], and with several pictures the picture's number")
     image = given[4] if len(given) == 5 else 0
-    if image not in range(len(sizes)):
+    if isinstance(image, bool) or image not in range(len(sizes)):
         raise BadInput(f"{where}: box {given} is on picture {image} of {len(sizes)}; they count from 0")
-    width, height = sizes[int(image)]
-    x0, y0, x1, y1 = given[:4]
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise BadInput(f"{where}: box {given} does not lie in its picture of {width} × {height} pixels")
-    return Box(x0, y0, x1, y1, image=int(image))
+    try:
+        return box_from(given[:4], sizes[image], form, image)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _read(paths: tuple[Path, ...]) -> list[Image.Image]:
