@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dealt import save_in
 from typer.testing import CliRunner
 
 from corelib.cli import app
@@ -22,6 +23,7 @@ from corelib.families import tiny, tiny_configs
 from corelib.models import checkpoints
 from corelib.tasks.assets import photograph
 from corelib.tasks.collage import Collage
+from corelib.tasks.items import DEALT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "beyond.md"
@@ -103,8 +105,8 @@ def test_the_commands_take_a_tiny_model(name, tmp_path, monkeypatch):
 def test_your_own_pictures_from_end_to_end(run, tmp_path):
     """Real photographs, questions in a file, the two commands of the page."""
     lines = []
-    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick"):
-        photograph(name).save(tmp_path / f"{name}.png")
+    for place, name in enumerate(("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick")):
+        save_in(DEALT[place % 2], photograph(name), tmp_path / f"{name}.png")
         lines.append({"image": f"{name}.png", "question": "What?", "answer": name, "boxes": [[20, 20, 200, 200]]})
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     model, domain = ("--model", "tiny-random:smolvlm"), ("--domain", f"folder:{tmp_path}")

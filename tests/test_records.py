@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dealt import save_in
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +24,7 @@ from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
 from corelib.tasks.hub import SOURCES, Hub, shown
+from corelib.tasks.items import DEALT
 from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer
 
 # --- collage ---------------------------------------------------------------------------------------------------------
@@ -65,8 +68,8 @@ def test_a_collage_that_cannot_be_is_refused():
 def folder(tmp_path):
     """Six real photographs, two questions each, and one about two pictures."""
     lines = []
-    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut"):
-        photograph(name).save(tmp_path / f"{name}.png")
+    for place, name in enumerate(("coffee", "rocket", "chelsea", "china", "flower", "astronaut")):
+        save_in("select" if place < 3 else "test", photograph(name), tmp_path / f"{name}.png")
         for number in range(2):
             box = [10, 10 + 40 * number, 90, 50 + 40 * number]
             lines.append({"image": f"{name}.png", "question": f"What is {number}?", "answer": name, "boxes": [box]})
@@ -104,6 +107,41 @@ def test_no_picture_is_in_two_splits(folder):
     work = task(f"folder:{folder}")
     names = [{name for group in work.dealt[split] for name in group[0].pictures} for split in ("select", "test")]
     assert all(names) and not names[0] & names[1] and len(names[0] | names[1]) == 6
+
+
+def test_one_file_under_two_names_is_one_picture(folder):
+    shutil.copy(folder / "coffee.png", folder / "copy.png")
+    (folder / "in").mkdir()
+    shutil.copy(folder / "coffee.png", folder / "in" / "coffee.png")
+    names = ["coffee.png", "./coffee.png", "copy.png", "in/../in/coffee.png"]
+    write(folder, [{**GOOD, "image": name} for name in names])
+    work = task(f"folder:{folder}")
+    assert sum(map(len, work.dealt.values())) == 1 and len({record.pictures for record in work.records}) == 1
+
+
+def test_more_pictures_move_none(folder):
+    def dealt():
+        work = task(f"folder:{folder}")
+        return {record.answer: split for split, groups in work.dealt.items() for group in groups for record in group}
+
+    before = dealt()
+    lines = (folder / "questions.jsonl").read_text().splitlines()
+    for name in ("retina", "brick", "grass"):
+        photograph(name).save(folder / f"{name}.png")
+        lines.append(json.dumps({**GOOD, "image": f"{name}.png", "answer": name}))
+        (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+        assert {**before, **dealt()} == dealt() and dealt().keys() > before.keys()
+
+
+def test_another_seed_does_not_make_other_samples_of_a_folder(own, ranking, tiny_vlm):
+    with pytest.raises(BadInput, match="were ranked on these samples"):
+        ablate_top(tiny_vlm, own.draw("select", samples=4, seed=7), ranking, fraction=0.2, draws=2, batch_size=4)
+
+
+def test_a_picture_that_changed_makes_another_task(folder):
+    before = task(f"folder:{folder}")
+    photograph("gravel").save(folder / "rocket.png")
+    assert repr(task(f"folder:{folder}")) != repr(before) and task(f"folder:{folder}").sha256 != before.sha256
 
 
 def test_the_seed_shuffles_a_split(folder):
@@ -216,8 +254,8 @@ def own(tmp_path_factory):
     """Eight pictures, four in each split, with two questions each."""
     folder = tmp_path_factory.mktemp("own")
     lines = []
-    for name in ("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick"):
-        photograph(name).resize((96, 96)).save(folder / f"{name}.png")
+    for place, name in enumerate(("coffee", "rocket", "chelsea", "china", "flower", "astronaut", "retina", "brick")):
+        save_in(DEALT[place % 2], photograph(name).resize((96, 96)), folder / f"{name}.png")
         for number in range(2):
             box = [10, 10 + 30 * number, 60, 40 + 30 * number]
             lines.append({"image": f"{name}.png", "question": f"What is {number}?", "answer": name, "boxes": [box]})

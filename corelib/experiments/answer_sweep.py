@@ -121,7 +121,8 @@ def check_scores(vlm: VLM, scores: HeadScores, draw: Draw, same_samples: bool = 
     Raises: BadInput for both.
     """
     check_model(vlm, scores)
-    if (scores.task.split, scores.task.seed) == (draw.split, draw.seed) and not same_samples:
+    shared = scores.task.split == draw.split and (scores.task.seed == draw.seed or draw.task.finite)
+    if shared and not same_samples:
         raise BadInput(
             f"the heads were ranked on these samples ({draw.split}, seed {draw.seed}): test on another split, or say "
             "that you mean it (same_samples=True, --same-samples)"

@@ -56,6 +56,7 @@ class Task(ABC):
     """A domain at one difficulty. The fields of a subclass *are* its difficulty."""
 
     name: ClassVar[str]
+    finite: ClassVar[bool] = False  # there are only so many pictures: a seed shuffles them, and draws no others
 
     @property
     def rule(self) -> str:

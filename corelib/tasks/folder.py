@@ -34,6 +34,14 @@ NEEDED, ALLOWED = {"question", "answer", "boxes"}, {"image", "images", "distract
 FILE = "questions.jsonl"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A picture that was decoded once."""
+
+    size: tuple[int, int]
+    digest: str  # of its file: one file under two names is one picture
+
+
 @dataclass(frozen=True, kw_only=True)
 class Folder(ItemTask):
     """Questions about your own pictures. `path`: the JSONL file, or a folder with `questions.jsonl` in it."""
@@ -41,7 +49,7 @@ class Folder(ItemTask):
     name: ClassVar[str] = "folder"
 
     path: str
-    sha256: str = ""  # of the file: another file is another task
+    sha256: str = ""  # of the file and all pictures: others are another task
 
     @classmethod
     def at(cls, path: str) -> Folder:
@@ -50,8 +58,12 @@ class Folder(ItemTask):
         Raises: BadInput, with file and line, if a record cannot be used.
         """
         file = _file(path)
-        found = cls(path=path, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-        _ = found.records
+        records = cls(path=path).records
+        whole = hashlib.sha256(file.read_bytes())
+        for name in sorted({name for record in records for name in record.pictures}):
+            whole.update(name.encode())
+        found = cls(path=path, sha256=whole.hexdigest())
+        vars(found)["records"] = records  # read once
         return found
 
     @property
@@ -60,9 +72,10 @@ class Folder(ItemTask):
 
     def load(self) -> Iterator[Item]:
         file = _file(self.path)
+        seen: dict[Path, Seen] = {}
         for number, line in enumerate(_lines(file), 1):
             if line.strip():
-                yield _record(line, file.parent, f"{file}, line {number}")
+                yield _record(line, file.parent, f"{file}, line {number}", seen)
 
 
 def _file(path: str) -> Path:
@@ -82,7 +95,7 @@ def _lines(file: Path) -> list[str]:
         raise BadInput(f"{file}, line {number}: this is not UTF-8: save the file as UTF-8") from None
 
 
-def _record(line: str, folder: Path, where: str) -> Item:
+def _record(line: str, folder: Path, where: str, seen: dict[Path, Seen]) -> Item:
     try:
         given = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -100,7 +113,10 @@ def _record(line: str, folder: Path, where: str) -> Item:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise BadInput(f"{where}: give the file of a picture as image, or a list of them as images")
     paths = [folder / name for name in names]
-    sizes = [_size(path, where) for path in paths]
+    for path in paths:
+        if path not in seen:
+            seen[path] = _seen(path, where)
+    sizes, digests = [seen[path].size for path in paths], tuple(seen[path].digest for path in paths)
     if not given["boxes"]:
         raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
     form = given.get("box_format", "xyxy")
@@ -108,7 +124,7 @@ def _record(line: str, folder: Path, where: str) -> Item:
         tuple(_box(box, sizes, form, where) for box in _list(given, key, where)) for key in ("boxes", "distractors")
     )
     kind, read = given.get("kind", "question"), partial(_read, tuple(paths))
-    return Item(tuple(names), given["question"], given["answer"], boxes, others, kind, read=read)
+    return Item(digests, given["question"], given["answer"], boxes, others, kind, read=read)
 
 
 def _is_text(text: str) -> bool:
@@ -127,11 +143,17 @@ def _one_of(given: Mapping[str, Any]) -> bool:
     return ("image" in given) != ("images" in given)
 
 
-def _size(path: Path, where: str) -> tuple[int, int]:
+def _seen(path: Path, where: str) -> Seen:
     try:
-        return open_picture(path).size  # decoded now: a damaged file is found before anything is measured
+        size = open_picture(path).size  # decoded now: a damaged file is found before anything is measured
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
+    return Seen(size, digest(path))
+
+
+def digest(path: Path) -> str:
+    """What a picture is told by: the SHA-256 of its file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _box(given: object, sizes: Sequence[tuple[int, int]], form: str, where: str) -> Box:

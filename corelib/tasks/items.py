@@ -1,8 +1,9 @@
 """Questions that were written down: one record a question, with the pictures it is about and where its answer is.
 
 Records come from a folder of your own (`folder.py`) or from the hub (`hub.py`). A record does not know a split, so
-pictures are dealt out by the checksum of their name: one half to `select`, one to `test` (our definition). Records that
-share a picture stay together, so that heads are never tested on a picture that ranked them. The seed shuffles a split.
+pictures are dealt out by the checksum of their name: about half to `select`, the others to `test` (our definition).
+Where a picture goes does not depend on what else there is. Records that share a picture stay together, so that heads
+are never tested on a picture that ranked them. The seed shuffles a split.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -28,7 +30,8 @@ DEALT = ("select", "test")
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `pictures` names what it is about: records of the same pictures belong together."""
+    """One question. `pictures` names what it is about, the same picture always by the same name: records of the same
+    pictures belong together."""
 
     pictures: tuple[str, ...]
     question: str
@@ -42,6 +45,8 @@ class Item:
 @dataclass(frozen=True, kw_only=True)
 class ItemTask(Task):
     """A task whose questions are records."""
+
+    finite: ClassVar[bool] = True
 
     @abstractmethod
     def load(self) -> Iterable[Item]:
@@ -69,12 +74,10 @@ class ItemTask(Task):
         mine: dict[tuple[str, ...], list[Item]] = {}
         for record in self.records:
             mine.setdefault(record.pictures, []).append(record)
-        together = _together(list(mine))
-        together.sort(key=lambda groups: hashlib.sha256("\n".join(groups[0]).encode()).digest())
-        return {
-            split: [tuple(mine[pictures]) for groups in together[number :: len(DEALT)] for pictures in groups]
-            for number, split in enumerate(DEALT)
-        }
+        found: dict[str, list[tuple[Item, ...]]] = {split: [] for split in DEALT}
+        for groups in sorted(_together(list(mine)), key=_checksum):
+            found[split_of(groups)] += [tuple(mine[pictures]) for pictures in groups]
+        return found
 
     def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
         groups = self.dealt.get(check_split(split), [])
@@ -97,6 +100,20 @@ class ItemTask(Task):
 
     def picture(self, rng: np.random.Generator, split: str) -> Picture:
         raise BadInput(f"{self.name} has no pictures but those of its records")
+
+
+def split_of(groups: list[tuple[str, ...]]) -> str:
+    """The split of pictures that belong together, given by their names in each record: by the checksum of the least
+    name.
+
+    >>> split_of([("b", "a")]) == split_of([("a",)]), split_of([("a",)]), split_of([("b",)])
+    (True, 'select', 'select')
+    """
+    return DEALT[_checksum(groups)[0] % len(DEALT)]
+
+
+def _checksum(groups: list[tuple[str, ...]]) -> bytes:
+    return hashlib.sha256(min(name for group in groups for name in group).encode()).digest()
 
 
 def _together(groups: list[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
