@@ -57,14 +57,15 @@ class Cell:
 
 
 DOSES = (0.05, 0.01, 0.02, 0.10, 0.20)
-_short = partial(Cell, doses=DOSES, best_keys=True)
+_headline = partial(Cell, doses=DOSES, draws=20, best_keys=True)
+_other = partial(Cell, best_keys=True)
 SHORT = (  # the headline of each domain first; samples are more than the questions that will count
-    _short("scenes", 8, 3200, 16, draws=20, few_on=800),
-    _short("documents", 32, 2880, 16, draws=20, few_on=800),
-    _short("video", 16, 2640, 12, draws=20, few_on=720),
-    _short("scenes", 16, 400, 16),
-    *(_short("documents", width, 400, 16) for width in (8, 16, 64)),
-    *(_short("video", width, 360, 12) for width in (8, 32)),
+    _headline("scenes", 8, 3200, 16, few_on=800),
+    _headline("documents", 32, 2880, 16, few_on=800),
+    _headline("video", 16, 2640, 12, few_on=720),
+    _other("scenes", 16, 400, 16),
+    *(_other("documents", width, 400, 16) for width in (8, 16, 64)),
+    *(_other("video", width, 360, 12) for width in (8, 32)),
 )
 LENGTHS: dict[str, dict[str, dict[str, Setting]]] = {  # of whole prompts, in about so many tokens
     "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24}},
