@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py com
     from corelib.experiments.score_heads import score_heads as score_heads
     from corelib.models.load import load as load
     from corelib.models.vlm import VLM as VLM
+    from corelib.models.wrap import wrap as wrap
     from corelib.sparse import Window as Window
     from corelib.sparse import sparsify as sparsify
     from corelib.tasks import Sample as Sample
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_types.py com
 _HOMES = {
     "load": "corelib.models.load",
     "VLM": "corelib.models.vlm",
+    "wrap": "corelib.models.wrap",
     "task": "corelib.tasks",
     "Box": "corelib.core.geometry",
     "Sample": "corelib.tasks",

@@ -27,6 +27,7 @@ from corelib.families.internvl import mosaic
 from corelib.families.regions import coverage
 from corelib.models.grid_check import ROUNDING, Perturbation, bypassed_tower, perturb_region
 from corelib.models.vlm import VLM
+from corelib.models.wrap import weights_checksum, wrap
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question
 from corelib.replay.residual_cache import residual_cache
@@ -123,6 +124,60 @@ def test_inputs_are_those_of_the_stock_processor(name, sizes, vlms):
     assert set(theirs) == set(mine)
     for key, value in mine.items():
         assert torch.equal(torch.as_tensor(theirs[key]), value), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_in_memory_is_the_one_that_is_loaded(name, vlms):
+    vlm = vlms(name)
+    processor = stock(name, vlm.family)
+    processor.chat_template = vlm.family.template
+    mine = wrap(vlm.model, processor, name="mine")
+    samples = [Sample.of([noise(70, 90)], "What is it?"), Sample.of([noise(64, 64), noise(33, 40)], "Which?")]
+    samples = [replace(sample, answer="7", evidence=(Box(0, 0, 64, 64),)) for sample in samples]
+    ours, theirs = mine.encode(samples), vlm.encode(samples)
+    for key, value in theirs.inputs.items():
+        assert torch.equal(ours.inputs[key], value), key
+    assert torch.equal(ours.evidence, theirs.evidence)
+    assert torch.equal(mine.answer(ours).logprob, vlm.answer(theirs).logprob)
+    assert mine.facts == replace(vlm.facts, name="mine", sha256=mine.sha256) and mine.sha256 == weights_checksum(
+        vlm.model
+    )
+
+
+def test_an_adapted_model_in_memory(vlms):
+    peft = pytest.importorskip("peft")
+    plain = vlms("qwen3-vl")
+    processor = stock("qwen3-vl", plain.family)
+    processor.chat_template = plain.family.template
+    model = tiny.build_tiny("qwen3-vl")[0]
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    with pytest.raises(BadInput, match=r"training mode.*call model.eval\(\)"):
+        wrap(adapted.train(), processor)
+    mine = wrap(adapted.eval(), processor)
+    assert mine.sha256 != plain.sha256 and (mine.num_layers, mine.num_heads) == (plain.num_layers, plain.num_heads)
+    batch = mine.encode([replace(Sample.of([noise(64, 64)], "What?"), answer="7", evidence=(Box(0, 0, 32, 32),))])
+    said = mine.answer(batch).logprob
+    assert not torch.equal(said, plain.answer(batch).logprob)
+    with ablate(mine.model, "L0H0"):
+        assert not torch.equal(mine.answer(batch).logprob, said)
+    assert torch.equal(mine.answer(batch).logprob, said)
+
+
+def test_what_cannot_be_wrapped_is_refused(vlms):
+    vlm = vlms("smolvlm")
+    processor = stock("smolvlm", vlm.family)
+    processor.chat_template = vlm.family.template
+    with pytest.raises(UnsupportedArchitecture, match="this is a Linear; supported: Qwen3VL"):
+        wrap(torch.nn.Linear(1, 1), processor)
+    with pytest.raises(UnsupportedArchitecture, match="this is a SmolVLMModel"):
+        wrap(vlm.model.model, processor)
+    with pytest.raises(BadInput, match="has no tokenizer"):
+        wrap(vlm.model, vlm.tokenizer)
+    processor.chat_template = vlm.family.tokenizer.chat_template = None
+    with pytest.raises(BadInput, match="no chat template"):
+        wrap(vlm.model, processor)
+    with torch.device("meta"), pytest.raises(BadInput, match="weight is not in memory"):
+        weights_checksum(torch.nn.Linear(1, 1, bias=False))
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl", "qwen2.5-vl"])
