@@ -88,9 +88,13 @@ LONG_CELLS = (
 )
 TIMED = {"4k": 4096, "7k": 7168}  # tokens at which the rule asks for a speed
 TRIED_ON = {"validate": 48, "test": 480}  # questions
-RESTS = {  # model → length, window, share of dense heads; a mini model has too few heads for 5 %
-    "bridge-long": (("1k", 128, 0.05), ("2k", 256, 0.05)),
-    "mini-s-long": (("2k", 256, 0.20),),
+LONG_DOMAINS = ("documents", "scenes")
+RESTS = {  # model → domain, length, window, share of dense heads, questions about each row of pictures
+    "bridge": (("documents", "", 32, 0.05, 16),),
+    "bridge-long": tuple(
+        (domain, length, width, 0.05, 24) for domain in LONG_DOMAINS for length, width in (("1k", 128), ("2k", 256))
+    ),
+    "mini-s-long": tuple((domain, "2k", 256, 0.20, 24) for domain in LONG_DOMAINS),  # 5 % are three heads
 }
 CHOSEN = {"bridge-long": ("1k", 128, 0.05), "mini-s-long": ("2k", 256, 0.10)}
 TRIED = {"bridge": SHORT, "bridge-long": LONG_CELLS}
@@ -139,14 +143,16 @@ def tried(vlm: VLM, cell: Cell, folder: Path) -> Callable[..., Trial]:
     return measure
 
 
-def rested(vlm: VLM, domain: str, length: str, width: int, folder: Path, share: float = 0.05) -> Callable[..., Rests]:
+def rested(
+    vlm: VLM, domain: str, length: str, width: int, share: float, questions: int, folder: Path
+) -> Callable[..., Rests]:
     """What the heads see that are not dense, taken apart and replaced."""
 
     def measure(seed: int = verdicts.TRIAL, **more: Any) -> Rests:
-        work = task(domain, **prompt(vlm.name, domain, length))
-        draw = work.draw("test", samples=480, seed=seed, questions=24)
-        dense = _ranked_before(vlm, domain, length, folder).top(share)
-        return compare_rests(vlm, draw, dense, width=width, **more)
+        work = task(domain, **prompt(vlm.name, domain, length)) if length else tested_task(vlm, domain)
+        draw = work.draw("test", samples=480, seed=seed, questions=questions)
+        scores = _ranked_before(vlm, domain, length, folder) if length else ranking(vlm, domain)
+        return compare_rests(vlm, draw, scores.top(share), width=width, **more)
 
     return measure
 

@@ -89,17 +89,17 @@ def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
     """Few heads dense, where heads are many: short prompts in `bridge`, long ones in `bridge-long`; and where they are
     too few, which heads, and what the others see."""
     cells = accelerations.TRIED.get(vlm.name, ())
-    rests, lengths = accelerations.RESTS.get(vlm.name, ()), {cell.length for cell in cells if cell.length}
-    domains = ("documents", "scenes")
-    for length in sorted(lengths | {length for length, _, _ in rests}):
-        for domain in domains:
+    rests = accelerations.RESTS.get(vlm.name, ())
+    lengths = {cell.length for cell in cells} | {length for _, length, *_ in rests}
+    for length in sorted(lengths - {""}):
+        for domain in accelerations.LONG_DOMAINS:
             yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
-    for domain in domains:
-        for length, width, share in rests:
-            measure: Callable[..., Causal] = accelerations.rested(vlm, domain, length, width, folder, share)
-            yield Job("rests", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
-        if vlm.name in accelerations.CHOSEN:
-            length, width, share = accelerations.CHOSEN[vlm.name]
+    for one in rests:
+        measure: Callable[..., Causal] = accelerations.rested(vlm, *one, folder)
+        yield Job("rests", "-".join(filter(None, one[:2])), measure, seed=verdicts.TRIAL)
+    if vlm.name in accelerations.CHOSEN:
+        length, width, share = accelerations.CHOSEN[vlm.name]
+        for domain in accelerations.LONG_DOMAINS:
             measure = accelerations.chosen(vlm, domain, length, width, share)
             yield Job("choices", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
     if vlm.name == "mini-s-long":

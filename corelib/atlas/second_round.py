@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from corelib.atlas import findings, verdicts
+from corelib.atlas.accelerations import LONG_DOMAINS
 from corelib.atlas.findings import LEAD, SIZES, Finding
 from corelib.atlas.plan import KINDS_APART, measured
 from corelib.atlas.verdicts import Judgement
 from corelib.tasks import DOMAINS
 
-LONG, LONG_DOMAINS = "bridge-long", ("documents", "scenes")  # where acceleration is judged
+LONG = "bridge-long"  # where acceleration is judged
 
 
 @dataclass(frozen=True)
