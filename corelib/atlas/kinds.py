@@ -1,33 +1,35 @@
 """The kinds of committed results: a folder each, a file a model and name.
 
-cells/mini-s/scenes.json                  the scores of all heads
-ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
-ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -knockout
-ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
-                                          is to be fetched
-effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
-knockouts/mini-s/scenes.json              which looks the answer travels by
-redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
-                                          scenes-on-video.json: ranked in scenes, tested in video; and
-                                          video-frame.json: one kind of question, by its own ranking
-transfers/mini-s/video.json               heads ranked in every task, tested in video: what is lost without them,
-                                          and what they keep alone
-reductions/mini-s/documents-validate.json    ways to read RAM over several tokens, compared; also -test
-hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
-hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
-tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
-inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
-stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
-relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
-curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
-gaze/bridge/scenes.json                   the gaze of every head moved alone, and which score predicts that
-decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
-rankings/bridge-long/documents-4k.json    the scores of all heads on long prompts
-trials/bridge-long/documents-4k-w256.json    what few dense heads keep, the others short-sighted
-rests/bridge-long/documents-2k.json       what the heads see that are not dense, taken apart and replaced
-choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
-adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
-variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
+    cells/mini-s/scenes.json                  the scores of all heads
+    ablations/mini-s/scenes.json              heads ranked in scenes, removed in scenes: the primary analysis
+    ablations/mini-s/scenes-mean.json         the same heads, their output at its mean; also -resample, -knockout
+    ablations/mini-s/scenes-on-needle.json    ranked in scenes, removed in another task; -on-arithmetic, where nothing
+                                              is to be fetched
+    effects/mini-s/scenes-validate.json       every head alone and in company, and what predicts it; also -test
+    knockouts/mini-s/scenes.json              which looks the answer travels by
+    redirections/mini-s/scenes.json           what the top heads look at is moved, and the answer with it; also
+                                              scenes-on-video.json: ranked in scenes, tested in video; and
+                                              video-frame.json: one kind of question, by its own ranking
+    transfers/mini-s/video.json               heads ranked in every task, tested in video: what is lost without them,
+                                              and what they keep alone
+    reductions/mini-s/documents-validate.json    ways to read RAM over several tokens, compared; also -test
+    hybrids/mini-s/scenes.json                few heads see everything, all others sinks and a window
+    hybrids/mini-s-long/scenes.json           the same with thousands of visual tokens, in the model that learned them
+    tradeoffs/mini-s-long/scenes.json         what is lost, and how much time is gained, under several windows
+    inheritance/bridge/pictures.json          which heads learn to look, if others may not see the picture
+    stories/bridge/documents-L24H4.json       where one head looks, what it writes, what goes wrong without it
+    relays/bridge/scenes.json                 by which heads the answer's row reads what was fetched at another
+    curves/bridge/scenes.json                 how much of the top heads few samples find, and of what they do
+    gaze/bridge/scenes.json                   the gaze of every head moved alone, and which score predicts that
+    decoys/bridge/scenes.json                 heads that look and say nothing: which scores take them for real
+    rankings/bridge-long/documents-4k.json    the scores of all heads on long prompts
+    trials/bridge-long/documents-4k-w256.json    what few dense heads keep, the others short-sighted
+    rests/bridge-long/documents-2k.json       what the heads see that are not dense, taken apart and replaced
+    choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
+    adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
+    variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
+
+What each of them holds is told by its class, in `KINDS`.
 """
 
 from __future__ import annotations
