@@ -12,7 +12,8 @@ import torch
 
 from corelib import atlas, plots
 from corelib.analysis.kv_controls import kv_matched
-from corelib.atlas import accelerations, findings, plan, verdicts
+from corelib.atlas import plan, trial_cells, verdicts
+from corelib.atlas.acceleration_findings import acceleration_of, find_acceleration
 from corelib.atlas.verdicts import Verdict, acceleration
 from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
 from corelib.core.errors import BadInput, BadResults, UnknownName
@@ -181,32 +182,32 @@ def test_the_rule_of_acceleration():
 
 
 def test_the_headline_cells_are_those_of_the_rule():
-    first = {cell.domain: cell for cell in reversed(accelerations.SHORT)}
+    first = {cell.domain: cell for cell in reversed(trial_cells.SHORT)}
     assert {name: cell.width for name, cell in first.items()} == {"scenes": 8, "documents": 32, "video": 16}
-    long = [cell for cell in accelerations.LONG_CELLS if cell.length == "4k"]
+    long = [cell for cell in trial_cells.LONG_CELLS if cell.length == "4k"]
     for cell in (*first.values(), *long):
         assert cell.doses[0] == 0.05 and cell.draws == verdicts.FEWEST and cell.samples >= 2000
         assert cell.samples / 4 <= cell.few_on <= cell.samples * 0.28 and cell.few_on % cell.questions == 0
     assert all(cell.width == 256 and cell.samples >= 100 * cell.questions for cell in long)
-    names = [cell.name for cell in (*accelerations.SHORT, *accelerations.LONG_CELLS)]
+    names = [cell.name for cell in (*trial_cells.SHORT, *trial_cells.LONG_CELLS)]
     assert len(set(names)) == len(names) and "documents-4k-w256" in names and "scenes-w8" in names
 
 
 def test_the_card_says_what_a_headline_cell_says():
     found = atlas.trial("bridge", "scenes-w8")
-    one, core = findings.find_acceleration("bridge", "scenes"), found.choices[0]
+    one, core = find_acceleration("bridge", "scenes"), found.choices[0]
     assert one.estimate == core.kept.loss and one.model == "bridge" and one.domain == "scenes"
     assert one.judgement == acceleration(core.kept.loss, core.p, 20)
     assert f"{found.none.accuracy:.3f}" in one.control and f"{max(core.matched):.3f}" in one.control
-    assert findings.find_acceleration("mini-s", "scenes").judgement.verdict is Verdict.NOT_MEASURED
+    assert find_acceleration("mini-s", "scenes").judgement.verdict is Verdict.NOT_MEASURED
 
 
 def test_a_long_trial_is_judged_with_the_speed_of_its_own_heads():
     found, speed = atlas.trial("bridge", "documents-w32"), atlas.speed("bridge")
     with pytest.raises(BadResults, match="other weights, heads or windows"):
-        findings.acceleration_of(found, speed)  # its window is another
+        acceleration_of(found, speed)  # its window is another
     mine = replace(found, window=replace(found.window, width=speed.window.width))
-    slow = findings.acceleration_of(mine, speed)
+    slow = acceleration_of(mine, speed)
     assert slow.judgement.verdict is Verdict.CONTRADICTED and "2.2 are asked for" in slow.judgement.why
     assert f"{speed.at(7168).prefill.speedup:.2f} times at 7k" in slow.effect
     with pytest.raises(UnknownName, match="length"):
@@ -227,7 +228,7 @@ def test_a_trial_is_drawn_in_the_order_of_its_shares():
 def test_trials_are_planned(vlm):
     bridge = replace(vlm, name="bridge", study=plan.study("bridge"))
     planned = {job.name: job for job in plan.jobs(bridge) if job.kind == "trials"}
-    assert planned.keys() == {cell.name for cell in accelerations.SHORT}
+    assert planned.keys() == {cell.name for cell in trial_cells.SHORT}
     assert all(job.seed == verdicts.TRIAL for job in planned.values())
 
 

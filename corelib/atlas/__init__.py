@@ -8,12 +8,13 @@ plan        what is measured of each model
 ranked      the task and the ranking that every measurement begins with
 measures    how each causal result is had
 explanations, accelerations   … and the others
+trial_cells what is tried where few heads are dense
 extents     how much of it
 build       measures it, and writes it
 rules       the rules of the report card, first round
 verdicts    the rules of the second round
 reduction_choice  how RAM is read over answers of several tokens: the rule
-findings    what one result says, by these rules
+findings    what one result says, by these rules; acceleration_findings, of few dense heads
 second_round  the report card: every claim with its findings
 claims      the claims of the paper, judged by them
 """

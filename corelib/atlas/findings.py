@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from corelib.analysis.division import Division
-from corelib.atlas import accelerations, library, verdicts
+from corelib.atlas import library, verdicts
 from corelib.atlas.plan import study
 from corelib.atlas.verdicts import SEED, Judgement, Verdict
-from corelib.benchmarks.speed import Speed
-from corelib.core.errors import BadResults
 from corelib.core.values import Estimate
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.redirection_result import Redirection
-from corelib.experiments.trial_result import Trial
 from corelib.tasks import DOMAINS
 
 LEAD = "bridge"  # the model with enough heads
@@ -37,7 +33,8 @@ class Finding:
     estimate: Estimate | None = None  # the effect as a number, where there is one
 
 
-def _not_yet(model: str, domain: str) -> Finding:
+def not_yet(model: str, domain: str) -> Finding:
+    """Nothing was measured."""
     return Finding(model, domain, "", "", Judgement(Verdict.NOT_MEASURED))
 
 
@@ -54,7 +51,7 @@ def judge_redirection(found: Redirection) -> Judgement:
 def find_extraction(model: str, domain: str) -> Finding:
     """The first rule: do answers follow the gaze of the top heads, and of no others?"""
     found = _redirection(model, domain)
-    return _not_yet(model, domain) if found is None else extraction_of(found, domain)
+    return not_yet(model, domain) if found is None else extraction_of(found, domain)
 
 
 def extraction_of(found: Redirection, domain: str) -> Finding:
@@ -80,7 +77,7 @@ def find_kind(model: str, domain: str, kind: str) -> Finding:
     not hide the answer."""
     cell = library.cell(model, domain)
     if cell.validity is None or f"without/{kind}" not in cell.validity:
-        return _not_yet(model, f"{domain}: {kind}")
+        return not_yet(model, f"{domain}: {kind}")
     told = {one: cell.validity[f"{one}/{kind}"].accuracy for one in ("base", "without", "only", "constant")}
     gate = verdicts.valid_evidence(**told)
     seen = f"accuracy {told['base']:.2f}, evidence hidden {told['without']:.2f}, alone {told['only']:.2f}"
@@ -95,7 +92,7 @@ def find_sparsity(model: str, domain: str) -> Finding:
     """How few heads hold half of all RAM?"""
     found = library.cell(model, domain).summaries["all"]
     if found.half_share is None:
-        return _not_yet(model, domain)
+        return not_yet(model, domain)
     return sparsity_of(model, domain, found.half_share, found.top_share)
 
 
@@ -108,7 +105,7 @@ def sparsity_of(model: str, domain: str, share: Estimate, top: Estimate) -> Find
 def find_division(model: str, domain: str) -> Finding:
     """Do the top heads spread their attention outside the evidence less than others of their layers?"""
     found = library.cell(model, domain).division
-    return _not_yet(model, domain) if found is None else division_of(model, domain, found)
+    return not_yet(model, domain) if found is None else division_of(model, domain, found)
 
 
 def division_of(model: str, domain: str, found: Division) -> Finding:
@@ -130,7 +127,7 @@ def find_across_domains(model: str) -> Finding:
     names = [library.name_across(*pair) for pair in pairs]
     found = {name: _redirection(model, name) for name in names}
     there = {name: one for name, one in found.items() if one is not None}
-    return _not_yet(model, "all pairs") if len(there) < len(found) else across_of(model, there)
+    return not_yet(model, "all pairs") if len(there) < len(found) else across_of(model, there)
 
 
 def across_of(model: str, there: Mapping[str, Redirection]) -> Finding:
@@ -165,7 +162,7 @@ def _second(model: str, domain: str) -> Ablation | None:
 def find_necessity(model: str, domain: str) -> Finding:
     """What is lost without the top heads?"""
     found = _second(model, domain)
-    return _not_yet(model, domain) if found is None else necessity_of(found, domain)
+    return not_yet(model, domain) if found is None else necessity_of(found, domain)
 
 
 def necessity_of(found: Ablation, domain: str) -> Finding:
@@ -181,14 +178,14 @@ def necessity_of(found: Ablation, domain: str) -> Finding:
 def find_lower_ranked(model: str, domain: str) -> Finding:
     """What is lost without those below them?"""
     found = _second(model, domain)
-    return _not_yet(model, domain) if found is None else lower_ranked_of(found, domain)
+    return not_yet(model, domain) if found is None else lower_ranked_of(found, domain)
 
 
 def lower_ranked_of(found: Ablation, domain: str) -> Finding:
     """What one ablation says of the heads below them."""
     mean = found.null["random"].loss if "random" in found.null else None
     if mean is None:
-        return _not_yet(found.model.name, domain)
+        return not_yet(found.model.name, domain)
     following, others = (found.normalised(one) for one in (found.conditions.next.loss.accuracy, mean))
     control = f"random sets of the others {others.percent()}"
     judged = verdicts.lower_ranked(following, others)
@@ -198,51 +195,15 @@ def lower_ranked_of(found: Ablation, domain: str) -> Finding:
 def find_sufficiency(model: str, domain: str) -> Finding:
     """What do the top heads keep alone?"""
     found = _second(model, domain)
-    return _not_yet(model, domain) if found is None else sufficiency_of(found, domain)
+    return not_yet(model, domain) if found is None else sufficiency_of(found, domain)
 
 
 def sufficiency_of(found: Ablation, domain: str) -> Finding:
     """What one ablation says of the top heads alone."""
     kept = None if found.sufficiency is None else found.sufficiency.kept
     if found.sufficiency is None or kept is None:
-        return _not_yet(found.model.name, domain)
+        return not_yet(found.model.name, domain)
     whole = found.base.accuracy
     share = Estimate(kept.value / whole, kept.low / whole, kept.high / whole)
     control = f"if no head sees, {100 * found.sufficiency.none / whole:.0f} %"
     return Finding(found.model.name, domain, f"{share.percent()} kept", control, verdicts.sufficiency(share), share)
-
-
-def find_acceleration(model: str, domain: str) -> Finding:
-    """Are answers kept if the top 5 % of heads are dense and all others short-sighted, and is prefill faster?
-
-    In the model's headline cell (`accelerations`). Of short prompts accuracy alone is judged; of long ones nothing is,
-    until the speed of the same heads is measured.
-    """
-    cell = accelerations.headline(model, domain)
-    if cell is None or cell.name not in library.results("trials", model):
-        return _not_yet(model, domain)
-    speed = library.speed(model) if cell.length else None
-    if cell.length and speed is None:
-        return _not_yet(model, domain)
-    return acceleration_of(library.trial(model, cell.name), speed)
-
-
-def acceleration_of(found: Trial, speed: Speed | None = None) -> Finding:
-    """What a headline cell of the trial says, with the speed of its model.
-
-    Raises: BadResults if the speed is of another model, another window, or another number of dense heads.
-    """
-    core = found.choices[0]
-    effect = f"{core.kept.loss.percent()} lost of {found.base.accuracy:.3f}"
-    judge = partial(verdicts.acceleration, core.kept.loss, core.p, len(core.matched))
-    judged = judge()
-    if speed is not None:
-        timed = speed.model.sha256, speed.window.width, len(speed.dense)
-        if timed != (found.model.sha256, found.window.width, len(core.heads)):
-            raise BadResults(f"the speed of {speed.model.name} is of other weights, heads or windows than the trial")
-        gains = {length: speed.at(tokens).prefill.speedup for length, tokens in accelerations.TIMED.items()}
-        judged = verdicts.all_of({length: judge(gain, length) for length, gain in gains.items()})
-        effect += ", prefill " + ", ".join(f"{gain:.2f} times at {length}" for length, gain in gains.items())
-    most = f"matched sets keep at most {max(core.matched):.3f}, p = {core.p:.3f}" if core.matched else "no matched set"
-    control = f"{most}; no head dense {found.none.accuracy:.3f}"
-    return Finding(found.model.name, found.task.domain, effect, control, judged, core.kept.loss)

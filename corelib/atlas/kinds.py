@@ -48,7 +48,7 @@ from corelib.experiments.knockout import PathKnockouts
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
-from corelib.experiments.rest import Rests
+from corelib.experiments.rest_result import Rests
 from corelib.experiments.sample_curve import SampleCurve
 from corelib.experiments.transfer import Transfer
 from corelib.experiments.trial_result import Trial

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from corelib.analysis.dose_response import DOSES
-from corelib.atlas import accelerations, explanations, library, measures, verdicts
+from corelib.atlas import accelerations, explanations, library, measures, trial_cells, verdicts
 from corelib.atlas.extents import extent
 from corelib.atlas.kinds import Causal
 from corelib.atlas.ranked import tested_task
@@ -88,18 +88,18 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
 def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:
     """Few heads dense, where heads are many: short prompts in `bridge`, long ones in `bridge-long`; and where they are
     too few, which heads, and what the others see."""
-    cells = accelerations.TRIED.get(vlm.name, ())
-    rests = accelerations.RESTS.get(vlm.name, ())
+    cells = trial_cells.TRIED.get(vlm.name, ())
+    rests = trial_cells.RESTS.get(vlm.name, ())
     lengths = {cell.length for cell in cells} | {length for _, length, *_ in rests}
     for length in sorted(lengths - {""}):
-        for domain in accelerations.LONG_DOMAINS:
+        for domain in trial_cells.LONG_DOMAINS:
             yield Job("rankings", f"{domain}-{length}", accelerations.ranked_at(vlm, domain, length))
     for one in rests:
         measure: Callable[..., Causal] = accelerations.rested(vlm, *one, folder)
         yield Job("rests", "-".join(filter(None, one[:2])), measure, seed=verdicts.TRIAL)
-    if vlm.name in accelerations.CHOSEN:
-        length, width, share = accelerations.CHOSEN[vlm.name]
-        for domain in accelerations.LONG_DOMAINS:
+    if vlm.name in trial_cells.CHOSEN:
+        length, width, share = trial_cells.CHOSEN[vlm.name]
+        for domain in trial_cells.LONG_DOMAINS:
             measure = accelerations.chosen(vlm, domain, length, width, share)
             yield Job("choices", f"{domain}-{length}", measure, seed=verdicts.TRIAL)
     if vlm.name == "mini-s-long":
@@ -149,7 +149,7 @@ def _reductions(vlm: VLM) -> Iterator[Job]:
 def _other_jobs(vlm: VLM, folder: Path) -> Iterator[Job]:
     size = extent(vlm)
     if vlm.study.long_only:
-        if vlm.name in accelerations.TRIED:
+        if vlm.name in trial_cells.TRIED:
             return
         for domain in accelerations.LONG:
             yield Job("hybrids", domain, accelerations.hybrid_long(vlm, domain))

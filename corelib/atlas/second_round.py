@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from corelib.atlas import findings, verdicts
-from corelib.atlas.accelerations import LONG_DOMAINS
+from corelib.atlas.acceleration_findings import find_acceleration
 from corelib.atlas.findings import LEAD, SIZES, Finding
 from corelib.atlas.plan import KINDS_APART, measured
+from corelib.atlas.trial_cells import LONG_DOMAINS
 from corelib.atlas.verdicts import Judgement
 from corelib.tasks import DOMAINS
 
@@ -99,8 +100,8 @@ def second_round(models: Iterable[str] | None = None) -> list[Row]:
             "tokens and 2.2 times at 7k; short prompts have no speed to gain, and are judged by accuracy alone",
             "10_acceleration",
             (
-                *(findings.find_acceleration(LONG, domain) for domain in LONG_DOMAINS),
-                *(findings.find_acceleration(LEAD, domain) for domain in DOMAINS if LEAD in names),
+                *(find_acceleration(LONG, domain) for domain in LONG_DOMAINS),
+                *(find_acceleration(LEAD, domain) for domain in DOMAINS if LEAD in names),
             ),
             lead=LONG,
         ),

@@ -14,23 +14,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from corelib.core.errors import BadInput
-from corelib.core.heads import Heads, HeadSet
+from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
-from corelib.core.results import Result, software
+from corelib.core.results import software
 from corelib.core.sample_store import collect
-from corelib.core.values import Accuracy, AccuracyKept, ModelFacts, Software, TaskFacts, WindowFacts
+from corelib.core.values import WindowFacts
 from corelib.experiments.answer_sweep import check_pictures, compute_dtype
 from corelib.experiments.out_of_window import PairedAccuracy, out_of_reach, sinks_and_length
+from corelib.experiments.rest_result import OnPage, Rests, Way
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.replay.prefix_cache import replay_from_prefix
@@ -44,60 +43,6 @@ from corelib.tasks import Draw
 BLOCK = 32  # keys
 
 Opened = Callable[[Batch], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to limit the rest."""
-
-    name: str
-    keys: float  # that a row of a limited head sees on average, about
-    kept: AccuracyKept
-
-
-@dataclass(frozen=True)
-class OnPage:
-    """Accuracy where the evidence is on one page."""
-
-    page: int  # from 1
-    questions: int
-    dense: float
-    window: float
-
-
-@dataclass(frozen=True, repr=False)
-class Rests(Result):
-    """Ways to limit the rest, compared."""
-
-    schema: ClassVar[str] = "corelib/rests/1"
-
-    model: ModelFacts
-    task: TaskFacts  # counted: those questions whose evidence is out of reach
-    dense: Heads
-    window: WindowFacts
-    block: int  # keys of a block, where blocks are chosen
-    level: float  # of all intervals
-    base: Accuracy  # all heads dense
-    ways: tuple[Way, ...]
-    pages: tuple[OnPage, ...]
-    software: Software
-    seconds: float
-
-    def __getitem__(self, name: str) -> Way:
-        """One way, by its name.
-
-        Raises: BadInput for a name that is none.
-        """
-        found = {way.name: way for way in self.ways}
-        if name not in found:
-            raise BadInput(f"no way {name!r}: there are {', '.join(found)}")
-        return found[name]
-
-    @property
-    def gap_closed(self) -> float | None:
-        """Which share of what the window loses against the best keys is kept by blocks; None if it loses nothing."""
-        window, best, blocks = (self[name].kept.accuracy for name in ("window", "best keys", "blocks"))
-        return None if best <= window else (blocks - window) / (best - window)
 
 
 def compare_rests(

@@ -19,15 +19,13 @@ one window for all. The others may be tried on the first questions alone, and ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from corelib.analysis.controls import random_sets
@@ -41,27 +39,15 @@ from corelib.core.sample_store import collect
 from corelib.core.values import RankingFacts, WindowFacts
 from corelib.experiments.answer_sweep import check_pictures, check_scores, compute_dtype
 from corelib.experiments.out_of_window import PairedAccuracy, out_of_reach, sinks_and_length
+from corelib.experiments.trial_conditions import DENSE, NONE, answer_trial, list_conditions
 from corelib.experiments.trial_result import AtDepth, DenseChoice, Trial, UniformChoice
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
-from corelib.replay.prefix_cache import replay_from_prefix
-from corelib.sparse import Window, sparsify
-from corelib.sparse.oracle_topk import oracle_topk
+from corelib.sparse import Window
 from corelib.sparse.window import mean_keys, width_for
 from corelib.tasks import Draw
 
 DEPTHS = 5  # parts of the prompt, by where the evidence stands
-DENSE, NONE = "dense", HeadSet()  # names of two conditions; a set of dense heads is the name of its own
-
-
-@dataclass(frozen=True)
-class _Condition:
-    """What questions are answered under."""
-
-    opened: Callable[[], AbstractContextManager[object]]
-    begins: int = 0  # the layer from which on it differs from the one that is kept
-    kept: bool = False
-    headline: bool = False  # answered by all questions
 
 
 def measure_trial(
@@ -121,7 +107,7 @@ def measure_trial(
     widths = [width_for(one, sinks, length) for one in keys]
     most = [width_for(one, 0, length) for one in keys] if best_keys else []
     controls = [one for drawn in (*matched, *blindly) for one in drawn]
-    conditions = _conditions(vlm, tops, controls, window, widths, most)
+    conditions = list_conditions(vlm, tops, controls, window, widths, most)
     place = {name: number for number, name in enumerate(conditions)}
     fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), "window": [width, sinks], **draw.fingerprint}
     sets = [one.to_json() for one in conditions if isinstance(one, HeadSet)]
@@ -134,7 +120,7 @@ def measure_trial(
         if counted.any():  # the others are not asked
             mine = [sample for sample, one in zip(batch.samples, counted.tolist(), strict=True) if one]
             asked = batch if counted.all() else vlm.encode(mine)
-            right[counted] = _answered(vlm, asked, conditions.values(), all_of_them=bool(among.any()))
+            right[counted] = answer_trial(vlm, asked, conditions.values(), all_of_them=bool(among.any()))
         return {"right": right, "counted": counted, "few": among, "depth": depth_of_evidence(batch)}
 
     found = collect(answer, draw.samples, partial(draw.batches, draw.questions), fingerprint, store, progress)
@@ -190,46 +176,6 @@ def depth_of_evidence(batch: Batch) -> Float[Tensor, " sample"]:
     begins, behind = batch.real.int().argmax(1), batch.after_image.int().argmax(1)
     last = torch.where(batch.evidence, places, -1).amax(1)
     return ((last - begins).float() / (behind - begins)).cpu()
-
-
-def _conditions(
-    vlm: VLM,
-    tops: Sequence[HeadSet],
-    controls: Sequence[HeadSet],
-    window: Window,
-    widths: Sequence[int],
-    most: Sequence[int],
-) -> Mapping[Hashable, _Condition]:
-    """By name, in the order in which they run: dense first, which all are compared with, and the one that is kept
-    before those that begin where it ends."""
-    made: dict[Hashable, _Condition] = {DENSE: _Condition(nullcontext, headline=True)}
-    for one in dict.fromkeys((NONE, *tops, *controls)):
-        made[one] = _Condition(
-            partial(sparsify, vlm.model, one, window),
-            begins=min((head.layer for head in one), default=0),
-            kept=one == NONE,
-            headline=one in (NONE, tops[0]),
-        )
-    for number, wide in enumerate(widths):
-        opened = partial(sparsify, vlm.model, NONE, Window(wide, window.sinks))
-        made.setdefault(("window", wide), _Condition(opened, headline=number == 0))
-    for number in most:
-        made.setdefault(("best keys", number), _Condition(partial(oracle_topk, vlm.model, number)))
-    return made
-
-
-def _answered(
-    vlm: VLM, batch: Batch, conditions: Iterable[_Condition], all_of_them: bool
-) -> Bool[Tensor, "sample condition"]:
-    """Which questions are answered rightly; False under conditions that are not tried."""
-    ask, found = replay_from_prefix(vlm, batch), []
-    for one in conditions:
-        if not (all_of_them or one.headline):
-            found.append(torch.zeros(len(batch.samples), dtype=torch.bool))
-            continue
-        with one.opened():
-            found.append(ask(one.begins, keep=one.kept).correct)
-    return torch.stack(found, 1)
 
 
 def _matched(vlm: VLM, one: HeadSet, draws: int, seed: int) -> list[HeadSet]:
