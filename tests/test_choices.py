@@ -14,8 +14,8 @@ from corelib.core.heads import HeadSet
 from corelib.experiments.dense_choices import DenseChoices, compare_choices, greedy_dense, windowing_effects
 from corelib.experiments.dense_rankings import anchored_ram, rank_for_density
 from corelib.experiments.out_of_window import out_of_reach
-from corelib.experiments.rest import compare_rests
-from corelib.experiments.rest_result import Rests, first_row, firsts_of, names_of
+from corelib.experiments.rest import compare_rests, first_row, firsts_of, names_of
+from corelib.experiments.rest_result import Rests
 from corelib.experiments.score_heads import score_heads
 from corelib.sparse import Window, sparsify
 from corelib.sparse.oracle_topk import oracle_topk

@@ -21,13 +21,14 @@ from corelib import Box, HeadSet, Sample, task
 from corelib.attention.intervene import ablate
 from corelib.attention.record import record
 from corelib.core.errors import BadInput, BadRegion, UnknownName, UnsupportedArchitecture
+from corelib.core.weights import weights_checksum
 from corelib.families import tiny, tiny_configs
 from corelib.families.chat import BRIEFLY
 from corelib.families.internvl import mosaic
 from corelib.families.regions import coverage
 from corelib.models.grid_check import ROUNDING, Perturbation, bypassed_tower, perturb_region
 from corelib.models.vlm import VLM
-from corelib.models.wrap import weights_checksum, wrap
+from corelib.models.wrap import wrap
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question
 from corelib.replay.residual_cache import residual_cache

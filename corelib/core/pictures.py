@@ -80,12 +80,8 @@ def _plain(image: Image.Image, called: str) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise BadInput(f"the picture {called} holds numbers without a known scale ({image.mode}): give 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would cut them off at 255
-        return image.point(lambda value: value / DEPTH, "L").convert("RGB") if image.mode == "I" else _from_16(image)
+        image = image.convert("I").point(lambda value: value / DEPTH, "L")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16(image: Image.Image) -> Image.Image:
-    return image.convert("I").point(lambda value: value / DEPTH, "L").convert("RGB")

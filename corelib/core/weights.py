@@ -1,7 +1,9 @@
-"""Weights in half precision, with their checksum, in the folder of a bundled model."""
+"""Weights in half precision, with their checksum, in the folder of a bundled model; and the checksum of a model that
+is in memory."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
+from corelib.core.errors import BadInput
 from corelib.core.model_folder import CHECKSUM, WEIGHTS, checksums, sha256, stage_file
 from corelib.core.results import write_json, write_whole
 
@@ -53,3 +56,26 @@ def add_stage(folder: Path, name: str, weights: Path, step: int) -> None:
     promised = checksums(folder)
     stages = {**promised.get("checkpoints", {}), name: {"step": step, "sha256": sha256(kept)}}
     write_json(folder / CHECKSUM, {**promised, "checkpoints": stages})
+
+
+def weights_checksum(model: torch.nn.Module) -> str:
+    """The SHA-256 of all parameters and buffers that are saved, with their names, shapes and dtypes.
+
+    Raises:
+        BadInput: Some are not in memory (offloaded to disk).
+
+    >>> one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    >>> _ = other.load_state_dict(one.state_dict())
+    >>> mine, theirs, another = map(weights_checksum, (one, other, torch.nn.Linear(2, 2)))
+    >>> mine == theirs, mine == another
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if not isinstance(value, torch.Tensor):
+            continue  # what quantised layers remember beside their weights
+        if value.is_meta:
+            raise BadInput(f"{name} is not in memory: give an identity, such as the commit of the checkpoint")
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

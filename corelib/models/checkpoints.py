@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoTokenizer, BaseImageProcessor, PreTrain
 from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.core.memory import check_device, check_weights
-from corelib.core.weights import quiet_transformers
+from corelib.core.weights import quiet_transformers, weights_checksum
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
@@ -53,10 +53,7 @@ def load_tiny(name: str) -> tuple[PreTrainedModel, Chat, str]:
     kind = name.removeprefix(tiny.PREFIX)
     check_known("model", name, tiny.tiny_names())
     model, family = tiny.build_tiny(kind)
-    digest = hashlib.sha256(kind.encode())
-    for parameter in model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
-    return model, family, digest.hexdigest()
+    return model, family, weights_checksum(model)
 
 
 def open_checkpoint(

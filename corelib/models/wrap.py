@@ -10,14 +10,13 @@ The model stays as it is: where it lies, in which dtype, with which attention. N
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from corelib.core.errors import BadInput, UnsupportedArchitecture
+from corelib.core.weights import weights_checksum
 from corelib.models.checkpoints import FAMILIES
 from corelib.models.vlm import VLM
 
@@ -65,25 +64,3 @@ def wrap(model: PreTrainedModel | nn.Module, processor: Any, *, name: str = "", 
     called = name or str(getattr(inner.config, "_name_or_path", "")).rstrip("/") or kind
     adapter = family(inner.config, processor.tokenizer, images, template)
     return VLM(called, model, adapter, identity or weights_checksum(model))  # type: ignore[arg-type]  # or PEFT's
-
-
-def weights_checksum(model: nn.Module) -> str:
-    """The SHA-256 of all parameters and buffers that are saved, with their names, shapes and dtypes.
-
-    Raises:
-        BadInput: Some are not in memory (offloaded to disk).
-
-    >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    >>> _ = other.load_state_dict(one.state_dict())
-    >>> weights_checksum(one) == weights_checksum(other), weights_checksum(one) == weights_checksum(nn.Linear(2, 2))
-    (True, False)
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if not isinstance(value, torch.Tensor):
-            continue  # what quantised layers remember beside their weights
-        if value.is_meta:
-            raise BadInput(f"{name} is not in memory: give an identity, such as the commit of the checkpoint")
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

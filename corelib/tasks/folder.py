@@ -75,7 +75,10 @@ class Folder(ItemTask):
         seen: dict[Path, Seen] = {}
         for number, line in enumerate(_lines(file), 1):
             if line.strip():
-                yield _record(line, file.parent, f"{file}, line {number}", seen)
+                try:
+                    yield _record(line, file.parent, seen)
+                except BadInput as error:
+                    raise BadInput(f"{file}, line {number}: {error}") from None
 
 
 def _file(path: str) -> Path:
@@ -95,34 +98,32 @@ def _lines(file: Path) -> list[str]:
         raise BadInput(f"{file}, line {number}: this is not UTF-8: save the file as UTF-8") from None
 
 
-def _record(line: str, folder: Path, where: str, seen: dict[Path, Seen]) -> Item:
+def _record(line: str, folder: Path, seen: dict[Path, Seen]) -> Item:
     try:
         given = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: not JSON ({error})") from None
+        raise BadInput(f"not JSON ({error})") from None
     if not isinstance(given, dict) or not NEEDED <= given.keys() <= NEEDED | ALLOWED or not _one_of(given):
         keys = ", ".join(sorted(given)) if isinstance(given, dict) else type(given).__name__
         raise BadInput(
-            f"{where}: found {keys}; needed are question, answer, boxes, and image or images; allowed are kind, "
+            f"found {keys}; needed are question, answer, boxes, and image or images; allowed are kind, "
             "distractors and box_format"
         )
     for key in ("question", "answer", *(one for one in ("kind", "box_format") if one in given)):
         if not isinstance(given[key], str) or not given[key].strip() or not _is_text(given[key]):
-            raise BadInput(f"{where}: {key} is {given[key]!r}: give a text that is not empty")
+            raise BadInput(f"{key} is {given[key]!r}: give a text that is not empty")
     names = given["images"] if "images" in given else [given["image"]]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise BadInput(f"{where}: give the file of a picture as image, or a list of them as images")
+        raise BadInput("give the file of a picture as image, or a list of them as images")
     paths = [folder / name for name in names]
     for path in paths:
         if path not in seen:
-            seen[path] = _seen(path, where)
+            seen[path] = _seen(path)
     sizes, digests = [seen[path].size for path in paths], tuple(seen[path].digest for path in paths)
     if not given["boxes"]:
-        raise BadInput(f"{where}: boxes is empty: give at least one, where the answer can be read")
+        raise BadInput("boxes is empty: give at least one, where the answer can be read")
     form = given.get("box_format", "xyxy")
-    boxes, others = (
-        tuple(_box(box, sizes, form, where) for box in _list(given, key, where)) for key in ("boxes", "distractors")
-    )
+    boxes, others = (tuple(_box(box, sizes, form) for box in _list(given, key)) for key in ("boxes", "distractors"))
     kind, read = given.get("kind", "question"), partial(_read, tuple(paths))
     return Item(digests, given["question"], given["answer"], boxes, others, kind, read=read)
 
@@ -132,10 +133,10 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
-def _list(given: Mapping[str, Any], key: str, where: str) -> list[object]:
+def _list(given: Mapping[str, Any], key: str) -> list[object]:
     found = given.get(key, [])
     if not isinstance(found, list):
-        raise BadInput(f"{where}: {key} is {found!r}: give a list of boxes, such as [[412, 96, 520, 210]]")
+        raise BadInput(f"{key} is {found!r}: give a list of boxes, such as [[412, 96, 520, 210]]")
     return found
 
 
@@ -143,12 +144,10 @@ def _one_of(given: Mapping[str, Any]) -> bool:
     return ("image" in given) != ("images" in given)
 
 
-def _seen(path: Path, where: str) -> Seen:
-    try:
-        size = open_picture(path).size  # decoded now: a damaged file is found before anything is measured
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from None
-    return Seen(size, digest(path))
+def _seen(path: Path) -> Seen:
+    return Seen(
+        open_picture(path).size, digest(path)
+    )  # decoded now: a damaged file is found before anything is measured
 
 
 def digest(path: Path) -> str:
@@ -156,16 +155,13 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _box(given: object, sizes: Sequence[tuple[int, int]], form: str, where: str) -> Box:
+def _box(given: object, sizes: Sequence[tuple[int, int]], form: str) -> Box:
     if not isinstance(given, list) or len(given) not in (4, 5):
-        raise BadInput(f"{where}: box {given}: give [x0, y0, x1, y1], and with several pictures the picture's number")
+        raise BadInput(f"box {given}: give [x0, y0, x1, y1], and with several pictures the picture's number")
     image = given[4] if len(given) == 5 else 0
     if isinstance(image, bool) or image not in range(len(sizes)):
-        raise BadInput(f"{where}: box {given} is on picture {image} of {len(sizes)}; they count from 0")
-    try:
-        return box_from(given[:4], sizes[image], form, image)
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from None
+        raise BadInput(f"box {given} is on picture {image} of {len(sizes)}; they count from 0")
+    return box_from(given[:4], sizes[image], form, image)
 
 
 def _read(paths: tuple[Path, ...]) -> list[Image.Image]:

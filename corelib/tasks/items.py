@@ -39,7 +39,7 @@ class Item:
     boxes: tuple[Box, ...]
     distractors: tuple[Box, ...] = ()
     kind: str = "question"
-    read: Callable[[], Sequence[Image.Image]] = field(kw_only=True)  # gives the pictures themselves
+    read: Callable[[], Sequence[Image.Image]] = field(kw_only=True)  # gives the pictures themselves, in RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,7 @@ class ItemTask(Task):
         questions = tuple(
             Question(record.kind, record.question, record.answer, record.boxes, record.distractors) for record in group
         )
-        pictures = tuple(image.convert("RGB") for image in group[0].read())
-        return Picture(pictures, questions), np.random.default_rng([seed, index])
+        return Picture(tuple(group[0].read()), questions), np.random.default_rng([seed, index])
 
     def available(self, split: str, count: int) -> int:
         return min(count, len(self.dealt.get(check_split(split), [])))

@@ -15,7 +15,7 @@ import unicodedata
 from corelib.core.errors import BadInput, check_known
 
 OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual threshold of RefCOCO)
-ARTICLES = re.compile(r"\b(a|an|the)\b")
+ARTICLES = ("a", "an", "the")
 DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d"), "-")
 FRACTION = {0x2044: "/"}  # NFKC makes 1⁄2 of ½
 INSIDE = frozenset(".:/%-")  # punctuation that belongs to a number, a time or a compound
@@ -33,11 +33,10 @@ def normalise(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(DASHES | FRACTION)
     plain = "".join(map(_digit, plain))
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))|(?<=\d)\s+(?=%)", "", plain)
-    kept = (one if one in INSIDE or unicodedata.category(one)[0] in "LMNS" else " " for one in plain)
-    words = [_bare(word) for word in "".join(kept).split()]
-    without = ARTICLES.sub(" ", " ".join(filter(None, words))).split()
-    return " ".join(without or filter(None, words))
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain)
+    kept = "".join(one if one in INSIDE or unicodedata.category(one)[0] in "LMNS" else " " for one in plain)
+    words = [bare for word in kept.split() if (bare := _bare(word))]
+    return re.sub(r"(?<=\d) (?=%)", "", " ".join([word for word in words if word not in ARTICLES] or words))
 
 
 def _digit(one: str) -> str:
@@ -45,9 +44,14 @@ def _digit(one: str) -> str:
 
 
 def _bare(word: str) -> str:
-    """A word without punctuation at its ends; a minus before a number is a sign."""
-    word = word.rstrip(".:/-").lstrip(".:/") if not re.match(r"\.\d", word) else "0" + word.rstrip(".:/-")
-    return re.sub(r"^-+(?=\d)", "-", word) if re.match(r"-+\d", word) else word.lstrip("-")
+    """A word without punctuation at its ends; before a number, a minus is a sign and a point a decimal point."""
+    word = word.rstrip(".:/-")
+    rest = word.lstrip(".:/-")
+    before = word[: len(word) - len(rest)]
+    if not rest[:1].isdigit():
+        return rest
+    point = "0." if before.endswith(".") and not before.endswith("..") else ""
+    return ("-" if "-" in before else "") + point + rest
 
 
 def option_letter(text: str) -> str:
