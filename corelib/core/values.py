@@ -150,6 +150,7 @@ class TaskFacts:
     questions: int | None = None  # about each picture; None: one
     counted: int | None = None  # samples that count, if not all do
     accuracy: float | None = None  # of the model on these samples
+    answers: str | None = None  # "written": by the model itself; None: the right ones
     difficulty: dict[str, Any] | None = None  # where it is not the default
     sha256: str | None = None  # of a folder's list of questions
     source: str | None = None  # of a public data set

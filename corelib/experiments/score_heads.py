@@ -12,7 +12,7 @@ which is, in two steps,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.progress import Progress, silent
 from corelib.core.sample_store import collect_share
-from corelib.core.values import MetricFacts
+from corelib.core.values import MetricFacts, TaskFacts
 from corelib.experiments.answer_sweep import compute_dtype
 from corelib.experiments.reading import BASIC_QUANTITIES, Measurement, check_quantities, read_heads
 from corelib.metrics.catalogue import PRIMARY, Metric
+from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks import RETRIEVING, UNTRAINED, Draw
 
@@ -109,6 +110,44 @@ def summarise_heads(
         chance=found.chance[f"{metric.rows}/{metric.reduce}"].double().mean().item() if raw else None,
         reliability=split_half(values, seed=draw.seed) if reliable else None,
         seconds=round(found.seconds, 2),
+    )
+
+
+def score_batches(
+    vlm: VLM, batches: Iterable[Batch], *, metric: Metric = PRIMARY, level: float = 0.95, seed: int = 0
+) -> HeadScores:
+    """The same of batches that you made yourself (`VLM.from_inputs`): the mean over all their sequences, each of which
+    counts as independent of the others.
+
+    Raises: BadInput if there is no batch, or a sequence has no evidence.
+
+    >>> from corelib import load, task
+    >>> vlm = load("mini-s")
+    >>> batch = vlm.encode(task("scenes").draw("select", samples=4))
+    >>> score_batches(vlm, [batch]).task.samples
+    4
+    """
+    began, parts, domains = time.perf_counter(), [], set()
+    for batch in batches:
+        if not batch.evidence.any(1).all():
+            raise BadInput("a sequence has no evidence: give the boxes of each of them")
+        parts.append(read_heads(vlm, batch, [metric.quantity]).tensors())
+        domains |= {sample.domain for sample in batch.samples}
+    if not parts:
+        raise BadInput("there is no batch: give one or more")
+    found = Measurement.of({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    values = found.scores[metric.key].numpy()
+    low, high = bootstrap_interval(values, level=level, seed=seed) if len(values) > 1 else (values[0], values[0])
+    return HeadScores(
+        model=vlm.facts,
+        task=TaskFacts("+".join(sorted(domains)), "select", seed, len(values), accuracy=found.accuracy),
+        metric=MetricFacts(metric.quantity, metric.rows, metric.reduce),
+        values=values.mean(0, dtype=np.float64).tolist(),
+        interval=Interval(level, low.tolist(), high.tolist()),
+        chance=found.chance[f"{metric.rows}/{metric.reduce}"].double().mean().item()
+        if metric.quantity == "raw"
+        else None,
+        seconds=round(time.perf_counter() - began, 2),
     )
 
 

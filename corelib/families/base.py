@@ -46,6 +46,7 @@ class ModelInputs:
     # closes a prompt is its template's, such as "answer with one word" and the marks of a turn
     context: Bool[Tensor, "sample token"]  # the text before the question
     spans: Bool[Tensor, "sample token"]  # of that, the text that holds the answer
+    told: Bool[Tensor, "sample token"]  # of the answer, the tokens that say what was asked
 
 
 class Family(ABC):
@@ -93,6 +94,22 @@ def touching(places: Sequence[tuple[int, int]], start: int, ranges: Sequence[tup
         any(first < last and first < start + past and last > start + begin for begin, past in ranges)
         for first, last in places
     ]
+
+
+def told_of(sample: Sample, places: Sequence[tuple[int, int]], start: int = 0) -> list[bool]:
+    """Which tokens of an answer, given by their characters, say what was asked; the answer begins at `start`.
+
+    Raises: BadInput if `sample.told` marks nothing of it.
+
+    >>> told_of(Sample("scenes", "test", 0, 0, "", "digit ?", "it is 7", told=(6, 7)), [(0, 2), (2, 5), (5, 7)])
+    [False, False, True]
+    """
+    if sample.told is None:
+        return [True] * len(places)
+    found = touching(places, start, [sample.told])
+    if not any(found):
+        raise BadInput(f"told={sample.told} marks nothing of {sample.answer!r}: give characters [first, past) of it")
+    return found
 
 
 def left_pad(

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from corelib.bridge.processing import BridgeProcessor, cells, scaled
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, ModelInputs, View, refuse_special, touching
+from corelib.families.base import Family, ModelInputs, View, refuse_special, told_of, touching
 from corelib.families.regions import Grid
 from corelib.mini.processing import MiniProcessor, fit
 from corelib.tasks.sample import Sample
@@ -92,11 +92,13 @@ class Bundled(Family):
             lengths.append((len(read["input_ids"][1]), 0, len(read["input_ids"][2]) if answers else 0))
             start, places = head.rfind(sample.context), read["offset_mapping"][0]
             mine = [touching(places, start, ranges) for ranges in ([(0, len(sample.context))], sample.spans)]
-            marks.append(nn.functional.pad(torch.tensor(mine), (0, sum(lengths[-1]))))
+            told = told_of(sample, read["offset_mapping"][2]) if answers else []
+            marks.append(nn.functional.pad(torch.tensor([*mine, [False] * len(places)]), (0, sum(lengths[-1]))))
+            marks[-1][2, len(marks[-1][2]) - len(told) :] = torch.tensor(told, dtype=torch.bool)
         stills = [[] if sample.video else list(sample.images) for sample in samples]
         clips = [list(sample.images) if sample.video else [] for sample in samples]
         inputs = self.processor.pad(*self.processor.expand(rows, stills, clips))
-        masks = torch.zeros(2, *inputs["input_ids"].shape, dtype=torch.bool)
+        masks = torch.zeros(3, *inputs["input_ids"].shape, dtype=torch.bool)
         for row, marked in enumerate(marks):  # from the right: pictures and padding grow to the left of the text
             masks[:, row, -marked.shape[1] :] = marked
         views = [

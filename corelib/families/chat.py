@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from corelib.core.errors import BadInput
-from corelib.families.base import Family, ModelInputs, View, left_pad, refuse_special, touching
+from corelib.families.base import Family, ModelInputs, View, left_pad, refuse_special, told_of, touching
 from corelib.families.regions import Grid
 from corelib.mini.vocabulary import token_id
 from corelib.tasks.sample import Sample
@@ -97,14 +97,15 @@ class Chat(Family):
             prompt, context, asked = self.prompt(sample, [one.text for one in seen.shown], video)
             read = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
             ids, places = read["input_ids"], read["offset_mapping"]
-            answer = self._ids(self.lead + sample.answer) if answers else []
+            answer, told = self._said(sample) if answers else ([], [])
             question = sum(touching(places, asked, [(0, len(sample.question))]))
             closing = sum(first >= asked + len(sample.question) for first, _ in places)
             rows.append([*ids, *answer])
             lengths.append((question, closing, len(answer)))
             ranges = ([(0, len(sample.context))], sample.spans) if sample.context else ([], [])
-            marks.append([touching(places, context, mine) for mine in ranges])
-            views.append(self._placed(torch.tensor(ids), seen.shown))
+            before = [touching(places, context, mine) for mine in ranges]
+            marks.append([*before, [*[False] * len(ids), *told]])
+            views.append(self.place(torch.tensor(ids), seen.shown))
             pixels.append(seen.pixels)
         fill = self.tokenizer.pad_token_id
         ids, mask, marked = left_pad(rows, marks, self.tokenizer.eos_token_id if fill is None else fill)
@@ -152,15 +153,16 @@ class Chat(Family):
     def _name(sample: Sample) -> str:
         return "Frame" if sample.video else "Page" if sample.domain == "documents" else "Picture"
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def _said(self, sample: Sample) -> tuple[list[int], list[bool]]:
+        """The answer as tokens, and which of them say what was asked."""
+        read = self.tokenizer(self.lead + sample.answer, add_special_tokens=False, return_offsets_mapping=True)
+        return read["input_ids"], told_of(sample, read["offset_mapping"], len(self.lead))
 
     @cached_property
     def visual_ids(self) -> list[int]:
         return [token_id(self.tokenizer, token) for token in self.visual_tokens()]
 
-    def _placed(self, ids: Int[Tensor, " token"], shown: Sequence[PromptImage]) -> list[View]:
+    def place(self, ids: Int[Tensor, " token"], shown: Sequence[PromptImage]) -> list[View]:
         """Every piece at its positions in the prompt."""
         visual = torch.isin(ids, torch.tensor(self.visual_ids)).nonzero().flatten()
         counts = [sum(one.text.count(token) for token in self.visual_tokens()) for one in shown]

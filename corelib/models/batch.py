@@ -41,6 +41,7 @@ class Batch:
     lengths: Int[Tensor, "batch 3"]  # how many tokens at the end of each row are (question, closing, answer)
     context: Bool[Tensor, "batch token"]  # text before the question
     spans: Bool[Tensor, "batch token"]  # of that, what holds the answer
+    told: Bool[Tensor, "batch token"]  # of the answer, the tokens that say what was asked
 
     @property
     def tokens(self) -> Int[Tensor, "batch token"]:
@@ -125,6 +126,7 @@ class Batch:
     def rows(self, name: str) -> Bool[Tensor, "batch token"]:
         """Query rows by name: `answer` (they predict the answer's tokens), `last` (of the prompt), `question`.
 
+        Of an answer of which a part says what was asked (`Sample.told`), `answer` are the rows that predict that part.
         Without an answer, `answer` is the same as `last`.
 
         Raises:
@@ -139,7 +141,7 @@ class Batch:
             return (place > last - closing - question) & (place <= last - closing)
         if name == "last":
             return place == last
-        return (place >= last) & ((place < length - 1) | (answer == 0))
+        return self.told.roll(-1, 1) | ((place == last) & (answer == 0))
 
     @property
     def after_image(self) -> Bool[Tensor, "batch token"]:

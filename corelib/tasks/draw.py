@@ -10,7 +10,8 @@ draw.fingerprint                     # what a store of results is refused by, if
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, overload
 
 from corelib.core.errors import BadInput
@@ -43,6 +44,10 @@ class Draw(Sequence[Sample]):
     seed: int = 0
     samples: int = 256
     questions: int = 1  # about each picture
+    written: tuple[
+        tuple[str, tuple[int, int] | None], ...
+    ] = ()  # instead of the right answers: what a model wrote, and
+    # which characters of that say what was asked (`experiments/written.py`)
 
     def __post_init__(self) -> None:
         check_split(self.split)
@@ -55,6 +60,8 @@ class Draw(Sequence[Sample]):
                 f"{self.samples} samples with {self.questions} questions about each picture: give a multiple of "
                 f"{self.questions}"
             )
+        if self.written and len(self.written) != self.samples:
+            raise BadInput(f"{len(self.written)} written answers for {self.samples} samples: give one a sample")
         there = self.task.available(self.split, self.pictures)
         if there < self.pictures:
             about = f" with {self.questions} questions about each picture" if self.questions > 1 else ""
@@ -77,11 +84,13 @@ class Draw(Sequence[Sample]):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What the samples depend on; how many they are is left out, so that a longer run may go on with a store."""
-        return {"task": repr(self.task), "split": self.split, "seed": self.seed, "questions": self.questions}
+        said = {"written": sha256(repr(self.written).encode()).hexdigest()} if self.written else {}
+        return {"task": repr(self.task), "split": self.split, "seed": self.seed, "questions": self.questions, **said}
 
     def facts(self, **more: Any) -> TaskFacts:
         """What a result says of its samples; `more` are other fields of `TaskFacts`."""
-        questions = {} if self.questions == 1 else {"questions": self.questions}
+        questions: dict[str, Any] = {} if self.questions == 1 else {"questions": self.questions}
+        questions |= {"answers": "written"} if self.written else {}
         return TaskFacts(
             **self.task.facts, split=self.split, seed=self.seed, samples=self.samples, **{**questions, **more}
         )
@@ -99,14 +108,18 @@ class Draw(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         for picture in range(self.pictures):
-            yield from self.task.questions_for(self.split, self.seed, picture, self.questions)
+            yield from self.take(range(picture * self.questions, (picture + 1) * self.questions))
 
     def take(self, indices: Iterable[int]) -> list[Sample]:
         """The samples of these numbers; a picture is drawn once."""
         indices = list(indices)
         pictures = dict.fromkeys(index // self.questions for index in indices)
         about = {one: self.task.questions_for(self.split, self.seed, one, self.questions) for one in pictures}
-        return [about[index // self.questions][index % self.questions] for index in indices]
+        found = [about[index // self.questions][index % self.questions] for index in indices]
+        if not self.written:
+            return found
+        said = (self.written[index] for index in indices)
+        return [replace(one, answer=text, told=told) for one, (text, told) in zip(found, said, strict=True)]
 
     def batches(self, size: int, indices: Iterable[int] | None = None, together: int = 1) -> list[list[int]]:
         """Sample numbers (all, or these) in batches of whole pictures, about `size` samples each.

@@ -7,6 +7,8 @@ it had to look at, so attention can be scored against a ground truth.
 * `anchors`: regions that only help to *find* it (the red square of "left of the red square", a field's label);
 * `distractors`: regions of the same kind as the evidence that would give a wrong answer;
 * `spans`: where the answer stands in the text, if it is there and not in a picture.
+
+An answer may be a whole sentence; `told` says which part of it answers.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ class Sample:
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
     first_page: int = 1  # the number of the first picture, where pictures are named
+    told: tuple[int, int] | None = None  # characters [first, past) of `answer` that say what was asked; None: all
     notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod

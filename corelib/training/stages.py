@@ -227,7 +227,9 @@ ALBUMS = (
             ),
             "scenes": tuple(
                 Rung(
-                    difficulty={"pictures": pictures, "excerpt_of": max(EXCERPT, pictures)}, pictures=1, questions=asked
+                    difficulty={"pictures": pictures, "excerpt_of": max(EXCERPT, pictures), "relational": 0.1},
+                    pictures=1,
+                    questions=asked,
                 )
                 for pictures, asked in _PICTURES
             ),
@@ -236,7 +238,7 @@ ALBUMS = (
         },
         goal=("documents", "scenes"),
         learns="language",
-        pace=0.5,
+        pace=1.0,
         lists=False,
         rests=True,
         keeps=2,

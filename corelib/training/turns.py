@@ -24,7 +24,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from corelib.core.errors import BadInput
 
 NAME = "turns"  # of the attention function below, in transformers
-LONG = 2600  # tokens, from which on layers are computed again in backward: their states would take gigabytes
+LONG = 4200  # tokens, from which on layers are computed again in backward: their states would take gigabytes
 
 
 def turn_mask(turns: Int[Tensor, " token"]) -> Bool[Tensor, "1 1 row token"]:
