@@ -148,6 +148,37 @@ def test_ask_answers_and_saves_where_it_looked(run, tmp_path):
     assert done.stdout.strip().isdigit() and (tmp_path / "look.png").stat().st_size > 1000
 
 
+def test_ask_tells_heads_where_to_look(run, tmp_path):
+    sample = task("scenes").sample("test", 0, 0)
+    sample.images[0].save(tmp_path / "scene.png")
+    box = sample.distractors[0]
+    arguments = ["ask", "--image", tmp_path / "scene.png", "--question", sample.question, "--look"]
+    done = run(*arguments, f"{box.x0},{box.y0},{box.x1},{box.y1}", "--save", tmp_path / "look.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{sample.answer}  by itself\n") and "3 heads looking at" in done.stdout
+    assert (tmp_path / "look.png").stat().st_size > 1000
+    for wrong, says in (
+        ("1,2,3", "give x0,y0,x1,y1"),
+        ("0,0,9999,10", "does not lie"),
+        ("0,0,32,32,1", "picture 1 of 1"),
+    ):
+        refused = run(*arguments, wrong)
+        assert refused.returncode == 2 and says in refused.stderr
+
+
+def test_locate_shows_where_an_answer_was_read(run, tmp_path):
+    sample = task("documents").sample("test", 0, 3)
+    for number, page in enumerate(sample.images):
+        page.save(tmp_path / f"page{number}.png")
+    pages = [part for number in range(len(sample.images)) for part in ("--image", tmp_path / f"page{number}.png")]
+    done = run("locate", *pages, "--question", sample.question, "--save", tmp_path / "found.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(sample.answer) and f"page{sample.evidence[0].image}.png: " in done.stdout
+    assert (tmp_path / "found.png").stat().st_size > 1000
+    refused = run("locate", *pages, "--question", sample.question, "--model", "tiny-random:qwen3-vl")
+    assert refused.returncode == 2 and "corelib score" in refused.stderr
+
+
 def test_help_teaches(run):
     text = run("--help").stdout
     commands = ("ask", "score", "compare", "train", "atlas")

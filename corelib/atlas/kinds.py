@@ -27,6 +27,7 @@
     rests/bridge-long/documents-2k.json       what the heads see that are not dense, taken apart and replaced
     choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
     adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
+    locating/bridge/documents.json            heads read as a pointer to the evidence
     variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
 
 What each of them holds is told by its class, in `KINDS`.
@@ -45,6 +46,7 @@ from corelib.experiments.head_story_result import HeadStory
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts
+from corelib.experiments.locating_result import Locating
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
@@ -76,6 +78,7 @@ Causal = (
     | Rests
     | DenseChoices
     | WindowAdaptation
+    | Locating
 )
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
@@ -98,4 +101,5 @@ KINDS: dict[str, type[Causal]] = {
     "rests": Rests,
     "choices": DenseChoices,
     "adaptations": WindowAdaptation,
+    "locating": Locating,
 }

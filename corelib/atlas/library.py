@@ -32,6 +32,7 @@ from corelib.experiments.head_story_result import HeadStory
 from corelib.experiments.hybrid import Hybrid
 from corelib.experiments.inheritance_result import Inheritance
 from corelib.experiments.knockout import PathKnockouts
+from corelib.experiments.locating_result import Locating
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.relays import Relays
@@ -135,6 +136,11 @@ def sample_curve(model: str, domain: str) -> SampleCurve:
 def gaze_effects(model: str, domain: str) -> GazeEffects:
     """What moving the gaze of each head does, and how well scores predict it."""
     return _typed(GazeEffects, "gaze", model, domain)
+
+
+def locating(model: str, name: str) -> Locating:
+    """How well heads point at the evidence, such as `documents`."""
+    return _typed(Locating, "locating", model, name)
 
 
 def decoys(model: str, domain: str) -> Decoys:

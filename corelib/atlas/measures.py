@@ -17,6 +17,8 @@ from corelib.experiments.ablation import ablate_top
 from corelib.experiments.ablation_result import Ablation
 from corelib.experiments.head_effects import HeadEffects, measure_head_effects
 from corelib.experiments.knockout import PathKnockouts, knock_out_paths
+from corelib.experiments.locating import measure_locating
+from corelib.experiments.locating_result import Locating
 from corelib.experiments.redirection import redirect_top
 from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import compare_reductions
@@ -27,6 +29,7 @@ from corelib.models.vlm import VLM
 from corelib.tasks import RETRIEVING, Task
 
 NORMS = METRICS["output norm"].key
+POINTED = 1024  # questions to which heads are read as a pointer
 
 
 def ablation(
@@ -95,6 +98,16 @@ def ways(vlm: VLM, domain: str, split: str) -> Callable[..., Reductions]:
         work = tested_task(vlm, domain)
         draw = work.draw(split, samples=COMPARED, seed=seed, questions=4)
         return compare_reductions(vlm, draw, work.draw("select", samples=256), **more)
+
+    return measure
+
+
+def located(vlm: VLM, domain: str) -> Callable[..., Locating]:
+    """The top heads, read as a pointer to the evidence."""
+
+    def measure(seed: int = verdicts.LOCATING, **more: Any) -> Locating:
+        draw = tested_task(vlm, domain).draw("test", samples=POINTED, seed=seed, questions=4)
+        return measure_locating(vlm, draw, ranking(vlm, domain), **more)
 
     return measure
 

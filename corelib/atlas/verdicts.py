@@ -23,6 +23,7 @@ ALPHA = 0.05
 SEED = 20  # of the split test; the first round drew 0, and its chapters 1 and 7
 CONFIRMING = 21  # of the split test: for what was chosen on validate
 TRIAL = 23  # of the split test: for acceleration
+LOCATING = 24  # of the split test: for heads read as a pointer
 FEWEST = 20  # sets of a null, 1 / (1 + FEWEST) < α
 MOST = 0.5  # of the answers: what the top heads must move
 LITTLE = 0.10  # of the answers, what all other heads may move; of the way to chance, what lower-ranked heads may cost

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli import ablate, ask, atlas, bench, compare, redirect, score, show, train
+from corelib.cli import ablate, ask, atlas, bench, compare, locate, redirect, score, show, train
 from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    ask.ask, score.score, compare.compare, ablate.ablate, redirect.redirect, bench.bench, show.show, train.train,
+    ask.ask, locate.locate, score.score, compare.compare, ablate.ablate, redirect.redirect, bench.bench, show.show,
+    train.train,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")

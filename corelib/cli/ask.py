@@ -1,14 +1,22 @@
-"""`corelib ask`: put a question to a model."""
+"""`corelib ask`: put a question to a model, and tell its heads where to look."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corelib.cli.console import out
-from corelib.cli.options import MODEL, Loading, known_models, loads_checkpoints
+from corelib.cli.options import MODEL, Loading, Pointing, known_models, loads_checkpoints, percent, top_heads
+from corelib.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from corelib.core.geometry import Box
 
 
 @loads_checkpoints
@@ -19,26 +27,71 @@ def ask(
     video: Annotated[bool, typer.Option("--video", help="The pictures are the frames of one clip.")] = False,
     save: Annotated[Path | None, typer.Option(help="Save a picture of where the model looked.")] = None,
     tokens: Annotated[int, typer.Option(help="The length of an answer, at most.")] = 8,
+    look: Annotated[
+        str | None,
+        typer.Option(
+            help="A box, x0,y0,x1,y1 in pixels (and with several pictures the number of the picture, from 0): answer "
+            "again, with the top heads looking there."
+        ),
+    ] = None,
+    scores: Pointing = None,
+    top: Annotated[str, typer.Option(help="With --look: the share of heads whose look is moved.")] = "5%",
     *,
     how: Loading,
 ) -> None:
-    """Ask a model about a picture, and see where it looked.
+    """Ask a model about a picture, see where it looked, or tell it where to look.
 
     The bundled models know a small language: `digit on red square ?`, `digit left of blue star ?`,
     `room on page 2 ?`, `digit on red square in frame 3 ?`, `frame of blue star ?`.
+
+    With `--look 96,0,128,32` two answers are printed: the model's own, and the one it gives when its CoRe heads look at
+    that box.
     """
     from corelib.core.pictures import open_picture
     from corelib.core.results import check_writable
     from corelib.models.load import load
+    from corelib.tasks import Sample
 
     if save:
         check_writable(save)
+    if look is None and scores is not None:
+        raise BadInput("--scores says which heads look at the box of --look: give both")
+    percent(top)
     pictures = [open_picture(path) for path in image]
+    box = None if look is None else _box(look, pictures)
     vlm = load(model, **how)
-    answer = vlm.ask(pictures, question, video=video, tokens=tokens)
-    out.print(answer, highlight=False)
+    heads = top_heads(vlm, scores, top, Sample.of(pictures, question, video=video).domain) if box else None
+    if box is None or heads is None:
+        answer = vlm.ask(pictures, question, video=video, tokens=tokens)
+        out.print(answer, highlight=False)
+    else:
+        from corelib.models.gaze import answer_looking_at
+
+        answer, moved = answer_looking_at(vlm, pictures, question, heads, box, video=video, tokens=tokens)
+        out.print(f"{answer}  by itself", highlight=False)
+        out.print(f"{moved}  with {len(heads)} heads looking at {look}", highlight=False)
     if save:
         from corelib.models.attention_map import map_attention
         from corelib.plots import draw_attention_map
 
-        draw_attention_map(map_attention(vlm, pictures, question, video=video), answer).savefig(save, dpi=160)
+        seen = map_attention(vlm, pictures, question, video=video, heads=heads)
+        draw_attention_map(seen, answer, targets=[box] if box else []).savefig(save, dpi=160)
+
+
+def _box(text: str, pictures: Sequence[Image.Image]) -> Box:
+    """`96,0,128,32` → a box on the first picture; `96,0,128,32,1` on the second.
+
+    Raises: BadInput for anything else.
+    """
+    from corelib.core.geometry import box_from
+
+    parts = text.replace(" ", "").split(",")
+    try:
+        numbers, place = [float(part) for part in parts[:4]], int(parts[4]) if len(parts) == 5 else 0
+    except ValueError:
+        numbers, place = [], 0
+    if len(parts) not in (4, 5) or len(numbers) != 4:
+        raise BadInput(f"--look {text}: give x0,y0,x1,y1 in pixels, such as 96,0,128,32")
+    if not 0 <= place < len(pictures):
+        raise BadInput(f"--look {text} is on picture {place} of {len(pictures)}; they count from 0")
+    return box_from(numbers, pictures[place].size, image=place)

@@ -17,6 +17,8 @@ from corelib.core.model_folder import LANGUAGE, find_model
 
 if TYPE_CHECKING:
     from corelib.core.head_scores import HeadScores
+    from corelib.core.heads import HeadSet
+    from corelib.models.vlm import VLM
     from corelib.tasks import Draw
 
 MODEL = (
@@ -122,6 +124,39 @@ TestSplit = Annotated[str, typer.Option(help="Where to test. Heads are ranked on
 SameSamples = Annotated[
     bool, typer.Option("--same-samples", help="Allow testing on the samples that ranked the heads.")
 ]
+
+
+Pointing = Annotated[
+    Path | None,
+    typer.Option(
+        "--scores",
+        help="The head-scores file that ranks the heads (`corelib score`). Left out: the book's, of a bundled model.",
+    ),
+]
+
+
+def top_heads(vlm: VLM, scores: Path | None, top: str, domain: str) -> HeadSet:
+    """The top heads of a ranking: of a file, or of the book's own for a bundled model.
+
+    Raises: BadInput if the file is of another model, or there is no ranking.
+    """
+    from corelib import atlas
+    from corelib.atlas.ranked import ranking
+    from corelib.core.head_scores import HeadScores
+
+    fraction = percent(top)
+    if scores is None:
+        if vlm.name not in atlas.models() or domain not in atlas.domains(vlm.name):
+            raise BadInput(
+                f"the book has no ranking of {vlm.name} for {domain}: rank its heads (corelib score --model … --out "
+                "scores.json), then give --scores scores.json"
+            )
+        return ranking(vlm, domain).top(fraction)
+    found = HeadScores.load(scores)
+    same = (found.model.num_layers, found.model.num_heads) == (vlm.num_layers, vlm.num_heads)
+    if not same or (vlm.sha256 and found.model.sha256 != vlm.sha256):
+        raise BadInput(f"{scores} ranks the heads of {found.model.name}, and the model is {vlm.name} of other weights")
+    return found.top(fraction)
 
 
 def ranked_draw(

@@ -82,10 +82,11 @@ def picture_maps(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Floa
     """One row of attention as a map for every picture, in the finest of its views: what falls on another view of it
     goes to the tokens that show the same place."""
     count = 1 + max(max(view.images) for view in views)
-    return [_overlaid(row.cpu(), [view for view in views if number in view.images]) for number in range(count)]
+    return [picture_map(row.cpu(), [view for view in views if number in view.images]) for number in range(count)]
 
 
-def _overlaid(row: Float[Tensor, " key"], views: Sequence[View]) -> Float[Tensor, "row column"]:
+def picture_map(row: Float[Tensor, " key"], views: Sequence[View]) -> Float[Tensor, "row column"]:
+    """One row of attention as a map of one picture, which all these views show."""
     finest = max(views, key=lambda view: view.grid.tokens)
     total = torch.zeros(finest.grid.rows, finest.grid.columns, dtype=row.dtype)
     for view in views:

@@ -6,7 +6,7 @@ pages. No global state of pyplot is touched.
 """
 
 from corelib.plots.agreement import agreement_map, head_scatter, layer_chart, overlap_chart
-from corelib.plots.attention import draw_attention, draw_attention_map
+from corelib.plots.attention import draw_attention, draw_attention_map, draw_located
 from corelib.plots.by_size import Claimed, Sized, claims_by_size
 from corelib.plots.causal import cliff_chart, dose_chart, null_chart, path_chart
 from corelib.plots.charts import accuracy_chart, ranked_curve, share_chart
@@ -52,6 +52,7 @@ __all__ = [
     "draw_attention",
     "draw_attention_map",
     "draw_formation",
+    "draw_located",
     "draw_matrix",
     "draw_sample",
     "draw_strip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 
 from corelib.core.geometry import Box
 from corelib.plots.pictures import WIDTH, outline, picture_names, picture_panels, region_legend, show_picture
-from corelib.plots.style import HEAT, MUTED, PAPER, SOFT, bare, colour_bar, sheet, styled, title
+from corelib.plots.style import HEAT, PAPER, SOFT, bare, colour_bar, sheet, styled, title
 
 if TYPE_CHECKING:
     from corelib.models.attention_map import AttentionMap
+    from corelib.models.locate import Located
+
+MOST = 4  # pictures of `draw_located`
 
 
 def _wash(share: ArrayLike) -> np.ndarray:
@@ -54,16 +58,19 @@ def draw_attention(
     *,
     boxes: Sequence[Box] = (),
     targets: Sequence[Box] = (),
+    found: Sequence[Box] = (),
     video: bool = False,
     heading: str = "",
+    told: str = "",
 ) -> Figure:
     """Attention per visual token, over the pictures. `maps[i]` is [row, column] for picture `i`.
 
     Give several heads as `{"L4H0": maps, …}`: one picture puts them side by side, several put each in its own row.
-    All panels share one scale. `boxes` are outlined as evidence, `targets` as where the gaze is moved to.
+    All panels share one scale. `boxes` are outlined as evidence, `targets` as where the gaze is moved to, `found` as
+    what the heads point at. `told` is a line below.
     """
     named = dict(maps) if isinstance(maps, Mapping) else {"": maps}
-    outlined = {"evidence": boxes, "target": targets}
+    outlined = {"evidence": boxes, "target": targets, "pointed at": found}
     flat = [np.asarray(one, dtype=float) for mine in named.values() for one in mine]
     scale = Normalize(0, max(max(one.max() for one in flat), 1e-9))
     if len(images) == 1:
@@ -93,16 +100,34 @@ def draw_attention(
             axes.set_title(name, fontsize=11, color=SOFT)
     every = [axes for row in rows for axes in row]
     colour_bar(figure, every, scale, _key(), "attention on a token", shrink=0.8 / len(rows) ** 0.5, aspect=24)
-    region_legend(figure, [kind for kind, regions in outlined.items() if regions])
+    region_legend(figure, [kind for kind, regions in outlined.items() if regions], told)
     title(figure, heading)
     return figure
 
 
 @styled
-def draw_attention_map(look: AttentionMap, answer: str = "") -> Figure:
-    """Where a model looked when it began to answer."""
+def draw_attention_map(look: AttentionMap, answer: str = "", *, targets: Sequence[Box] = ()) -> Figure:
+    """Where a model looked when it began to answer; `targets` are where it is told to look."""
     heading = look.question + (f"  →  {answer}" if answer else "")
-    figure = draw_attention(look.images, look.maps, video=look.video, heading=heading)
-    told = f"{look.visual:.0%} of the attention of {', '.join(look.heads.to_json())} is on the picture"
-    figure.supxlabel(told + ("s" if len(look.images) > 1 else ""), x=0.01, ha="left", fontsize=10.5, color=MUTED)
+    pictures = "the pictures" if len(look.images) > 1 else "the picture"
+    told = f"{look.visual:.0%} of the attention of {', '.join(look.heads.to_json())} is on {pictures}"
+    return draw_attention(look.images, look.maps, targets=targets, video=look.video, heading=heading, told=told)
+
+
+@styled
+def draw_located(found: Located) -> Figure:
+    """Where an answer was read: the pictures that the heads look at most, with what they point at."""
+    shown = sorted(number for number, _ in found.ranked()[:MOST])
+    figure = draw_attention(
+        [found.images[number] for number in shown],
+        [found.maps[number] for number in shown],
+        found=[replace(found.box, image=shown.index(found.page))],
+        video=found.video,
+        heading=f"{found.question}  →  {found.answer}",
+        told=f"{found.sure:.0%} of what {len(found.heads)} heads pay to the pictures lies in the box",
+    )
+    names = picture_names(found.images, found.video)
+    for axes, number in zip(figure.axes, shown, strict=False):
+        if names:
+            axes.set_title(f"{names[number]}: {found.place.shares[number]:.0%}", fontsize=11, color=SOFT)
     return figure

@@ -17,7 +17,7 @@ from PIL import Image
 from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
 from corelib.families.regions import Grid, box_of_token
-from corelib.plots.style import ANCHOR, EVIDENCE, INK, PAPER, SOFT, bare, sheet, styled, title
+from corelib.plots.style import ANCHOR, EVIDENCE, INK, MUTED, PAPER, SOFT, bare, sheet, styled, title
 from corelib.tasks.sample import Sample
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Stroke(TypedDict):
 STROKES: dict[str, Stroke] = {
     "evidence": {"edgecolor": EVIDENCE, "linewidth": 2.4, "linestyle": "-"},
     "target": {"edgecolor": ANCHOR, "linewidth": 2.4, "linestyle": "-"},
+    "pointed at": {"edgecolor": INK, "linewidth": 2.4, "linestyle": "-"},
     "anchor": {"edgecolor": ANCHOR, "linewidth": 2.0, "linestyle": (0, (3, 1.5))},
     "distractor": {"edgecolor": SOFT, "linewidth": 1.2, "linestyle": (0, (1, 1.4))},
 }
@@ -78,12 +79,17 @@ def outline(axes: Axes, box: Box, kind: str) -> None:
     axes.add_patch(Rectangle(corner, *size, fill=False, path_effects=halo, clip_on=False, **STROKES[kind]))
 
 
-def region_legend(figure: Figure, kinds: Iterable[str]) -> None:
-    """What the outlines mean, below the figure."""
+def region_legend(figure: Figure, kinds: Iterable[str], told: str = "") -> None:
+    """What the outlines mean, and what else is told, below the figure."""
     strokes = [STROKES[kind] for kind in kinds]
     lines = [Line2D([], [], color=s["edgecolor"], linewidth=s["linewidth"], linestyle=s["linestyle"]) for s in strokes]
     if lines:
-        figure.legend(lines, list(kinds), loc="outside lower left", ncols=len(lines), handlelength=2.4)
+        figure.legend(
+            lines, list(kinds), loc="outside lower left", ncols=len(lines), handlelength=2.4,
+            title=told or None, title_fontsize=10.5, alignment="left",
+        )  # fmt: skip
+    elif told:
+        figure.supxlabel(told, x=0.01, ha="left", fontsize=10.5, color=MUTED)
 
 
 def picture_names(images: Sequence[Image.Image], video: bool) -> list[str]:
