@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from corelib.tasks.folder import digest
+from corelib.tasks.folder_record import digest
 from corelib.tasks.items import DEALT, split_of
 
 

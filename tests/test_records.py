@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from dataclasses import astuple, replace
+from itertools import groupby
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,18 +15,20 @@ import pytest
 from dealt import save_in
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from corelib import load, score_heads
-from corelib.core.errors import BadInput, BadResults, HubUnreachable, MissingPackage, UnknownName
-from corelib.core.geometry import box_from
+from corelib.core.errors import BadInput, BadRegion, BadResults, HubUnreachable, MissingPackage, UnknownName
+from corelib.core.geometry import Mask, box_from
 from corelib.experiments.ablation import ablate_top
+from corelib.families.regions import Grid, coverage
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
 from corelib.tasks.hub import SOURCES, Hub, shown
 from corelib.tasks.items import DEALT
-from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer
+from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer, score_sample
 
 # --- collage ---------------------------------------------------------------------------------------------------------
 
@@ -167,13 +170,30 @@ def test_there_are_only_so_many_pictures(folder):
 
 GOOD = {"image": "coffee.png", "question": "What?", "answer": "cup", "boxes": [[0, 0, 9, 9]]}
 MISTAKES = {
-    "found answer, boxes, image": {key: value for key, value in GOOD.items() if key != "question"},
-    "found answer, boxes, colour, image, question": {**GOOD, "colour": "red"},
-    "needed are question, answer, boxes, and image or images": {**GOOD, "images": ["coffee.png"]},
+    "no question; found: image, answer, boxes": {key: value for key, value in GOOD.items() if key != "question"},
+    "unknown key colour; allowed: question, answer": {**GOOD, "colour": "red"},
+    "both image and images": {**GOOD, "images": ["coffee.png"]},
+    "neither a picture nor a context": {key: value for key, value in GOOD.items() if key != "image"},
+    "there is no evidence": {key: value for key, value in GOOD.items() if key != "boxes"},
     "question is '  '": {**GOOD, "question": "  "},
-    "answer is 7": {**GOOD, "answer": 7},
+    "answer is True": {**GOOD, "answer": True},
+    "answer is an empty list": {**GOOD, "answer": []},
+    "answer is None": {**GOOD, "answer": ["a", None]},
+    "answer has 200,000 characters": {**GOOD, "answer": "a" * 200_000},
+    "unknown rule 'fuzzy'": {**GOOD, "rule": "fuzzy"},
+    "video is 'yes'": {**GOOD, "video": "yes"},
+    "seconds are of a clip": {**GOOD, "seconds": 2},
+    "seconds is 0": {**GOOD, "seconds": 0, "video": True},
+    r"polygon \[0, 0, 'a'\]": {**GOOD, "polygons": [[0, 0, "a"]]},
+    "of three corners or more": {**GOOD, "polygons": [[0, 0, 9, 9]]},
+    "polygon .* does not lie": {**GOOD, "polygons": [[0, 0, 9999, 9, 9, 9]]},
+    "compressed ones are not read": {**GOOD, "masks": [{"size": [9, 9], "counts": "PPQ"}]},
+    "the mask is of": {**GOOD, "masks": [{"size": [9, 9], "counts": [81]}]},
+    "picture 3 of 1": {**GOOD, "pages": [3]},
+    "spans are a list": {**GOOD, "spans": [[0, 3]]},
+    r"span \[0, 99\]": {**GOOD, "context": "The cup.", "spans": [[0, 99]]},
     "cannot read the picture .*tea.png": {**GOOD, "image": "tea.png"},
-    "boxes is empty": {**GOOD, "boxes": []},
+    r"boxes is \[\]": {**GOOD, "boxes": []},
     r"box \[0, 0, 9\]: give": {**GOOD, "boxes": [[0, 0, 9]]},
     "is on picture 1 of 1": {**GOOD, "boxes": [[0, 0, 9, 9, 1]]},
     "does not lie in its picture": {**GOOD, "boxes": [[0, 0, 9999, 9]]},
@@ -231,6 +251,104 @@ def test_a_mistake_is_named_with_its_line(folder, told):
     with pytest.raises(BadInput, match=told) as caught:
         task(f"folder:{folder}")
     assert "line 2" in str(caught.value)
+
+
+@pytest.fixture
+def cup(tmp_path):
+    """One picture of 600 × 400 pixels, and a way to write one line about it."""
+    photograph("coffee").resize((600, 400)).save(tmp_path / "coffee.png")
+
+    def read(difficulty=None, **line):
+        write(tmp_path, [{"image": "coffee.png", "question": "What?", "answer": "cup", **line}])
+        return task(f"folder:{tmp_path}", **(difficulty or {}))
+
+    return read
+
+
+def one_of(work):
+    split = next(split for split, groups in work.dealt.items() if groups)
+    return work.sample(split, 0, 0)
+
+
+def test_several_answers_are_right(cup):
+    sample = one_of(cup(answer=[97, "ninety-seven"], pages=[0]))
+    assert (sample.answer, sample.accepted) == ("97", ("ninety-seven",))
+    assert [score_sample(text, sample) for text in ("Ninety-seven.", "97", "79")] == [1, 1, 0]
+
+
+def test_a_line_has_a_rule_of_its_own(cup):
+    sample = one_of(cup(answer="B", rule="choice", pages=[0]))
+    assert score_sample("The answer is (B).", sample) == 1
+    assert score_sample("The answer is (B).", replace(sample, rule="")) == 0
+
+
+def test_a_whole_page_is_evidence(cup):
+    assert one_of(cup(pages=[0])).evidence == (Box(0, 0, 600, 400),)
+
+
+def test_outlines_and_masks_mark_what_lies_in_them(cup):
+    triangle = one_of(cup(polygons=[[100, 100, 300, 100, 100, 300]])).evidence[0]
+    assert triangle.area == pytest.approx(200 * 200 / 2, rel=0.01) and triangle.x1 == pytest.approx(300, abs=1)
+    grid = Grid(rows=4, columns=6, width=600, height=400, patch=50, merge=2)
+    share = coverage(grid, triangle).reshape(4, 6)
+    assert share[1, 1] == pytest.approx(1, abs=0.02) and share[1, 2] == pytest.approx(0.5, abs=0.02)
+    assert share[2, 2] < 0.02 and share[0].sum() == 0
+    pixels = np.zeros((400, 600), dtype=bool)
+    pixels[100:150, 200:220] = True
+    runs = [len(list(group)) for _, group in groupby(pixels.T.ravel())]
+    mask = one_of(cup(masks=[{"size": [400, 600], "counts": runs}])).evidence[0]
+    assert np.array_equal(mask.pixels, pixels) and mask.runs == tuple(runs)
+    assert (mask.x0, mask.y0, mask.x1, mask.y1) == (200, 100, 220, 150)
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8))))
+def test_a_mask_comes_back(pixels):
+    if not pixels.any():
+        with pytest.raises(BadRegion, match="marks no pixel"):
+            Mask.of(pixels)
+        return
+    mask = Mask.of(pixels)
+    assert np.array_equal(mask.pixels, pixels) and mask.area == pixels.sum()
+    assert Mask.of_runs(mask.runs, mask.size) == mask
+    height, width = pixels.shape
+    grid = Grid(rows=height, columns=width, width=width, height=height, patch=1, merge=1)
+    assert np.array_equal(coverage(grid, mask).reshape(pixels.shape) > 0, pixels)
+
+
+def test_large_pictures_are_shown_smaller(cup):
+    whole = {"size": [400, 600], "counts": [0, 240_000]}
+    work = cup(difficulty={"max_pixels": 60_000}, boxes=[[60, 40, 120, 100]], masks=[whole])
+    sample = one_of(work)
+    assert sample.images[0].size == (300, 200)
+    assert sample.evidence[0] == Box(30, 20, 60, 50) and sample.evidence[1].size == (300, 200)
+    assert work.facts["difficulty"] == {"max_pixels": 60_000}
+    with pytest.raises(BadInput, match="max_pixels is -1"):
+        cup(difficulty={"max_pixels": -1}, pages=[0])
+
+
+def test_a_clip_of_frames(tmp_path):
+    for number in range(4):
+        photograph("coffee").resize((64, 64)).rotate(10 * number).save(tmp_path / f"{number}.png")
+    line = {"images": [f"{n}.png" for n in range(4)], "question": "When?", "answer": "1", "boxes": [[0, 0, 32, 32, 2]]}
+    write(tmp_path, [{**line, "video": True, "seconds": 0.5}, line])
+    work = task(f"folder:{tmp_path}")
+    places = [(split, place) for split, groups in work.dealt.items() for place in range(len(groups))]
+    samples = [work.sample(split, 0, place) for split, place in places]
+    clip, pages = sorted(samples, key=lambda one: not one.video)
+    assert (clip.video, clip.seconds, pages.video) == (True, 0.5, False) and clip.cluster != pages.cluster
+    qwen = load("tiny-random:qwen3-vl")
+    words = qwen.tokenizer.decode(qwen.encode([clip], answers=False).tokens[0])
+    assert "<0.2 seconds>" in words and "<1.2 seconds>" in words  # slices of two frames, half a second apart
+
+
+def test_a_text_without_a_picture(tmp_path):
+    line = {"context": "The cup is red.", "question": "Which colour has the cup?", "answer": "red", "spans": [[11, 14]]}
+    write(tmp_path, [line])
+    sample = one_of(task(f"folder:{tmp_path}"))
+    assert not sample.images and sample.context[slice(*sample.spans[0])] == "red"
+    tiny = load("tiny-random:smolvlm")
+    batch = tiny.encode([sample])
+    assert tiny.tokenizer.decode(batch.tokens[0][batch.evidence[0]]) == "red"
 
 
 def test_a_folder_that_is_none(tmp_path):

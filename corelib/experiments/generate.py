@@ -18,7 +18,7 @@ from corelib.core.values import Proportion
 from corelib.experiments.evidence import proportion
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
-from corelib.tasks.scoring import score_answer
+from corelib.tasks.scoring import score_sample
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ def generate_answers(
         drawn = draw.take(indices)
         mine = vlm.generate(vlm.encode(drawn, answers=False), tokens)
         texts += mine
-        right += [score_answer(text, sample.answer, rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
+        right += [score_sample(text, sample, rule) == 1 for text, sample in zip(mine, drawn, strict=True)]
         progress(len(texts), draw.samples)
     return Generations(rule, tuple(texts), tuple(right))

@@ -41,7 +41,7 @@ from corelib.models.batch import Batch
 from corelib.models.locate import answer_looks, place_of, weights_of
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw, Sample
-from corelib.tasks.scoring import overlap, score_answer
+from corelib.tasks.scoring import overlap, score_sample
 
 CONTROLS = 20  # sets of each control
 TOKENS = 8  # of a written answer
@@ -85,7 +85,7 @@ def measure_locating(
     several = len(draw[0].images) > 1
 
     def measure(indices: list[int]) -> dict[str, Tensor]:
-        return _pointed(vlm, draw.take(indices), weights, tokens)
+        return _pointed(vlm, draw.take(indices), weights, tokens, draw.task.rule)
 
     fingerprint = {
         "model": vlm.sha256, "precision": compute_dtype(vlm), **draw.fingerprint, "tokens": tokens,
@@ -124,7 +124,7 @@ def measure_locating(
     )
 
 
-def _pointed(vlm: VLM, samples: Sequence[Sample], weights: Tensor, tokens: int) -> dict[str, Tensor]:
+def _pointed(vlm: VLM, samples: Sequence[Sample], weights: Tensor, tokens: int, rule: str) -> dict[str, Tensor]:
     """Of one batch: what each set points at, whether the written answer is right, and how likely it was."""
     texts = [text.strip() for text in vlm.generate(vlm.encode(samples, answers=False), tokens)]
     said = [replace(sample, answer=text or "?") for sample, text in zip(samples, texts, strict=True)]
@@ -139,7 +139,7 @@ def _pointed(vlm: VLM, samples: Sequence[Sample], weights: Tensor, tokens: int) 
             for row, sample in enumerate(samples)
         ]
     )
-    right = [score_answer(text, sample.answer) == 1 for text, sample in zip(texts, samples, strict=True)]
+    right = [score_sample(text, sample, rule) == 1 for text, sample in zip(texts, samples, strict=True)]
     return {"pointed": found, "right": torch.tensor(right), "logprob": vlm.answer(batch).logprob.cpu()}
 
 

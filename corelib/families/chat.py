@@ -24,10 +24,9 @@ from corelib.core.errors import BadInput
 from corelib.families.base import Family, ModelInputs, View, left_pad, refuse_special, told_of, touching
 from corelib.families.regions import Grid
 from corelib.mini.vocabulary import token_id
-from corelib.tasks.sample import Sample
+from corelib.tasks.sample import SECONDS, Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
-SECONDS = 1.0  # between two frames of a clip: a sample does not say how far they are apart (our definition)
 SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the chat template has been filled in
 
 
@@ -72,8 +71,8 @@ class Chat(Family):
     marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip
 
     @abstractmethod
-    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
-        """The pictures of one sample, or the frames of its clip; never none."""
+    def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
+        """The pictures of one sample, or the frames of its clip, so many seconds apart; never none."""
 
     @abstractmethod
     def visual_tokens(self) -> tuple[str, ...]:
@@ -93,7 +92,8 @@ class Chat(Family):
         rows, lengths, marks, views, pixels = [], [], [], [], []
         for sample in samples:
             video = sample.video and self.clips
-            seen = self.preprocess(sample.images, video) if sample.images else ProcessedImages([], {})
+            nothing = ProcessedImages([], {})
+            seen = self.preprocess(sample.images, video, sample.seconds) if sample.images else nothing
             prompt, context, asked = self.prompt(sample, [one.text for one in seen.shown], video)
             read = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
             ids, places = read["input_ids"], read["offset_mapping"]

@@ -20,6 +20,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
+from corelib.tasks.sample import SECONDS
 
 START, CONTEXT, END, CLIP = "<img>", "<IMG_CONTEXT>", "</img>", "<video>"
 
@@ -61,7 +62,7 @@ class InternVL(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (CONTEXT,)
 
-    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
+    def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         pictures = [image.convert("RGB") for image in images]
         found = self.image_processor(images=pictures, crop_to_patches=not video, return_tensors="pt")
         tiles = found["num_patches"].tolist() if "num_patches" in found else [1] * len(pictures)

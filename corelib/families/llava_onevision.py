@@ -22,6 +22,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
+from corelib.tasks.sample import SECONDS
 
 IMAGE, CLIP = "<image>", "<video>"
 
@@ -92,7 +93,7 @@ class LlavaOnevision(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (IMAGE,)
 
-    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
+    def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(images=pictures, return_tensors="pt")
         make = self._anyres if len(images) == 1 else self._padded

@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from corelib.core.errors import BadInput
-from corelib.families.chat import SECONDS, Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
+from corelib.tasks.sample import SECONDS
 
 START, IMAGE, VIDEO, END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
 
@@ -34,7 +35,7 @@ class Qwen25VL(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return IMAGE, VIDEO
 
-    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
+    def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         found = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         sizes = found["image_grid_thw"].tolist()
         if not video:
@@ -55,11 +56,12 @@ class Qwen25VL(Chat):
         frames = still.reshape(len(images), -1, still.shape[-1])
         pixels = torch.cat([self._merged(frames, mine) for mine in slices])
         grid = self.grid(sizes[0], images[0])
-        shown = self.clip([tuple(dict.fromkeys(mine)) for mine in slices], grid)
+        shown = self.clip([tuple(dict.fromkeys(mine)) for mine in slices], grid, seconds)
         size = torch.tensor([[len(slices), *sizes[0][1:]]])
-        return ProcessedImages([shown], {"pixel_values_videos": pixels, "video_grid_thw": size, **self.timing(merged)})
+        given = {"pixel_values_videos": pixels, "video_grid_thw": size, **self.timing(merged * seconds)}
+        return ProcessedImages([shown], given)
 
-    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> PromptImage:
+    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid, seconds: float) -> PromptImage:
         """What stands in the prompt for a clip: all its tokens in one row."""
         pieces = tuple(
             ImageSpan(mine, grid, torch.arange(grid.tokens) + number * grid.tokens)
@@ -67,9 +69,9 @@ class Qwen25VL(Chat):
         )
         return PromptImage(START + VIDEO * grid.tokens * len(slices) + END, pieces)
 
-    def timing(self, merged: int) -> dict[str, Tensor]:
-        """What the model is told of time beside the prompt."""
-        return {"second_per_grid_ts": torch.tensor([merged * SECONDS])}
+    def timing(self, seconds: float) -> dict[str, Tensor]:
+        """What the model is told of time beside the prompt: how long a slice is."""
+        return {"second_per_grid_ts": torch.tensor([seconds])}
 
     def grid(self, size: Sequence[int], image: Image.Image) -> Grid:
         """The tokens of one picture that became (1, rows, columns) patches."""

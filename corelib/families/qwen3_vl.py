@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from corelib.families.chat import SECONDS, ImageSpan, PromptImage
+from corelib.families.chat import ImageSpan, PromptImage
 from corelib.families.qwen2_5_vl import END, START, VIDEO, Qwen25VL
 from corelib.families.regions import Grid
 
@@ -23,14 +23,14 @@ class Qwen3VL(Qwen25VL):
 
     architecture: ClassVar = "Qwen3VLForConditionalGeneration"
 
-    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid) -> PromptImage:
+    def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid, seconds: float) -> PromptImage:
         merged = self.image_processor.temporal_patch_size
         text, pieces = "", []
         for number, mine in enumerate(slices):
             frames = [*mine, *[mine[-1]] * (merged - len(mine))]
-            text += f"<{(frames[0] + frames[-1]) / 2 * SECONDS:.1f} seconds>{START}{VIDEO * grid.tokens}{END}"
+            text += f"<{(frames[0] + frames[-1]) / 2 * seconds:.1f} seconds>{START}{VIDEO * grid.tokens}{END}"
             pieces.append(ImageSpan(mine, grid, torch.arange(grid.tokens) + number * grid.tokens))
         return PromptImage(text, tuple(pieces))
 
-    def timing(self, merged: int) -> dict[str, Tensor]:
+    def timing(self, seconds: float) -> dict[str, Tensor]:
         return {}

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.core.errors import BadInput, BadRegion
-from corelib.core.geometry import Box
+from corelib.core.geometry import Box, Mask
 
 TINY = 1e-9  # a share of a token below this is rounding, not coverage
 
@@ -99,13 +99,16 @@ def _on_grid(grid: Grid, weights: Float[Tensor, "y x"], ys: Tensor, xs: Tensor, 
 
 
 def coverage(grid: Grid, box: Box) -> Float[Tensor, " token"]:
-    """The share of every token's area that the box covers. In a clip, `box.image` is the frame.
+    """The share of every token's area that the box covers, or the pixels of a mask. `box.image` is the frame of a clip.
 
-    Raises: BadRegion if the box has no area, lies outside its image, or on a frame that is not there.
+    Raises: BadRegion if the box has no area, lies outside its image, or on a frame that is not there; if the mask is of
+        another size.
 
     >>> coverage(Grid(rows=1, columns=3, width=96, height=32), Box(16, 0, 64, 32)).tolist()
     [0.5, 1.0, 0.0]
     """
+    if isinstance(box, Mask):
+        return coverage_of_mask(grid, torch.from_numpy(box.pixels.copy()), box.image)
     x0, x1 = max(box.x0, 0.0), min(box.x1, grid.width)
     y0, y1 = max(box.y0, 0.0), min(box.y1, grid.height)
     if not box.area > 0:

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from corelib.families.chat import SECONDS, Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.internvl import raster
 from corelib.families.regions import Grid
+from corelib.tasks.sample import SECONDS
 
 AROUND, IMAGE, WHOLE, CLIP = "<fake_token_around_image>", "<image>", "<global-img>", "<video>"
 
@@ -37,7 +38,7 @@ class SmolVLM(Chat):
     def visual_tokens(self) -> tuple[str, ...]:
         return (IMAGE,)
 
-    def preprocess(self, images: Sequence[Image.Image], video: bool) -> ProcessedImages:
+    def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(
             images=pictures, do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
@@ -49,8 +50,8 @@ class SmolVLM(Chat):
             return ProcessedImages(seen, pixels)
         text, each = "", self.side**2
         for number, one in enumerate(seen):
-            minutes, seconds = divmod(round(number * SECONDS), 60)
-            text += f"\nFrame from {minutes:02d}:{seconds:02d}:{one.text}"
+            minutes, rest = divmod(round(number * seconds), 60)
+            text += f"\nFrame from {minutes:02d}:{rest:02d}:{one.text}"
         pieces = [
             ImageSpan(one.images, one.grid, one.places + number * each)
             for number, shown in enumerate(seen)

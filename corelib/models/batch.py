@@ -5,7 +5,7 @@ rows predict the answer. Everything that is measured later starts from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -115,7 +115,7 @@ class Batch:
                 if not shown:
                     count = len(self.samples[row].images)
                     raise BadInput(f"{box} is on picture {box.image}, but the sample has {count}")
-                flat = Box(box.x0, box.y0, box.x1, box.y1)
+                flat = replace(box, image=0)
                 touched = [view.positions[coverage(view.grid, flat) > 0] for view in shown]
                 if not sum(map(len, touched)):
                     raise BadRegion(f"{box} falls between the tokens of its picture: draw it larger")

@@ -28,9 +28,13 @@ RETRIEVING = (*DOMAINS, "needle")  # with evidence: there, or in a text
 TASKS = {cls.name: cls for cls in (Scenes, Documents, Video, Needle, Arithmetic)}  # that models are trained on
 UNTRAINED = {Recital.name: Recital}  # that a language model can do by itself
 WORLD_KNOWLEDGE = {Collage.name: Collage}  # that only a model can do which knows the world
-EXTERNAL: dict[str, Callable[[str], Task]] = {  # tasks that are read from elsewhere
+EXTERNAL: dict[str, Callable[..., Task]] = {  # tasks that are read from elsewhere
     folder.PREFIX: Folder.at,
     hub.PREFIX: lambda name: Hub(source=name),
+}
+SETTINGS: dict[str, tuple[str, ...]] = {  # of these, what may be set
+    folder.PREFIX: ("max_pixels",),
+    hub.PREFIX: (),
 }
 
 
@@ -45,9 +49,10 @@ def task(name: str, **difficulty: Setting) -> Task:
     """
     for prefix, read in EXTERNAL.items():
         if name.startswith(prefix):
-            if difficulty:
-                raise BadInput(f"{name} is as difficult as it is: leave {', '.join(difficulty)} away")
-            return read(name.removeprefix(prefix))
+            others = [key for key in difficulty if key not in SETTINGS[prefix]]
+            if others:
+                raise BadInput(f"{name} is as difficult as it is: leave {', '.join(others)} away")
+            return read(name.removeprefix(prefix), **difficulty)
     known = {**TASKS, **UNTRAINED, **WORLD_KNOWLEDGE}
     return known[check_known("domain", name, known)]().with_difficulty(**difficulty)
 

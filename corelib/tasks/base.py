@@ -18,7 +18,7 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split, generator
 from corelib.tasks.draw import Draw
-from corelib.tasks.sample import Sample
+from corelib.tasks.sample import SECONDS, Sample
 
 Setting = bool | float | str | tuple[str, ...]  # of a difficulty; an int is a float
 
@@ -37,6 +37,8 @@ class Question:
     distractors: tuple[Box, ...] = ()
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    accepted: tuple[str, ...] = ()
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Picture:
     video: bool = False
     context: str = ""
     first_page: int = 1  # the number of the first image, where images are named
+    seconds: float = SECONDS  # between two frames of a clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,9 @@ class Task(ABC):
                 anchors=asked.anchors,
                 spans=asked.spans,
                 first_page=picture.first_page,
+                accepted=asked.accepted,
+                rule=asked.rule,
+                seconds=picture.seconds,
             )
             for asked in chosen
         ]

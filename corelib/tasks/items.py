@@ -24,6 +24,7 @@ from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split
 from corelib.tasks.base import Picture, Question, Task
+from corelib.tasks.sample import SECONDS
 
 DEALT = ("select", "test")
 
@@ -31,7 +32,7 @@ DEALT = ("select", "test")
 @dataclass(frozen=True)
 class Item:
     """One question. `pictures` names what it is about, the same picture always by the same name: records of the same
-    pictures belong together."""
+    pictures belong together. A text without a picture has a name, too."""
 
     pictures: tuple[str, ...]
     question: str
@@ -39,6 +40,12 @@ class Item:
     boxes: tuple[Box, ...]
     distractors: tuple[Box, ...] = ()
     kind: str = "question"
+    accepted: tuple[str, ...] = ()  # other right answers
+    rule: str = ""  # by which a written answer is right; empty: that of the task
+    video: bool = False  # the pictures are the frames of one clip,
+    seconds: float = SECONDS  # so far apart
+    context: str = ""  # a text before the question
+    spans: tuple[tuple[int, int], ...] = ()  # where the answer stands in it
     read: Callable[[], Sequence[Image.Image]] = field(kw_only=True)  # gives the pictures themselves, in RGB
 
 
@@ -71,12 +78,13 @@ class ItemTask(Task):
     @cached_property
     def dealt(self) -> dict[str, list[tuple[Item, ...]]]:
         """By split, the records of each picture."""
-        mine: dict[tuple[str, ...], list[Item]] = {}
+        mine: dict[tuple[str, ...], dict[object, list[Item]]] = {}  # by pictures, and by the way they are shown
         for record in self.records:
-            mine.setdefault(record.pictures, []).append(record)
+            shown = (record.video, record.seconds, record.context)
+            mine.setdefault(record.pictures, {}).setdefault(shown, []).append(record)
         found: dict[str, list[tuple[Item, ...]]] = {split: [] for split in DEALT}
         for groups in sorted(_together(list(mine)), key=_checksum):
-            found[split_of(groups)] += [tuple(mine[pictures]) for pictures in groups]
+            found[split_of(groups)] += [tuple(one) for pictures in groups for one in mine[pictures].values()]
         return found
 
     def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
@@ -90,9 +98,17 @@ class ItemTask(Task):
         order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
         group = groups[int(order[index])]
         questions = tuple(
-            Question(record.kind, record.question, record.answer, record.boxes, record.distractors) for record in group
+            Question(
+                one.kind, one.question, one.answer, one.boxes, one.distractors,
+                spans=one.spans, accepted=one.accepted, rule=one.rule,
+            )
+            for one in group
+        )  # fmt: skip
+        first = group[0]
+        picture = Picture(
+            tuple(first.read()), questions, video=first.video, context=first.context, seconds=first.seconds
         )
-        return Picture(tuple(group[0].read()), questions), np.random.default_rng([seed, index])
+        return picture, np.random.default_rng([seed, index])
 
     def available(self, split: str, count: int) -> int:
         return min(count, len(self.dealt.get(check_split(split), [])))

@@ -24,6 +24,8 @@ from PIL import Image
 
 from corelib.core.geometry import Box
 
+SECONDS = 1.0  # between two frames of a clip, if nothing else is known (our definition)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -53,6 +55,9 @@ class Sample:
     anchors: tuple[Box, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()  # evidence in text: characters [first, past) of `context`
     first_page: int = 1  # the number of the first picture, where pictures are named
+    accepted: tuple[str, ...] = ()  # other answers that are right as well, if the model writes them
+    rule: str = ""  # by which a written answer is judged (`scoring.py`); empty: that of the task
+    seconds: float = SECONDS  # between two frames of a clip
     told: tuple[int, int] | None = None  # characters [first, past) of `answer` that say what was asked; None: all
     notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
@@ -81,7 +86,8 @@ class Sample:
         True
         """
         excerpt = () if self.first_page == 1 else (self.first_page,)
-        found = blake2b(repr((self.video, self.context, *excerpt)).encode(), digest_size=8)
+        pace = () if self.seconds == SECONDS else (self.seconds,)
+        found = blake2b(repr((self.video, self.context, *excerpt, *pace)).encode(), digest_size=8)
         for image in self.images:
             look = (image.mode, image.size, image.getpalette(), image.info.get("transparency"))
             pixels = image.tobytes()

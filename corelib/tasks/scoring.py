@@ -13,8 +13,10 @@ import re
 import unicodedata
 
 from corelib.core.errors import BadInput, check_known
+from corelib.tasks.sample import Sample
 
 OVERLAP = 0.5  # of two boxes, from which on they count as one (the usual threshold of RefCOCO)
+RULES = ("exact", "choice", "box")
 ARTICLES = ("a", "an", "the")
 DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d"), "-")
 FRACTION = {0x2044: "/"}  # NFKC makes 1⁄2 of ½
@@ -107,7 +109,7 @@ def score_answer(given: str, answer: str, rule: str = "exact") -> float:
     >>> score_answer("The kettle.", "kettle"), score_answer("I choose D", "B", "choice")
     (1.0, 0.0)
     """
-    check_known("rule", rule, ("exact", "choice", "box"))
+    check_known("rule", rule, RULES)
     if rule == "choice":
         return float(option_letter(given) == option_letter(answer) != "")
     if rule == "box":
@@ -117,3 +119,13 @@ def score_answer(given: str, answer: str, rule: str = "exact") -> float:
         return float(bool(pointed) and overlap(pointed, place) >= OVERLAP)
     wanted, found = normalise(answer), normalise(given)
     return float(wanted != "" and (found == wanted or found.startswith(wanted + " ")))
+
+
+def score_sample(text: str, sample: Sample, rule: str = "exact") -> float:
+    """1.0 if what was written to a sample is right: its answer, or another one that is accepted. By the sample's own
+    rule, or else by `rule`.
+
+    >>> score_sample("97", Sample("folder", "test", 0, 0, "", "total ?", "ninety-seven", accepted=("97",)))
+    1.0
+    """
+    return max(score_answer(text, answer, sample.rule or rule) for answer in (sample.answer, *sample.accepted))
