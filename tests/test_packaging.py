@@ -59,7 +59,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def test_the_extras_are_the_documented_ones():
-    assert set(PROJECT["optional-dependencies"]) == {"book", "test", "bridge", "hub", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"book", "test", "pdf", "bridge", "hub", "dev"}
     (dev,) = map(Requirement, PROJECT["optional-dependencies"]["dev"])
     assert canonicalize_name(dev.name) == canonicalize_name(PROJECT["name"])
     assert dev.extras == {"book", "test", "bridge"}

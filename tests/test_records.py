@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from corelib import load, score_heads
+from corelib import HeadScores, load, score_heads
 from corelib.core.errors import BadInput, BadRegion, BadResults, HubUnreachable, MissingPackage, UnknownName
 from corelib.core.geometry import Mask, box_from
 from corelib.experiments.ablation import ablate_top
@@ -324,6 +324,17 @@ def test_large_pictures_are_shown_smaller(cup):
     assert work.facts["difficulty"] == {"max_pixels": 60_000}
     with pytest.raises(BadInput, match="max_pixels is -1"):
         cup(difficulty={"max_pixels": -1}, pages=[0])
+
+
+def test_max_pixels_of_the_command_line(cup, tmp_path, run):
+    cup(boxes=[[60, 40, 300, 300]])
+    arguments = ["score", "--model", "tiny-random:qwen3-vl", "--domain", f"folder:{tmp_path}", "--samples", "1"]
+    split = next(split for split, groups in task(f"folder:{tmp_path}").dealt.items() if groups)
+    arguments += ["--split", split, "--out", tmp_path / "s.json", "--max-pixels"]
+    assert run(*arguments, "10000").returncode == 0
+    assert HeadScores.load(tmp_path / "s.json").task.difficulty == {"max_pixels": 10_000}
+    refused = run(*arguments, "-1")
+    assert refused.returncode == 2 and "max_pixels is -1" in refused.stderr
 
 
 def test_a_clip_of_frames(tmp_path):

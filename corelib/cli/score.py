@@ -42,6 +42,9 @@ def score(
         str | None, typer.Option(help="Query rows: answer, last or question. Left out, the metric's own.")
     ] = None,
     reduce: Annotated[str | None, typer.Option(help="Over the rows: mean or max. Left out, the metric's own.")] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Show pictures of a folder: with at most so many pixels, such as 1000000.")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Samples in one forward pass. Left out: 32, of a published checkpoint 2.")
     ] = None,
@@ -61,12 +64,13 @@ def score(
     from corelib.experiments.score_heads import measure_heads, summarise_heads
     from corelib.metrics.catalogue import metric as by_name
     from corelib.models.load import load
-    from corelib.tasks import RETRIEVING, SPLITS, task
+    from corelib.tasks import RETRIEVING, SPLITS, Setting, task
 
     check_known("split", split, SPLITS)
     if "all" in domain and len(domain) > 1:
         raise BadInput("--domain all stands alone: leave the other domains away")
-    works = {one: task(one) for one in (RETRIEVING if domain == ["all"] else dict.fromkeys(domain))}
+    smaller: dict[str, Setting] = {} if max_pixels is None else {"max_pixels": max_pixels}
+    works = {one: task(one, **smaller) for one in (RETRIEVING if domain == ["all"] else dict.fromkeys(domain))}
     wanted = by_name(metric, rows, reduce)
     drawn = {name: work.draw(split, samples=samples, seed=seed) for name, work in works.items()}
     for draw in drawn.values():
