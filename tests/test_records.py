@@ -26,7 +26,7 @@ from corelib.families.regions import Grid, coverage
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
-from corelib.tasks.hub import SOURCES, Hub, shown
+from corelib.tasks.hub import SOURCES, Hub, shown, with_pages
 from corelib.tasks.items import DEALT
 from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer, score_sample
 
@@ -453,23 +453,23 @@ def picture(seed: int = 0, encoded: bool = False):
 
 ROWS = {
     "refcocog": {
-        "image": picture(), "file_name": "a.jpg", "answer": ["the left cup", "a cup"], "bbox": [10, 20, 30, 25],
+        "question_id": "1", "image": picture(), "question": "Describe.", "file_name": "a.jpg", "iscrowd": 0,
+        "answer": ["the left cup", "a cup"], "bbox": [10, 20, 30, 25], "segmentation": [10, 20, 40, 20, 40, 45],
     },
     "refcoco-m": {
-        "image": picture(encoded=True), "image_id": 7,
-        "samples": [{"bbox": [10, 20, 30, 25], "sentences": ["the left cup", "a cup"]}],
+        "image": picture(encoded=True), "image_id": 7, "file_name": "a.jpg",
+        "samples": [{"bbox": [10, 20, 30, 25], "sentences": ["the left cup", "a cup"], "category": "cup"}],
     },
     "mmdocir": {
-        "doc_name": "d", "page_images": [picture(0), picture(1)], "Q": "What?", "A": 7, "type": "Table",
-        "layout_mapping": [{"page": 1, "bbox": [10, 20, 40, 45]}],
-    },
-    "mmlongbench-doc": {
-        "doc_id": "d", "images": [picture(0), picture(1)], "question": "What?", "answer": "7", "evidence_pages": [2],
-        "answer_format": "Int",
-    },
-    "hc-stvg": {
-        "video_id": "v", "frames": [picture(0), picture(1)], "caption": "A man who sits down.",
-        "bbox": [None, [10, 20, 30, 25]],
+        "doc_name": "d", "domain": "laws", "page_indices": [0, 2],
+        "pages": {0: picture(0, encoded=True), 1: picture(1, encoded=True)},
+        "questions": [
+            {"Q": "What?", "A": [5, "7"], "type": "Table", "page_id": [1],
+             "layout_mapping": [{"page": 1, "page_size": [160, 120], "bbox": [20, 40, 80, 90]}]},
+            {"Q": "Where?", "A": "here", "type": "Text", "page_id": [0],
+             "layout_mapping": [{"page": 0, "page_size": [160, 120], "bbox": [20, 40, 80, 90]}]},
+            {"Q": "Nowhere?", "A": "Not answerable", "type": "Text", "page_id": [], "layout_mapping": []},
+        ],
     },
 }  # fmt: skip
 
@@ -480,12 +480,33 @@ def test_rows_become_records(name, monkeypatch):
     work = task(f"hub:{name}")
     record = work.records[0]
     page = len(record.read()) - 1
-    wanted = Box(0, 0, 80, 60, image=1) if name == "mmlongbench-doc" else Box(10, 20, 40, 45, image=page)
-    assert record.boxes == (wanted,) and record.read()[page].size == (80, 60)
-    assert score_answer(record.answer, "7" if SOURCES[name].rule == "exact" else "[10, 20, 40, 45]", SOURCES[name].rule)
-    assert len(work.records) == (4 if name.startswith("refcoco") else 2)
+    assert record.boxes == (Box(10, 20, 40, 45, image=page),) and record.read()[page].size == (80, 60)
+    asked = (
+        ("What?", "5, 7") if name == "mmdocir" else ("Is there the left cup in the picture? Answer yes or no.", "yes")
+    )
+    assert (record.question, record.answer) == asked and len(work.records) == 4
     assert work.facts["source"] == SOURCES[name].id
     assert all(work.available(split, 64) == len(groups) for split, groups in work.dealt.items())
+
+
+def test_documents_get_their_pages(monkeypatch):
+    """Two files in the shape of MMDocIR: documents, each with its range of rows among all pages."""
+    numbers = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
+    pages = [{"doc_name": name, "passage_id": str(n), "image_binary": picture(n)} for name, n in numbers]
+    ranges = {"a": [0, 3], "b": [3, 5]}
+    documents = [{**ROWS["mmdocir"], "doc_name": name, "page_indices": rows} for name, rows in ranges.items()]
+    opened = []
+
+    def load_dataset(kind, *, streaming, data_files, split):
+        opened.append((kind, data_files))
+        return iter(documents if kind == "json" else pages)
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    rows = list(replace(task("hub:mmdocir"), revision="abc").rows())
+    assert [(row["doc_name"], list(row["pages"])) for row in rows] == [("a", [0, 1, 2]), ("b", [0, 1])]
+    assert opened[0] == ("json", "hf://datasets/MMDocIR/MMDocIR_Evaluation_Dataset@abc/MMDocIR_annotations.jsonl")
+    with pytest.raises(BadResults, match="a page of b stands among those of a"):
+        list(with_pages([{**documents[0], "page_indices": [2, 4]}], pages))
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -27,7 +27,7 @@ def test_a_data_set_is_judged_by_its_own_rule(name, monkeypatch):
     split = next(split for split, groups in work.dealt.items() if groups)
     monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: [one.answer for one in encoded.samples])
     found = generate_answers(tiny, work.draw(split, samples=1))
-    assert found.rule == SOURCES[name].rule and found.right == (True,)
+    assert found.rule == "exact" and found.right == (True,)
     monkeypatch.setattr(type(tiny), "generate", lambda self, encoded, tokens: ["nothing"])
     assert generate_answers(tiny, work.draw(split, samples=1)).right == (False,)
 

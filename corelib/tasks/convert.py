@@ -35,6 +35,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import check_writable, write_whole
 from corelib.tasks.folder import FILE
 from corelib.tasks.folder_record import Seen, record
+from corelib.tasks.hub import asked_for
 
 Row = Mapping[str, Any]
 Line = dict[str, Any]
@@ -181,7 +182,7 @@ def _coco_line(where: Where, image: Row, name: str, marks: Sequence[Row]) -> Lin
     width, height = image["width"], image["height"]
     line: Line = {
         "image": _beside(where, where.images / image["file_name"]),
-        "question": f"Is there {_a(name)} in the picture? Answer yes or no.",
+        "question": asked_for(_a(name)),
         "answer": "yes",
         "kind": name,
     }
@@ -206,10 +207,10 @@ def _refcoco(content: Any) -> Iterator[Make]:
     for row in _rows(content):
         phrases = row["sentences"] if "sentences" in row else row["answer"]
         for phrase in phrases if isinstance(phrases, list) else [phrases]:
-            said = str(phrase["sent"] if isinstance(phrase, dict) else phrase).strip().rstrip(".")
+            said = str(phrase["sent"] if isinstance(phrase, dict) else phrase)
             yield lambda where, row=row, said=said: {  # type: ignore[misc]
                 "image": _beside(where, where.images / str(row["file_name"])),
-                "question": f"Is there {said} in the picture? Answer yes or no.",
+                "question": asked_for(said),
                 "answer": "yes",
                 "boxes": [list(row["bbox"])],
                 "box_format": "xywh",

@@ -2,36 +2,38 @@
 
     corelib score --domain hub:refcocog --model Qwen/Qwen3-VL-2B-Instruct --samples 64 --out scores.json
 
-| name | on the hub | evidence | a written answer is right if |
+| name | on the hub | what is asked | evidence |
 |---|---|---|---|
-| `refcocog` | lmms-lab/RefCOCOg | the object that a phrase names | boxes overlap by half |
-| `refcoco-m` | moondream/refcoco-m | the same, with better masks | boxes overlap by half |
-| `mmdocir` | MMDocIR/MMDocIR_Evaluation_Dataset | the page, and the place on it | it is the same text |
-| `mmlongbench-doc` | yubo2333/MMLongBench-Doc | the pages | it is the same text |
-| `hc-stvg` | k-nick/HC-STVG | the person that a sentence describes, frame by frame | boxes overlap by half |
+| `refcocog` | lmms-lab/RefCOCOg | Is there *phrase*? | the object that the phrase names |
+| `refcoco-m` | moondream/refcoco-m | the same | the same, with better boxes |
+| `mmdocir` | MMDocIR/MMDocIR_Evaluation_Dataset | the set's question | the places on its pages |
 
-Which columns a set has is checked when it is opened, and an error lists what was found. What stands here was written
-from the sets' public descriptions, without the sets at hand: **unverified**, until a set has been opened once.
+Rows have the columns that the sets' own pages describe (read in November 2026; the sets were not at hand). They are
+checked when a set is opened, and an error lists what was found. A phrase is asked for by a question that any model can
+answer: a box would be written by each family in numbers of its own. Other sets go through a folder (`convert.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, ClassVar
 
 from PIL import Image
 
 from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, check_known
-from corelib.core.geometry import Box
+from corelib.core.geometry import box_from
 from corelib.core.pictures import open_picture
 from corelib.tasks.items import Item, ItemTask
 
 PREFIX = "hub:"
 Row = Mapping[str, Any]  # of a data set, by column: what is in a column, the set decides
 MOST = 2000  # records that are read of a set, at most
+
+
+PAGES = 8  # of a document, shown with a question: those with evidence, and their neighbours
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,8 @@ class Source:
     split: str
     columns: tuple[str, ...]  # that its rows must have
     records: Callable[[Row], Iterator[Item]]
-    rule: str  # of `scoring.py`
     licence: str  # as its page states it; read it there before you use a set
-    config: str | None = None
+    files: Mapping[str, str] | None = None  # of a set in several parts: what is read of it, by name
 
 
 def shown(value: object) -> Image.Image:
@@ -59,86 +60,62 @@ def shown(value: object) -> Image.Image:
     return open_picture(value, name="of the set")
 
 
-def _corners(box: Sequence[float], image: int = 0) -> Box:
-    """COCO's (x, y, width, height)."""
-    x, y, width, height = (float(one) for one in box)
-    return Box(x, y, x + width, y + height, image=image)
+def asked_for(phrase: str) -> str:
+    """The question that asks for what a phrase names.
 
-
-def _edges(box: Sequence[float], image: int) -> Box:
-    """(x0, y0, x1, y1)."""
-    x0, y0, x1, y1 = (float(one) for one in box)
-    return Box(x0, y0, x1, y1, image=image)
-
-
-def _written(box: Box) -> str:
-    return f"[{box.x0:.0f}, {box.y0:.0f}, {box.x1:.0f}, {box.y1:.0f}]"
-
-
-def _located(phrase: str) -> str:
-    return f"Where is {phrase.strip().rstrip('.')}? Answer with its box in pixels as [x0, y0, x1, y1]."
+    >>> asked_for("the man on the left.")
+    'Is there the man on the left in the picture? Answer yes or no.'
+    """
+    return f"Is there {phrase.strip().rstrip('.')} in the picture? Answer yes or no."
 
 
 def _refcocog(row: Row) -> Iterator[Item]:
-    box, read = _corners(row["bbox"]), lambda: [shown(row["image"])]
+    image = shown(row["image"])
+    box = box_from(list(row["bbox"]), image.size, "xywh")
     for phrase in row["answer"]:
-        yield Item((str(row["file_name"]),), _located(phrase), _written(box), (box,), read=read)
+        yield Item((str(row["file_name"]),), asked_for(phrase), "yes", (box,), read=lambda: [image])
 
 
 def _refcoco_m(row: Row) -> Iterator[Item]:
-    name, read = str(row["image_id"]), lambda: [shown(row["image"])]
+    image = shown(row["image"])
     for sample in row["samples"]:
-        box = _corners(sample["bbox"])
+        box = box_from(list(sample["bbox"]), image.size, "xywh")
         for phrase in sample["sentences"]:
-            yield Item((name,), _located(phrase), _written(box), (box,), read=read)
+            yield Item((str(row["file_name"]),), asked_for(phrase), "yes", (box,), read=lambda: [image])
 
 
 def _mmdocir(row: Row) -> Iterator[Item]:
-    pages = [shown(page) for page in row["page_images"]]
-    boxes = tuple(_edges(mark["bbox"], int(mark["page"])) for mark in row["layout_mapping"])
-    names = tuple(f"{row['doc_name']}/{number}" for number in range(len(pages)))
-    yield Item(names, row["Q"], str(row["A"]), boxes, kind=str(row["type"]), read=lambda: pages)
-
-
-def _mmlongbench(row: Row) -> Iterator[Item]:
-    pages = [shown(page) for page in row["images"]]
-    boxes = tuple(
-        Box(0, 0, pages[number - 1].width, pages[number - 1].height, image=number - 1)
-        for number in row["evidence_pages"]
-        if number <= len(pages)
-    )
-    names, kind = tuple(f"{row['doc_id']}/{number}" for number in range(len(pages))), str(row["answer_format"])
-    if boxes:  # some questions have no answer in the document
-        yield Item(names, row["question"], str(row["answer"]), boxes, kind=kind, read=lambda: pages)
-
-
-def _hc_stvg(row: Row) -> Iterator[Item]:
-    frames = [shown(frame) for frame in row["frames"]]
-    boxes = tuple(_corners(box, image) for image, box in enumerate(row["bbox"]) if box)
-    names = tuple(f"{row['video_id']}/{number}" for number in range(len(frames)))
-    if boxes:
-        yield Item(names, _located(row["caption"]), _written(boxes[0]), boxes, read=lambda: frames)
+    """One document with its `pages`, by their numbers, and all its questions."""
+    pages: Mapping[int, object] = row["pages"]
+    for asked in row["questions"]:
+        places = sorted({int(mark["page"]) for mark in asked["layout_mapping"]})
+        if not places or places[-1] - places[0] >= PAGES or not set(places) <= pages.keys():
+            continue  # without a place, or with places that do not fit into one prompt
+        first = max(min(pages), places[0] - (PAGES - (places[-1] - places[0] + 1)) // 2)
+        window = [number for number in range(first, first + PAGES) if number in pages]
+        images = {number: shown(pages[number]) for number in window}
+        boxes = []
+        for mark in asked["layout_mapping"]:
+            number, (width, height) = int(mark["page"]), mark["page_size"]
+            share = [value / side for value, side in zip(mark["bbox"], (width, height) * 2, strict=True)]
+            share = [min(max(value, 0.0), 1.0) for value in share]
+            boxes.append(box_from(share, images[number].size, "norm", window.index(number)))
+        names = tuple(f"{row['doc_name']}/{number}" for number in window)
+        given = asked["A"]
+        answer = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
+        read: Callable[[], Sequence[Image.Image]] = partial(list, images.values())
+        yield Item(names, asked["Q"], answer, tuple(boxes), kind=str(asked["type"]), read=read)
 
 
 SOURCES = {
     "refcocog": Source(
-        "lmms-lab/RefCOCOg", "val", ("image", "file_name", "answer", "bbox"), _refcocog, "box",
+        "lmms-lab/RefCOCOg", "val", ("image", "file_name", "answer", "bbox"), _refcocog,
         "annotations of RefCOCOg on pictures of COCO; see its page",
     ),
-    "refcoco-m": Source(
-        "moondream/refcoco-m", "validation", ("image", "image_id", "samples"), _refcoco_m, "box", "MIT"
-    ),
+    "refcoco-m": Source("moondream/refcoco-m", "validation", ("image", "file_name", "samples"), _refcoco_m, "MIT"),
     "mmdocir": Source(
-        "MMDocIR/MMDocIR_Evaluation_Dataset", "test", ("doc_name", "page_images", "Q", "A", "type", "layout_mapping"),
-        _mmdocir, "exact", "Apache-2.0",
-    ),
-    "mmlongbench-doc": Source(
-        "yubo2333/MMLongBench-Doc", "train",
-        ("doc_id", "images", "question", "answer", "evidence_pages", "answer_format"), _mmlongbench, "exact",
-        "see its page",
-    ),
-    "hc-stvg": Source(
-        "k-nick/HC-STVG", "test", ("video_id", "frames", "caption", "bbox"), _hc_stvg, "box", "see its page"
+        "MMDocIR/MMDocIR_Evaluation_Dataset", "train", ("doc_name", "page_indices", "questions"), _mmdocir,
+        "Apache-2.0", files={"documents": "MMDocIR_annotations.jsonl", "pages": "MMDocIR_pages.parquet"},
     ),
 }  # fmt: skip
 
@@ -162,10 +139,6 @@ class Hub(ItemTask):
     def origin(self) -> Source:
         return SOURCES[check_known("data set", self.source, SOURCES)]
 
-    @property
-    def rule(self) -> str:
-        return self.origin.rule
-
     def load(self) -> Iterator[Item]:
         rows = iter(islice(self.rows(), self.most))
         first = next(rows, None)
@@ -175,28 +148,55 @@ class Hub(ItemTask):
         if missing:
             raise BadResults(
                 f"{self.origin.id} has no column {', '.join(missing)}; found: {', '.join(sorted(first))}. It has "
-                "changed, or was described wrongly: corelib/tasks/hub.py says how its rows are read"
+                "changed: corelib/tasks/hub.py says how its rows are read"
             )
         for row in (first, *rows):
             yield from self.origin.records(row)
 
     def rows(self) -> Iterable[Row]:
-        """The rows of the set, one after the other, without downloading the whole of it.
+        """The rows of the set, one after the other, without downloading the whole of it; documents with their pages.
 
         Raises: MissingPackage without the package `datasets`, HubUnreachable if the set cannot be opened.
         """
-        origin = self.origin
+        files = self.origin.files
+        if files is None:
+            return self._open(self.origin.id, split=self.origin.split, revision=self.revision)
+        at = f"hf://datasets/{self.origin.id}" + (f"@{self.revision}" if self.revision else "")
+        documents = self._open("json", data_files=f"{at}/{files['documents']}", split="train")
+        pages = self._open("parquet", data_files=f"{at}/{files['pages']}", split="train")
+        return with_pages(documents, pages)
+
+    def _open(self, kind: str, **options: Any) -> Iterable[Row]:
         try:
             from datasets import load_dataset
         except ImportError:
             raise MissingPackage("data sets of the hub need the package datasets: pip install datasets") from None
         try:
-            rows: Iterable[Row] = load_dataset(
-                origin.id, origin.config, split=origin.split, revision=self.revision, streaming=True
-            )
+            rows: Iterable[Row] = load_dataset(kind, streaming=True, **options)
         except Exception as error:
             raise HubUnreachable(
-                f"{origin.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of your "
-                "own (folder:PATH)"
+                f"{self.origin.id} cannot be opened ({type(error).__name__}: {error}): connect, or use pictures of "
+                "your own (folder:PATH)"
             ) from None
         return rows
+
+
+def with_pages(documents: Iterable[Row], pages: Iterable[Row]) -> Iterator[Row]:
+    """Documents with their pages by number, where pages are rows of their own in the order of documents, and each
+    document names the first of its rows and the one behind the last.
+
+    Raises: BadResults if the rows of a document are of another one.
+    """
+    place, stream = 0, iter(pages)
+    for document in documents:
+        if "page_indices" not in document or "doc_name" not in document:
+            yield document  # what is missing is said where columns are checked
+            return
+        first, past = document["page_indices"]
+        mine: dict[int, object] = {}
+        for row in islice(stream, max(0, first - place), max(0, past - place)):
+            if row["doc_name"] != document["doc_name"]:
+                raise BadResults(f"a page of {row['doc_name']} stands among those of {document['doc_name']}")
+            mine[int(row["passage_id"])] = row["image_binary"]
+        place = max(place, past)
+        yield {**document, "pages": mine}
