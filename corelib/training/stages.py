@@ -216,8 +216,8 @@ WINDOWED = (
 )
 
 EXCERPT = 99  # pages of the longest document, and pictures of the longest album that is trained
-_PAGES = ((4, 32), (8, 48), (14, 64), (28, 96), (56, 128), (99, 160))  # in a row, and the questions about them
-_PICTURES = ((6, 32), (12, 48), (24, 64), (48, 96), (98, 128), (160, 160))
+_PAGES = ((4, 32), (8, 48), (14, 64), (28, 96), (56, 96), (99, 160))  # in a row, and the questions about them
+_PICTURES = ((6, 32), (12, 48), (24, 64), (48, 96), (98, 96), (160, 160))
 ALBUMS = (
     Stage(
         {
