@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from corelib import load, task
 from corelib.core import memory
@@ -20,6 +21,8 @@ from corelib.core.errors import (
     UnknownName,
     UnsupportedArchitecture,
 )
+from corelib.core.model_folder import bundled_folder
+from corelib.core.weights import count_weights
 from corelib.families import tiny, tiny_configs
 
 FAMILIES = tuple(tiny_configs.KINDS)
@@ -122,6 +125,66 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(folders, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     with pytest.raises(BadInput, match=r"take a smaller model, dtype='float16'"):
         load(folders("qwen3-vl"))
+
+
+def changed(folder, change):
+    """The folder with other weights in its file."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl", "smolvlm"])
+def test_weights_that_are_not_all_there_are_refused(folders, tmp_path, name):
+    """transformers would fill them with random numbers, and say so to nobody."""
+    folder = shutil.copytree(folders(name), tmp_path / "less")
+    one = next(key for key in load_file(folder / "model.safetensors") if "layers.1.self_attn.q_proj" in key)
+    changed(folder, lambda weights: weights.pop(one))
+    with pytest.raises(BadWeights, match=r"missing weights \(.*layers\.1\.self_attn\.q_proj"):
+        load(folder)
+    changed(folder, lambda weights: weights.update({one: torch.zeros(3, 3)}))
+    with pytest.raises(BadWeights, match=r"do not fit|mismatched"):
+        load(folder)
+
+
+def test_a_config_with_another_number_of_layers_is_refused(folders, tmp_path):
+    folder = shutil.copytree(folders("qwen3-vl"), tmp_path / "deep")
+    config = json.loads((folder / "config.json").read_text())
+    for layers, what in ((9, "missing"), (2, "unexpected")):
+        config["text_config"].update(num_hidden_layers=layers)
+        config["text_config"].pop("layer_types", None)
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(BadWeights, match=f"{what} weights"):
+            load(folder)
+
+
+def test_a_bundled_model_with_another_config_is_refused(tmp_path):
+    folder = shutil.copytree(bundled_folder("mini-s"), tmp_path / "mini")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].update(num_hidden_layers=9)
+    config["text_config"].pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadWeights, match="missing weights"):
+        load(folder)
+
+
+def test_weights_are_counted_whatever_their_dtype(tmp_path):
+    save_file({"a": torch.zeros(3, 4), "b": torch.zeros(5, dtype=torch.int8)}, tmp_path / "one.safetensors")
+    save_file({"c": torch.zeros(2, dtype=torch.float8_e4m3fn)}, tmp_path / "two.safetensors")
+    assert count_weights(sorted(tmp_path.glob("*"))) == 19
+    (tmp_path / "one.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(BadWeights, match="is damaged"):
+        count_weights([tmp_path / "one.safetensors"])
+
+
+def test_batches_fit_into_free_memory(monkeypatch):
+    vlm = load("tiny-random:qwen3-vl")
+    each = memory.working_bytes(vlm.model, 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 20 * each)
+    assert memory.fitting_batch(vlm.model, 1000, torch.device("cuda")) == 10
+    monkeypatch.setattr(memory, "free_memory", lambda device: each)
+    assert memory.fitting_batch(vlm.model, 1000, torch.device("cuda")) == 1
+    assert memory.fitting_batch(vlm.model, 1000, torch.device("cpu")) == 32
 
 
 # --- the hub itself, as its client answers ---------------------------------------------------------------------------

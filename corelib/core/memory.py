@@ -70,6 +70,15 @@ def working_bytes(model: PreTrainedModel, length: int) -> int:
     return int(length * (cache + work) * model.dtype.itemsize)
 
 
+def fitting_batch(model: PreTrainedModel, length: int, device: torch.device) -> int:
+    """How many sequences of so many tokens to compute at once: 32 on a CPU, where they should fit its cache; elsewhere
+    as many as `working_bytes` says fit into half of the free memory, 1 to 256."""
+    if device.type == "cpu":
+        return 32
+    free = free_memory(device) or 0
+    return max(1, min(256, free // 2 // max(1, working_bytes(model, length))))
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on a device; None where the system does not tell."""
     if device.type == "cuda":

@@ -4,15 +4,18 @@ is in memory."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, BadWeights
 from corelib.core.model_folder import CHECKSUM, WEIGHTS, checksums, sha256, stage_file
 from corelib.core.results import write_json, write_whole
 
@@ -29,6 +32,44 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+
+
+def load_whole(kind: Any, folder: Path, **options: Any) -> Any:
+    """`kind.from_pretrained(folder)`, if all weights of the model are there, in their shapes, and no others.
+
+    Raises: BadWeights, which names the first that are not: transformers would fill them with random numbers.
+    """
+    try:
+        with quiet_transformers():
+            model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except (RuntimeError, SafetensorError) as error:
+        raise BadWeights(
+            f"the weights in {folder} do not fit ({str(error).splitlines()[0]}): download it again"
+        ) from None
+    for what in ("missing", "unexpected", "mismatched"):
+        names = sorted(one if isinstance(one, str) else one[0] for one in report.get(f"{what}_keys") or ())
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise BadWeights(
+                f"{folder} has {what} weights ({names[0]}{more}): its files and its config.json are not of one model; "
+                "download it again"
+            )
+    return model
+
+
+def count_weights(files: Iterable[Path]) -> int:
+    """How many numbers are in safetensors files, by their headers: whatever their dtype.
+
+    Raises: BadWeights if a file is damaged.
+    """
+    count = 0
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())
+        except (SafetensorError, OSError) as error:
+            raise BadWeights(f"{path} is damaged ({error}): download it again") from None
+    return count
 
 
 def to_half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

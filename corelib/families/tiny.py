@@ -1,6 +1,6 @@
 """Tiny models of every published family, with random weights: the way a real checkpoint goes, without its gigabytes.
 
-    load("tiny-random:qwen3-vl")            # wherever a model can be named: library, command line, notebook 11
+    load("tiny-random:qwen3-vl")            # wherever a model can be named: library, command line, notebook 12
 
 The classes and the image processors are those of the real checkpoints, with the configurations of `tiny_configs.py`.
 The tokenizer is made on the spot: a token a byte. What such a model answers means nothing.

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForCondi
 
 from corelib.core import model_folder
 from corelib.core.results import write_json
-from corelib.core.weights import quiet_transformers, write_weights
+from corelib.core.weights import load_whole, quiet_transformers, write_weights
 from corelib.mini.processing import MiniProcessor
 
 
@@ -24,10 +24,10 @@ def load(
     """
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     digest = model_folder.verify(folder, checkpoint)
-    with quiet_transformers():
-        model = Qwen3VLForConditionalGeneration.from_pretrained(
-            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
-        )
+    model: Qwen3VLForConditionalGeneration = load_whole(
+        Qwen3VLForConditionalGeneration, folder, config=config, dtype=dtype, local_files_only=True,
+        use_safetensors=True, attn_implementation="sdpa",
+    )  # fmt: skip
     if checkpoint is not None:
         earlier = load_file(model_folder.stage_file(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)

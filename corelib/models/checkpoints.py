@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoTokenizer, BaseImageProcessor, PreTrain
 from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.core.memory import check_device, check_weights
-from corelib.core.weights import quiet_transformers, weights_checksum
+from corelib.core.weights import count_weights, load_whole, weights_checksum
 from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
@@ -94,13 +94,13 @@ def open_checkpoint(
     if not weights:
         raise BadWeights(f"{folder} has no .safetensors file: other formats can run code and are not read; convert it")
     if not device_map:
-        check_weights(str(name_or_path), sum(path.stat().st_size for path in weights) / 2 * each, where)
+        check_weights(str(name_or_path), count_weights(weights) * each, where)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
-    with quiet_transformers():
-        model = getattr(transformers, family.architecture).from_pretrained(
-            folder, config=config, dtype=precision, use_safetensors=True, attn_implementation="sdpa", **placed, **local
-        )
+    model = load_whole(
+        getattr(transformers, family.architecture), folder, config=config, dtype=precision, use_safetensors=True,
+        attn_implementation="sdpa", **placed, **local,
+    )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     processor: type[BaseImageProcessor] = family.processor
     images = processor.from_pretrained(folder, **local)

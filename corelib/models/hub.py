@@ -57,8 +57,9 @@ def fetch(name: str, revision: str | None, each: float, device: torch.device | N
     stored = sum(size for file, size in sizes.items() if file.endswith(".safetensors"))
     if not stored:
         raise BadWeights(f"{name} has no .safetensors file: other formats can run code and are not read")
-    if device:
-        check_weights(name, stored / 2 * each, device)
+    if device:  # the hub counts the numbers in most repositories; else, two bytes each are usual
+        counted = getattr(getattr(found, "safetensors", None), "total", None)
+        check_weights(name, (counted or stored / 2) * each, device)
     cache, commit = Path(constants.HF_HUB_CACHE), found.sha
     if commit is None:
         raise BadWeights(f"the hub names no commit of {name}: results could not say which weights they are of")

@@ -16,6 +16,7 @@ from corelib.plots.effects import effect_scatter, prediction_chart
 from corelib.plots.few_samples import few_samples_chart
 from corelib.plots.hybrid import hybrid_chart, trial_panel, window_chart
 from corelib.plots.inheritance import inheritance_chart
+from corelib.plots.locating import pointing_chart
 from corelib.plots.maps import head_map, row_map
 from corelib.plots.needle import depth_maps, prompt_chart
 from corelib.plots.pictures import draw_sample, draw_tokens
@@ -70,6 +71,7 @@ __all__ = [
     "null_chart",
     "overlap_chart",
     "path_chart",
+    "pointing_chart",
     "prediction_chart",
     "prompt_chart",
     "ranked_curve",

@@ -23,6 +23,7 @@ from torch import Tensor
 from corelib.attention.intervene import ablate
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
+from corelib.core.memory import fitting_batch
 from corelib.models.answers import AnswerScores
 from corelib.replay.layer import add_attention, add_mlp, map_tensors
 from corelib.replay.residual_cache import ResidualCache, scores_from_resid
@@ -35,8 +36,8 @@ def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_siz
     Args:
         kept: A plain pass (`residual_cache`), perhaps with shared prefixes (`share_prefix`).
         sets: Sets of heads; the empty set is the plain model.
-        batch_size: About how many sequences run at once. By default 32 on a CPU, where they should fit its cache, and
-            256 elsewhere.
+        batch_size: About how many sequences run at once. By default 32 on a CPU, where they should fit its cache;
+            elsewhere as many as fit into half of the free memory, 256 at most.
 
     Returns:
         `AnswerScores`, [set, sample], on the CPU; log-probabilities in float32.
@@ -58,7 +59,7 @@ def replay_from_layer(kept: ResidualCache, sets: Sequence[HeadSet], *, batch_siz
         one.check(kept.vlm.num_layers, kept.vlm.num_heads)
     samples = len(kept.rows)
     if batch_size is None:
-        batch_size = 32 if kept.resid_pre.device.type == "cpu" else 256
+        batch_size = fitting_batch(kept.vlm.model, kept.resid_pre.shape[1], kept.resid_pre.device)
     at_once = max(1, batch_size // len(kept.resid_pre))
     starts = [min((head.layer for head in one), default=len(kept.layers)) for one in sets]
     correct, logprob = torch.zeros(len(sets), samples, dtype=torch.bool), torch.zeros(len(sets), samples)
