@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from values import some_scores
 
-from corelib import plots
+from corelib import atlas, load, plots
 from corelib.benchmarks.record_cost import CostAt, Spent, TooLarge
 from corelib.benchmarks.speed import SpeedAt
 from corelib.benchmarks.timing import Compared, Sizes
@@ -27,6 +27,7 @@ from corelib.experiments.knockout import PathCurve
 from corelib.experiments.trial import AtDepth
 from corelib.families.regions import Grid, tokens_of_box
 from corelib.models.attention_map import AttentionMap
+from corelib.models.locate import locate
 from corelib.plots.style import ink_on
 from corelib.sparse import Window
 from corelib.tasks import Box, task
@@ -394,3 +395,28 @@ def test_a_transfer_is_three_tables():
     figure = plots.transfer_chart(tested, {("scenes", "video"): plain})
     told = [[text.get_text() for text in panel.texts] for panel in figure.axes]
     assert told == [[f"{plain.core.moved.value:.2f}"], ["0.25", "0.25"], ["0.50", "0.50"]]  # of the accuracy of 0.8
+
+
+def test_pointers_stand_where_they_are_right():
+    found = {
+        "mini-s · documents": atlas.locating("mini-s", "documents"),
+        "mini-s · scenes": atlas.locating("mini-s", "scenes"),
+    }
+    (panel,) = plots.pointing_chart(found).axes
+    names = [text.get_text() for text in panel.get_yticklabels()]
+    assert names == list(found)
+    lines = {line.get_label(): line.get_xdata()[0] for line in panel.lines if not line.get_label().startswith("_")}
+    drawn = {bar.get_label(): bar.lines[0].get_xdata()[0] for bar in panel.containers}
+    assert {**lines, **drawn}["CoRe heads"] == found["mini-s · documents"].core.point.value
+    assert drawn["mean of all heads"] == found["mini-s · documents"].others["all heads"].point.value
+    dots = sum(len(one.get_offsets()) for one in panel.collections if len(one.get_offsets()))
+    assert dots >= sum(len(one.controls["matched"]) for one in found.values())
+
+
+def test_what_was_located_is_drawn_on_its_page():
+    sample = task("documents", pages=6).sample("test", seed=0, index=0)
+    found = locate(load("mini-s"), sample.images, sample.question, atlas.cell("mini-s", "documents").scores().top(0.05))
+    figure = plots.draw_located(found)
+    titles = [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")]
+    assert len(titles) == 4 and f"page {found.page + 1}: {found.place.shares[found.page]:.0%}" in titles
+    assert figure.get_suptitle().endswith(found.answer)
