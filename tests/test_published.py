@@ -10,10 +10,11 @@ from values import some_scores
 from corelib import atlas
 from corelib.analysis.concentration import half_share, top_share
 from corelib.analysis.layers import group_share, median_depth
+from corelib.analysis.publish import by_kv_head, write_scores
 from corelib.analysis.published import read_scores
 from corelib.analysis.published_models import KNOWN, Decoder, decoder_of
 from corelib.analysis.published_result import PublishedPair, PublishedRanking, Source
-from corelib.core.errors import BadInput, BadResults
+from corelib.core.errors import BadInput, BadResults, UnknownName
 from corelib.core.heads import HeadSet
 
 TINY = Decoder("tiny", 2, 4, 2)
@@ -147,3 +148,37 @@ def test_what_others_measured_is_committed_with_its_sources():
         assert len(one.source.commit) == 40 and len(one.source.sha256) == 64 and one.counted == one.layers * one.heads
         assert 0 < one.half_share <= 0.5 and 0.05 <= one.top_share + 1e-3 <= 1.001
     assert all(one.source is None for one in found.told) and "computed anew" in found.told_by
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "name"), [("retrieval-head", "mine.json"), ("table", "mine.json")])
+def test_what_is_written_is_read_again(tmp_path, form, name):
+    scores = atlas.cell("bridge", "scenes").scores()
+    path = write_scores(scores, tmp_path / name, form)
+    again = read_scores(path, Decoder("mine", 30, 9, 3))
+    assert np.array_equal(np.asarray(again), np.asarray(scores)) and again.order() == scores.order()
+
+
+def test_gates_are_of_key_value_heads(tmp_path):
+    scores = atlas.cell("bridge", "scenes").scores()
+    again = read_scores(write_scores(scores, tmp_path / "mine.tsv", "duoattention"), Decoder("mine", 30, 9, 3))
+    table = np.asarray(scores)
+    by_hand = np.array([[max(row[3 * k : 3 * k + 3]) for k in range(3)] for row in table]) / table.max()
+    np.testing.assert_allclose(np.asarray(again), by_hand, atol=1e-6)
+    assert np.asarray(again).max() == 1 and by_kv_head(scores).shape == (30, 3)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path, run):
+    low = some_scores(np.array([[-0.1, 0.2]]))
+    with pytest.raises(BadInput, match="gates lie between 0 and 1"):
+        write_scores(low, tmp_path / "a.tsv", "duoattention")
+    assert not (tmp_path / "a.tsv").exists()
+    with pytest.raises(UnknownName, match="allowed: retrieval-head, table, duoattention"):
+        write_scores(low, tmp_path / "a.tsv", "headkv")
+    low.save(tmp_path / "s.json")
+    done = run("export", tmp_path / "s.json", "--as", "table", "--out", tmp_path / "t.json")
+    assert done.returncode == 0 and json.loads((tmp_path / "t.json").read_text()) == [[-0.1, 0.2]]
+    over = run("export", tmp_path / "s.json", "--as", "table", "--out", tmp_path / "s.json")
+    assert over.returncode == 2 and "give another name" in over.stderr

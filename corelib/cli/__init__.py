@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from corelib.cli import ablate, ask, atlas, bench, compare, convert, locate, redirect, score, show, train
+from corelib.cli import ablate, ask, atlas, bench, compare, convert, export, locate, redirect, score, show, train
 from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 for command in (
     ask.ask, locate.locate, score.score, compare.compare, ablate.ablate, redirect.redirect, bench.bench, show.show,
-    train.train, convert.convert,
+    train.train, convert.convert, export.export,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")
