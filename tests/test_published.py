@@ -171,7 +171,7 @@ def test_gates_are_of_key_value_heads(tmp_path):
 
 
 def test_what_cannot_be_written_is_refused(tmp_path, run):
-    low = some_scores(np.array([[-0.1, 0.2]]))
+    low = some_scores(np.array([[-0.1, -0.2]]))
     with pytest.raises(BadInput, match="gates lie between 0 and 1"):
         write_scores(low, tmp_path / "a.tsv", "duoattention")
     assert not (tmp_path / "a.tsv").exists()
@@ -179,6 +179,6 @@ def test_what_cannot_be_written_is_refused(tmp_path, run):
         write_scores(low, tmp_path / "a.tsv", "headkv")
     low.save(tmp_path / "s.json")
     done = run("export", tmp_path / "s.json", "--as", "table", "--out", tmp_path / "t.json")
-    assert done.returncode == 0 and json.loads((tmp_path / "t.json").read_text()) == [[-0.1, 0.2]]
+    assert done.returncode == 0 and json.loads((tmp_path / "t.json").read_text()) == [[-0.1, -0.2]]
     over = run("export", tmp_path / "s.json", "--as", "table", "--out", tmp_path / "s.json")
     assert over.returncode == 2 and "give another name" in over.stderr

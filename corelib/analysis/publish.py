@@ -52,7 +52,8 @@ def write_scores(scores: HeadScores, path: str | Path, form: str) -> Path:
 def by_kv_head(scores: HeadScores) -> Float[np.ndarray, "layer kv_head"]:
     """The largest score of each group of query heads that share a key/value head."""
     table = np.asarray(scores, dtype=float)
-    return table.reshape(len(table), scores.model.num_kv_heads, -1).max(-1)
+    groups: Float[np.ndarray, "layer kv_head"] = table.reshape(len(table), scores.model.num_kv_heads, -1).max(-1)
+    return groups
 
 
 def _named(scores: HeadScores) -> str:
