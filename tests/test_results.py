@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from corelib.atlas import library
 from corelib.core.errors import BadInput, BadResults, CannotWrite
 from corelib.core.results import check_writable, read_json, software, write_json
 from corelib.core.sample_store import SampleStore
+from corelib.tasks import task
 
 SETTINGS = {"model": "mini-s", "seed": 0}
 
@@ -124,3 +128,37 @@ def test_what_a_store_does_not_take(tmp_path):
     Path(tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite, match="cannot write"):
         SampleStore(tmp_path / "file", SETTINGS)
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(CannotWrite, match="a device or a pipe"):
+            write_json(path, {"a": 1})
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "there" / "real.json")
+    write_json(tmp_path / "link.json", {"a": 1})
+    write_json(tmp_path / "link.json", {"a": 2})
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "there" / "real.json").read_text()) == {"a": 2}
+
+
+def test_what_is_read_is_not_written_over(tmp_path, run):
+    image = tmp_path / "scene.png"
+    task("scenes").sample("test", 0, 0).images[0].save(image)
+    before = image.read_bytes()
+    for arguments in (
+        ["ask", "--image", image, "--question", "digit on red square ?", "--save", image],
+        ["ablate", "--scores", tmp_path / "h.json", "--out", tmp_path / "h.json", "--samples", "8"],
+        ["redirect", "--scores", tmp_path / "h.json", "--out", tmp_path / "h.json", "--samples", "8"],
+    ):
+        library.cell("mini-s", "scenes").scores().save(tmp_path / "h.json")
+        done = run(*arguments)
+        assert done.returncode == 2 and "it is read by this command" in done.stderr
+    assert image.read_bytes() == before
+    other = run("ask", "--image", image, "--question", "digit on red square ?", "--save", tmp_path / "look.xyz")
+    assert other.returncode == 2 and "ends in .png, .svg, .pdf" in other.stderr

@@ -75,7 +75,7 @@ def ablate(
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)
     ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
-    check_writable(out_)
+    check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch_size = min(16, vlm.batch_size) if batch_size is None else batch_size
 

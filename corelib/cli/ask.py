@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from corelib.cli.console import out
+from corelib.cli.figures import check_figure, save_figure
 from corelib.cli.options import MODEL, Loading, Pointing, known_models, loads_checkpoints, percent, top_heads
 from corelib.core.errors import BadInput
 
@@ -48,12 +49,10 @@ def ask(
     that box.
     """
     from corelib.core.pictures import open_picture
-    from corelib.core.results import check_writable
     from corelib.models.load import load
     from corelib.tasks import Sample
 
-    if save:
-        check_writable(save)
+    check_figure(save, *image)
     if look is None and scores is not None:
         raise BadInput("--scores says which heads look at the box of --look: give both")
     percent(top)
@@ -75,7 +74,7 @@ def ask(
         from corelib.plots import draw_attention_map
 
         seen = map_attention(vlm, pictures, question, video=video, heads=heads)
-        draw_attention_map(seen, answer, targets=[box] if box else []).savefig(save, dpi=160)
+        save_figure(draw_attention_map(seen, answer, targets=[box] if box else []), save)
 
 
 def _box(text: str, pictures: Sequence[Image.Image]) -> Box:

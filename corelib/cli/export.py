@@ -27,9 +27,8 @@ def export(
     """
     from corelib.analysis.publish import write_scores
     from corelib.analysis.published import read_scores
-    from corelib.core.errors import BadInput
+    from corelib.core.results import check_writable
 
-    if out_.exists() and out_.samefile(file):
-        raise BadInput(f"{out_} is the file that is read: give another name")
+    check_writable(out_, file)
     write_scores(read_scores(file), out_, form)
     out.print(f"{out_}", highlight=False, soft_wrap=True)

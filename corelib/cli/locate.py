@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from corelib.cli.console import out
+from corelib.cli.figures import check_figure, save_figure
 from corelib.cli.options import MODEL, Loading, Pointing, known_models, loads_checkpoints, percent, top_heads
 
 SHOWN = 5  # pictures in the table
@@ -33,13 +34,11 @@ def locate(
     and the box lies around the place that gets most. How often that is right is measured in chapter 11.
     """
     from corelib.core.pictures import open_picture
-    from corelib.core.results import check_writable
     from corelib.models.load import load
     from corelib.models.locate import locate as find
     from corelib.tasks import Sample
 
-    if save:
-        check_writable(save)
+    check_figure(save, *image)
     percent(top)
     pictures = [open_picture(path) for path in image]
     vlm = load(model, **how)
@@ -60,4 +59,4 @@ def locate(
     if save:
         from corelib.plots import draw_located
 
-        draw_located(found).savefig(save, dpi=160)
+        save_figure(draw_located(found), save)

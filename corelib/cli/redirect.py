@@ -77,7 +77,7 @@ def redirect(
     kind = cast(Strength, check_known("strength", strength, STRENGTHS))
     check_known("rows of a redirection", rows, ROWS)
     ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
-    check_writable(out_)
+    check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     with bar(f"{vlm.name} · {draw.task.name}") as progress:
         found = redirect_top(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from corelib.cli.console import out
+from corelib.cli.figures import check_figure, save_figure
 from corelib.cli.tables import show_ablation, show_redirection, show_scores, show_speed
 from corelib.core.errors import BadInput
 
@@ -34,7 +35,7 @@ def show(
     from corelib.benchmarks.speed import Speed
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
-    from corelib.core.results import Result, check_writable, read_json
+    from corelib.core.results import Result, read_json
     from corelib.experiments.ablation_result import Ablation
     from corelib.experiments.redirection_result import Redirection
 
@@ -44,11 +45,7 @@ def show(
     if not isinstance(schema, str):
         raise BadInput(f"{file} has no schema: give a results file")
     kind = known[check_known("schema of a results file", schema, known)]
-    if save is not None:
-        allowed = (".png", ".svg", ".pdf")
-        if save.suffix not in allowed:
-            raise BadInput(f"--save {save}: give a name that ends in {', '.join(allowed)}")
-        check_writable(save)
+    check_figure(save, file)
     found = kind.load(file)
     if isinstance(found, HeadScores):
         _put(found, save, show_scores, _map)
@@ -65,7 +62,7 @@ def _put(found: R, save: Path | None, table: Callable[[R], None], draw: Callable
     if save is None:
         table(found)
         return
-    draw(found).savefig(save, dpi=160)
+    save_figure(draw(found), save)
     out.print(f"{save}", highlight=False)
 
 

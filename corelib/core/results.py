@@ -37,16 +37,21 @@ def machine() -> Machine:
     return {"processor": platform.machine(), "cores": os.cpu_count()}
 
 
-def check_writable(path: str | Path) -> Path:
+def check_writable(path: str | Path, *inputs: Path) -> Path:
     """Refuse a path now rather than after an hour of computing.
 
-    Raises: CannotWrite if the folder does not exist or takes no file, or if the path is a folder.
+    Raises: CannotWrite if the folder does not exist or takes no file, if the path is a folder, a device or a pipe, or
+        one of the files that are read (`inputs`).
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise CannotWrite(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise CannotWrite(f"cannot write {path}: it is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise CannotWrite(f"cannot write {path}: it is a device or a pipe, which would be replaced; give a file name")
+    if any(path.exists() and one.exists() and path.samefile(one) for one in inputs):
+        raise CannotWrite(f"cannot write {path}: it is read by this command; give another name")
     if not os.access(path.parent, os.W_OK):
         raise CannotWrite(f"cannot write {path}: no permission in {path.parent}; choose another folder")
     return path
@@ -62,11 +67,13 @@ def as_file_name(text: str) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file.
+    """Let `write` fill a file beside the target, then move it into place: a reader never meets half a file. A link
+    stays one: what it points to is written.
 
     Raises: CannotWrite if the disk or the folder refuses it; nothing is left behind.
     """
-    beside = check_writable(path).with_name(f".{path.name}.{os.getpid()}.part")
+    path = check_writable(path).resolve()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(beside)
         os.replace(beside, path)
