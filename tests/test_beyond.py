@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,45 @@ def test_two_processes_write_the_file_of_one(tmp_path, monkeypatch):
     shards = list((tmp_path / ".both.json.partial").glob("*.safetensors"))
     assert len(shards) == 2 and not (tmp_path / "both.json").exists()
     command(*COMMAND, "--out", tmp_path / "both.json")
+    assert content(tmp_path / "both.json") == content(tmp_path / "alone.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "both.json"]
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """A ranking of a bundled model, of few samples."""
+    path = tmp_path_factory.mktemp("ranked") / "scores.json"
+    command("score", "--model", "mini-s", "--domain", "scenes", "--samples", "16", "--out", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ablate", "--samples", "16", "--questions", "2", "--batch-size", "4", "--draws", "4", "--no-curve"),
+        ("redirect", "--samples", "16", "--questions", "2", "--batch-size", "4", "--draws", "3", "--no-details"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_two_processes_at_once_share_a_sweep(tmp_path, ranked, arguments):
+    """To the last digit the file of one process; the first one has been killed before, and goes on."""
+    name, *options = arguments
+    whole = [sys.executable, "-m", "corelib", "--threads", "1", name, "--scores", ranked, "--model", "mini-s", *options]
+    command(*whole[5:], "--out", tmp_path / "alone.json")
+    environment = {**os.environ, "WORLD_SIZE": "2"}
+
+    def start(rank):
+        mine = [*map(str, whole), "--out", str(tmp_path / "both.json")]
+        return subprocess.Popen(mine, env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+
+    first = start(0)
+    while not list(tmp_path.rglob("*.safetensors")) and first.poll() is None:
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    processes = [start(0), start(1)]
+    for one in processes:
+        assert one.wait(timeout=240) == 0, one.stderr.read()
     assert content(tmp_path / "both.json") == content(tmp_path / "alone.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "both.json"]
 

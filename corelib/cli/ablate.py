@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from corelib.cli.options import (
     TestSamples,
     TestSeed,
     TestSplit,
+    finish,
     loads_checkpoints,
     percent,
     ranked_draw,
@@ -61,8 +61,11 @@ def ablate(
     The control that counts is matched by layer and key/value group: as many other heads of each layer, from as many
     groups that share a key/value head. The file tells how often such a control does at least as much harm. A run that
     was stopped goes on where it was.
+
+    Several processes share the samples: `accelerate launch -m corelib ablate …` writes the file that one would.
     """
     from corelib.analysis.dose_response import DOSES
+    from corelib.core import distributed
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
     from corelib.core.results import check_writable
@@ -83,12 +86,10 @@ def ablate(
         known = draw.task.draw("select", samples=draw.task.available("select", 64))
         return score_heads(vlm, known, metric=Metric("output_norm"), batch_size=batch_size)
 
-    with bar(f"{vlm.name} · {draw.task.name}") as progress:
+    with distributed.shared(partial) as first, bar(f"{vlm.name} · {draw.task.name}") as progress:
         found = ablate_top(
             vlm, draw, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
             norms=norms, batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,
         )  # fmt: skip
-    found.save(out_)
-    shutil.rmtree(partial)
-    if out.is_terminal:
+    if finish(found, out_, partial, first) and out.is_terminal:
         show_ablation(found)

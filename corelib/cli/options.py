@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter
@@ -18,6 +19,7 @@ from corelib.core.model_folder import LANGUAGE, find_model
 if TYPE_CHECKING:
     from corelib.core.head_scores import HeadScores
     from corelib.core.heads import HeadSet
+    from corelib.core.results import Result
     from corelib.models.vlm import VLM
     from corelib.tasks import Draw
 
@@ -175,3 +177,17 @@ def ranked_draw(
     ranking = HeadScores.load(scores)
     work = task(domain) if domain else task(ranking.task.domain, **(ranking.task.difficulty or {}))
     return ranking, work.draw(split, samples=samples, seed=seed, questions=questions)
+
+
+def finish(found: Result, target: Path, partial: Path, first: bool) -> bool:
+    """The first of several processes writes the result, and clears away what it was put together from; the others say
+    that they are done. Gives whether this is the first."""
+    from corelib.core import distributed
+
+    if not first:
+        distributed.leave(partial)
+        return False
+    found.save(target)
+    if distributed.wait_for_others(partial):
+        shutil.rmtree(partial)
+    return True

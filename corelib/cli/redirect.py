@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from corelib.cli.options import (
     TestSamples,
     TestSeed,
     TestSplit,
+    finish,
     loads_checkpoints,
     percent,
     ranked_draw,
@@ -64,10 +64,13 @@ def redirect(
     Every question is paired with another one about the same picture. Of those that are answered rightly, how many get
     the other object's answer? All other heads together, and sets matched by layer and key/value group, are the
     controls. A run that was stopped goes on where it was.
+
+    Several processes share the samples: `accelerate launch -m corelib redirect …` writes the file that one would.
     """
     from typing import cast
 
     from corelib.attention.redirect import STRENGTHS, Strength
+    from corelib.core import distributed
     from corelib.core.errors import check_known
     from corelib.core.results import check_writable
     from corelib.experiments.redirection import ROWS, redirect_top
@@ -79,13 +82,11 @@ def redirect(
     ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
     check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
-    with bar(f"{vlm.name} · {draw.task.name}") as progress:
+    with distributed.shared(partial) as first, bar(f"{vlm.name} · {draw.task.name}") as progress:
         found = redirect_top(
             vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
             batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
             store=partial, progress=progress,
         )  # fmt: skip
-    found.save(out_)
-    shutil.rmtree(partial)
-    if out.is_terminal:
+    if finish(found, out_, partial, first) and out.is_terminal:
         show_redirection(found)

@@ -42,7 +42,7 @@ class Mask(Box):
 
     >>> one = Mask.of(np.array([[False, True], [False, True], [False, False]]))
     >>> one.runs, one.area, (one.x0, one.y0, one.x1, one.y1)
-    ((3, 2, 1), 2, (1, 0, 2, 2))
+    ((3, 2, 1), 2.0, (1, 0, 2, 2))
     """
 
     runs: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class Mask(Box):
         Raises: BadRegion if the runs do not fill the picture, or mark nothing.
 
         >>> Mask.of_runs([3, 2, 1], (2, 3)).area
-        2
+        2.0
         """
         width, height = size
         whole = all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs)
@@ -93,7 +93,7 @@ class Mask(Box):
         Raises: BadRegion for fewer than three corners, a corner outside the picture, or no pixel inside.
 
         >>> Mask.of_polygons([[0, 0, 4, 0, 4, 2, 0, 2]], (6, 4)).area
-        8
+        8.0
         """
         fine = Image.new("1", (3 * size[0], 3 * size[1]))  # PIL marks borders, too: in three times the size, thin ones
         for corners in polygons:

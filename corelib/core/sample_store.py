@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from corelib.core.distributed import sharing
 from corelib.core.errors import BadInput, BadResults, CannotWrite
 from corelib.core.progress import Progress, silent
 from corelib.core.results import write_whole
@@ -120,10 +121,17 @@ def collect(
 ) -> dict[str, Tensor]:
     """Measure samples 0 … `samples` − 1, as `batches` divides them; all of them in one tensor a name, in order.
 
-    With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again.
+    With a `path`, every batch is stored as soon as it is done, and what is stored already is not measured again. Inside
+    of `distributed.shared`, several processes divide the batches of one path among them, and each gets everything.
+
+    Raises: BadResults if the others' samples do not come.
     """
-    found = collect_share(measure, samples, batches, fingerprint, path, progress, (0, 1))
-    assert found is not None  # it is the first process
+    process = sharing() if path is not None else (0, 1)
+    found = collect_share(measure, samples, batches, fingerprint, path, progress, process)
+    if found is None:  # this is not the first process, and wants to read on
+        store = SampleStore(path or "", fingerprint)
+        _complete(store, samples, progress)
+        found = {name: value[:samples] for name, value in store.load().items()}
     return found
 
 

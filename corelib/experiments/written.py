@@ -46,7 +46,7 @@ def written(
     >>> vlm = load("mini-s")
     >>> own = written(vlm, task("scenes").draw("select", samples=2))
     >>> own[0].answer, own[0].told
-    ('2', (0, 1))
+    ('9', (0, 1))
     """
     if draw.written:
         raise BadInput("these answers were written already: give the draw that they were written to")

@@ -163,7 +163,10 @@ class Chat(Family):
         return [token_id(self.tokenizer, token) for token in self.visual_tokens()]
 
     def place(self, ids: Int[Tensor, " token"], shown: Sequence[PromptImage]) -> list[View]:
-        """Every piece at its positions in the prompt."""
+        """Every piece at its positions in the prompt.
+
+        Raises: BadInput if there are more or fewer visual tokens than the pieces have.
+        """
         visual = torch.isin(ids, torch.tensor(self.visual_ids)).nonzero().flatten()
         counts = [sum(one.text.count(token) for token in self.visual_tokens()) for one in shown]
         if sum(counts) != len(visual):

@@ -60,7 +60,10 @@ def batch_from_inputs(
     answer: Sequence[str | Span | None] | None = None,
     video: bool = False,
 ) -> Batch:
-    """A `Batch` of sequences that a processor made; see `VLM.from_inputs`."""
+    """A `Batch` of sequences that a processor made; see `VLM.from_inputs`.
+
+    Raises: BadInput as there.
+    """
     family = vlm.family
     if not isinstance(family, Chat):
         raise BadInput(f"{vlm.name} is a bundled model, whose prompts are its own: use encode")
