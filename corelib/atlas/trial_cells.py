@@ -46,10 +46,10 @@ SHORT = (  # the headline of each domain first; samples are more than the questi
 )
 PROMPTS: dict[str, dict[str, dict[str, dict[str, Setting]]]] = {  # model → about so many tokens → domain: difficulty
     "bridge-long": {
-        "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24}},
-        "2k": {"documents": {"pages": 28}, "scenes": {"pictures": 48}},
-        "4k": {"documents": {"pages": 56}, "scenes": {"pictures": 98}},
-        "7k": {"documents": {"pages": 99}, "scenes": {"pictures": 160}},
+        "1k": {"documents": {"pages": 14}, "scenes": {"pictures": 24, "relational": 0.0}},
+        "2k": {"documents": {"pages": 28}, "scenes": {"pictures": 48, "relational": 0.0}},
+        "4k": {"documents": {"pages": 56}, "scenes": {"pictures": 98, "relational": 0.0}},
+        "7k": {"documents": {"pages": 99}, "scenes": {"pictures": 160, "relational": 0.0}},
     },
     "mini-s-long": {"2k": {"documents": {"pages": 40}, "scenes": {"pictures": 50}}},
 }
