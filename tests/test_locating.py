@@ -114,6 +114,17 @@ def test_a_look_is_the_mean_over_heads_and_rows(vlm):
     torch.testing.assert_close(looks[1], maps.mean((0, 2, 3)), atol=1e-6, rtol=0)
 
 
+def test_looks_are_whole_under_half_precision(vlm):
+    batch = vlm.encode(task("documents").draw("test", samples=1))
+    weights = weights_of([HeadSet("L2H4")], 6, 8)
+    whole = answer_looks(vlm, batch, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = answer_looks(vlm, batch, weights)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, atol=0.05, rtol=0)
+    assert place_of(half[0, 0], batch.views[0]).page == place_of(whole[0, 0], batch.views[0]).page
+
+
 def test_it_points_at_the_evidence_of_a_new_page(vlm):
     sample = task("documents").sample("test", seed=0, index=3)
     heads = atlas.cell("mini-s", "documents").scores().top(0.05)

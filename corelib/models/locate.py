@@ -94,8 +94,9 @@ def answer_looks(vlm: VLM, batch: Batch, weights: Float[Tensor, "set layer head"
     share = (real / real.sum(1, keepdim=True)).float()
 
     def reduce(call: AttentionCall, attention: Tensor) -> Float[Tensor, "sample set token"]:
-        mean = torch.einsum("bhrk,br->bhk", attention, share.to(attention.device))
-        return torch.einsum("bhk,sh->bsk", mean, weights[:, call.layer].to(mean))
+        with torch.autocast(attention.device.type, enabled=False):
+            mean = torch.einsum("bhrk,br->bhk", attention.float(), share.to(attention.device))
+            return torch.einsum("bhk,sh->bsk", mean, weights[:, call.layer].to(mean))
 
     with record(vlm.model, rows, reduce=reduce) as recorded:
         vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
