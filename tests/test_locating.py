@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 from corelib import Box, HeadSet, Sample, atlas, load, task
 from corelib.analysis.discrimination import auroc, auroc_estimate
 from corelib.attention.record import record
+from corelib.bridge import language
 from corelib.core.errors import BadInput
 from corelib.experiments.locating import judge, measure_locating
 from corelib.experiments.locating_result import Locating
@@ -123,6 +124,20 @@ def test_looks_are_whole_under_half_precision(vlm):
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0)
     assert place_of(half[0, 0], batch.views[0]).page == place_of(whole[0, 0], batch.views[0]).page
+
+
+@pytest.mark.skipif(not language.is_installed(), reason="the bridge's packages are not installed")
+def test_a_map_is_of_the_picture_and_not_of_its_padding():
+    """The bridge puts a page of 192 × 256 pixels on a square canvas: two of eight columns show nothing of it."""
+    bridge = load("bridge")
+    sample = task("documents").sample("test", seed=0, index=0)
+    heads = atlas.cell("bridge", "documents").scores().top()
+    found = locate(bridge, sample.images, sample.question, heads)
+    assert {tuple(one.shape) for one in found.maps} == {(8, 6)}
+    row, column = divmod(int(found.maps[found.page].argmax()), 6)
+    assert found.box.x0 <= 32 * column < found.box.x1 and found.box.y0 <= 32 * row < found.box.y1
+    box = sample.evidence[0]
+    assert box.x0 < 32 * (column + 1) and 32 * column < box.x1 and box.y0 < 32 * (row + 1) and 32 * row < box.y1
 
 
 def test_it_points_at_the_evidence_of_a_new_page(vlm):

@@ -75,8 +75,8 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
             yield Job("curves", domain, explanations.few_samples(vlm, domain), seed=explanations.STORIES_SEED)
             yield Job("gaze", domain, explanations.gaze(vlm, domain), seed=explanations.STORIES_SEED)
             yield Job("decoys", domain, explanations.decoyed(vlm, domain), seed=explanations.STORIES_SEED)
-            measure, half = measures.located(vlm, domain), extent(vlm).half
-            yield Job("locating", domain, measure, seed=verdicts.LOCATING, half=half)
+            pointing, half = measures.located(vlm, domain), extent(vlm).half
+            yield Job("locating", domain, pointing, seed=verdicts.LOCATING, half=half)
         yield from _variations(vlm)
     for domain, head, kind in TOLD.get(vlm.name, ()):
         measure, half = explanations.told(vlm, domain, head, kind), extent(vlm).half

@@ -80,14 +80,31 @@ def last_row_attention(vlm: VLM, batch: Batch) -> Float[Tensor, "layer batch hea
 
 def picture_maps(row: Float[Tensor, " key"], views: Sequence[View]) -> list[Float[Tensor, "row column"]]:
     """One row of attention as a map for every picture, in the finest of its views: what falls on another view of it
-    goes to the tokens that show the same place."""
+    goes to the tokens that show the same place. Tokens that show nothing but padding are left out."""
     count = 1 + max(max(view.images) for view in views)
-    return [picture_map(row.cpu(), [view for view in views if number in view.images]) for number in range(count)]
+    shown = [[view for view in views if number in view.images] for number in range(count)]
+    return [picture_map(row.cpu(), mine)[_on_picture(finest_view(mine).grid)] for mine in shown]
+
+
+def finest_view(views: Sequence[View]) -> View:
+    """The view of a picture that has most tokens."""
+    return max(views, key=lambda view: view.grid.tokens)
+
+
+def _on_picture(grid: Grid) -> tuple[slice, slice]:
+    """The rows and columns of tokens that touch the picture itself, and not its padding alone."""
+    found = []
+    for axis, side in ((0, grid.height), (1, grid.width)):
+        xy = 1 - axis
+        edges = (grid.edges(axis) - grid.shift[xy]) / grid.scale[xy]
+        touching = ((edges[:, 0] < side) & (edges[:, 1] > 0)).nonzero().flatten()
+        found.append(slice(int(touching[0]), int(touching[-1]) + 1))
+    return found[0], found[1]
 
 
 def picture_map(row: Float[Tensor, " key"], views: Sequence[View]) -> Float[Tensor, "row column"]:
     """One row of attention as a map of one picture, which all these views show."""
-    finest = max(views, key=lambda view: view.grid.tokens)
+    finest = finest_view(views)
     total = torch.zeros(finest.grid.rows, finest.grid.columns, dtype=row.dtype)
     for view in views:
         mine = row[view.positions].reshape(view.grid.rows, view.grid.columns) / len(view.images)

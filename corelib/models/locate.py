@@ -25,7 +25,7 @@ from corelib.core.heads import HeadSet
 from corelib.families.base import View
 from corelib.families.regions import box_of_token
 from corelib.metrics.pointing import peak_region
-from corelib.models.attention_map import picture_map, picture_maps
+from corelib.models.attention_map import finest_view, picture_map, picture_maps
 from corelib.models.batch import Batch
 from corelib.models.vlm import VLM
 from corelib.tasks.sample import Sample
@@ -119,7 +119,7 @@ def place_of(look: Float[Tensor, " token"], views: Sequence[View]) -> Place:
     page = max(range(count), key=lambda one: (paid[one], -one))
     mine = [view for view in views if page in view.images]
     table = picture_map(look, mine)
-    finest = max(mine, key=lambda view: view.grid.tokens)
+    finest = finest_view(mine)
     first, past, left, right = peak_region(table)
     corners = [first * finest.grid.columns + left, (past - 1) * finest.grid.columns + right - 1]
     start, end = (box_of_token(finest.grid, corner) for corner in corners)
