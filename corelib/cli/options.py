@@ -145,6 +145,7 @@ def top_heads(vlm: VLM, scores: Path | None, top: str, domain: str) -> HeadSet:
     from corelib import atlas
     from corelib.atlas.ranked import ranking
     from corelib.core.head_scores import HeadScores
+    from corelib.experiments.answer_sweep import check_model
 
     fraction = percent(top)
     if scores is None:
@@ -155,9 +156,7 @@ def top_heads(vlm: VLM, scores: Path | None, top: str, domain: str) -> HeadSet:
             )
         return ranking(vlm, domain).top(fraction)
     found = HeadScores.load(scores)
-    same = (found.model.num_layers, found.model.num_heads) == (vlm.num_layers, vlm.num_heads)
-    if not same or (vlm.sha256 and found.model.sha256 != vlm.sha256):
-        raise BadInput(f"{scores} ranks the heads of {found.model.name}, and the model is {vlm.name} of other weights")
+    check_model(vlm, found)
     return found.top(fraction)
 
 

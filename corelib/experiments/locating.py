@@ -33,7 +33,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import software
 from corelib.core.sample_store import collect
 from corelib.core.values import Accuracy
-from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.answer_sweep import check_scores, compute_dtype
 from corelib.experiments.locating_result import Locating, Pointing
 from corelib.families.base import View
 from corelib.families.regions import Grid
@@ -66,10 +66,7 @@ def measure_locating(
     Raises: BadInput if the ranking is of another model, the samples ranked the heads, or have no evidence in a picture.
     """
     began = time.perf_counter()
-    if (ranking.model.num_layers, ranking.model.num_heads) != (vlm.num_layers, vlm.num_heads):
-        raise BadInput(f"the ranking is of {ranking.model.name}, whose heads are others than those of {vlm.name}")
-    if (ranking.task.split, ranking.task.seed, ranking.task.domain) == (draw.split, draw.seed, draw.task.name):
-        raise BadInput(f"these samples ranked the heads: draw from another split than {draw.split}")
+    check_scores(vlm, ranking, draw)
     if not draw[0].images or not draw[0].evidence:
         raise BadInput(f"{draw.task.name} has no evidence in a picture: choose a task that has")
     layers, heads = vlm.num_layers, vlm.num_heads
@@ -127,6 +124,7 @@ def measure_locating(
 def _pointed(vlm: VLM, samples: Sequence[Sample], weights: Tensor, tokens: int, rule: str) -> dict[str, Tensor]:
     """Of one batch: what each set points at, whether the written answer is right, and how likely it was."""
     texts = [text.strip() for text in vlm.generate(vlm.encode(samples, answers=False), tokens)]
+    # who writes nothing is read at the last row of the prompt, which any single token stands behind
     said = [replace(sample, answer=text or "?") for sample, text in zip(samples, texts, strict=True)]
     batch = vlm.encode(said)
     looks = answer_looks(vlm, batch, weights)
