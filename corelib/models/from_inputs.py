@@ -60,9 +60,22 @@ def batch_from_inputs(
     answer: Sequence[str | Span | None] | None = None,
     video: bool = False,
 ) -> Batch:
-    """A `Batch` of sequences that a processor made; see `VLM.from_inputs`.
+    """Inputs that a stock processor made, of any conversation, as a batch; of a model, `vlm.from_inputs(…)`.
 
-    Raises: BadInput as there.
+    Every list has one entry a sequence. A place in the text is given by its words (the last place behind the
+    pictures where they stand) or by its tokens [first, past), padding not counted.
+
+    Args:
+        inputs: `input_ids`, `attention_mask`, pixels and grids; padding may be on either side.
+        images: The pictures of each sequence, in the order of its text; they are compared with the pixels.
+        evidence: Boxes to be read, in pixels of the pictures.
+        distractors: Boxes of the same kind that would give a wrong answer.
+        question: Left out, all between the pictures and the answer.
+        answer: Left out, there is none: the last token predicts it.
+        video: The pictures of each sequence are the frames of one clip.
+
+    Raises: BadInput if the images are not those of the inputs, a text does not stand there, inputs hold what cannot
+        be taken (embeddings, positions), or the model is a bundled one.
     """
     family = vlm.family
     if not isinstance(family, Chat):

@@ -11,7 +11,7 @@ What a batch of encoded samples knows about its tokens is in `batch.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -24,7 +24,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.attention.interface import attention_modules
 from corelib.core.errors import BadInput, UnsupportedArchitecture
-from corelib.core.geometry import Box
 from corelib.core.model_folder import Study
 from corelib.core.results import as_file_name
 from corelib.core.values import ModelFacts
@@ -33,7 +32,7 @@ from corelib.families.chat import Chat
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.models.devices import execution_device
-from corelib.models.from_inputs import Span, batch_from_inputs
+from corelib.models.from_inputs import batch_from_inputs
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
@@ -118,38 +117,7 @@ class VLM:
         words = (part.to(device) for part in (written.lengths, written.context, written.spans, written.told))
         return Batch(samples, inputs, written.views, *words)
 
-    def from_inputs(
-        self,
-        inputs: Mapping[str, Tensor],
-        images: Sequence[Sequence[Image.Image]],
-        *,
-        evidence: Sequence[Sequence[Box]] | None = None,
-        distractors: Sequence[Sequence[Box]] | None = None,
-        question: Sequence[str | Span | None] | None = None,
-        answer: Sequence[str | Span | None] | None = None,
-        video: bool = False,
-    ) -> Batch:
-        """Inputs that a stock processor made, of any conversation, as a batch (`from_inputs.py`).
-
-        Every list has one entry a sequence. A place in the text is given by its words (the last place behind the
-        pictures where they stand) or by its tokens [first, past), padding not counted.
-
-        Args:
-            inputs: `input_ids`, `attention_mask`, pixels and grids; padding may be on either side.
-            images: The pictures of each sequence, in the order of its text; they are compared with the pixels.
-            evidence: Boxes to be read, in pixels of the pictures.
-            distractors: Boxes of the same kind that would give a wrong answer.
-            question: Left out, all between the pictures and the answer.
-            answer: Left out, there is none: the last token predicts it.
-            video: The pictures of each sequence are the frames of one clip.
-
-        Raises: BadInput if the images are not those of the inputs, a text does not stand there, inputs hold what cannot
-            be taken (embeddings, positions), or the model is a bundled one.
-        """
-        return batch_from_inputs(
-            self, inputs, images, evidence=evidence, distractors=distractors, question=question, answer=answer,
-            video=video,
-        )  # fmt: skip
+    from_inputs = batch_from_inputs  # inputs that a stock processor made, of any conversation (`from_inputs.py`)
 
     @torch.no_grad()
     def answer(self, batch: Batch) -> AnswerScores:
