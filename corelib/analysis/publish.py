@@ -26,8 +26,6 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.results import write_whole
 
-Table = Float[np.ndarray, "layer head"]
-
 
 def write_scores(scores: HeadScores, path: str | Path, form: str) -> Path:
     """Write the scores of all heads in another format; what that cannot hold (intervals, the task) is left out.

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from corelib.core.errors import BadInput
 from corelib.core.progress import Progress, silent
+from corelib.experiments.generate import generate_answers
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
@@ -50,17 +51,10 @@ def written(
     """
     if draw.written:
         raise BadInput("these answers were written already: give the draw that they were written to")
-    if tokens < 1:
-        raise BadInput(f"tokens must be 1 or more, got {tokens}")
-    said: dict[int, tuple[str, tuple[int, int] | None]] = {}
-    for indices in draw.batches(vlm.batch_size if batch_size is None else batch_size):
-        samples = draw.take(indices)
-        texts = vlm.generate(vlm.encode(samples, answers=False), tokens)
-        for index, sample, text in zip(indices, samples, texts, strict=True):
-            if not text.strip():
-                raise BadInput(
-                    f"{vlm.name} wrote nothing to sample {index}: ask it otherwise, or let it write more tokens"
-                )
-            said[index] = (text.strip(), place_of(sample.answer, text.strip()))
-        progress(len(said), draw.samples)
-    return replace(draw, written=tuple(said[index] for index in range(draw.samples)))
+    found = generate_answers(vlm, draw, tokens=tokens, batch_size=batch_size, progress=progress)
+    texts = [text.strip() for text in found.texts]
+    silent_at = next((index for index, text in enumerate(texts) if not text), None)
+    if silent_at is not None:
+        raise BadInput(f"{vlm.name} wrote nothing to sample {silent_at}: ask it otherwise, or let it write more tokens")
+    said = ((text, place_of(sample.answer, text)) for text, sample in zip(texts, draw, strict=True))
+    return replace(draw, written=tuple(said))
