@@ -36,6 +36,7 @@ from corelib.core.results import check_writable, write_whole
 from corelib.tasks.folder import FILE
 from corelib.tasks.folder_record import Seen, record
 from corelib.tasks.hub import asked_for
+from corelib.tasks.mmdocir import answer_text, page_window, share_of_page
 
 Row = Mapping[str, Any]
 Line = dict[str, Any]
@@ -246,18 +247,13 @@ def _mmdocir_line(where: Where, document: str, asked: Row) -> Line:
     if not marks:
         raise _Skipped("it has no layout")
     places = [int(mark["page"]) - where.first_page for mark in marks]
-    first = max(0, min(places) - (where.pages - (max(places) - min(places) + 1)) // 2)
-    if max(places) - min(places) >= where.pages:
+    window = page_window(places, where.pages)
+    if window is None:
         raise _Skipped(f"its evidence lies on pages that are more than {where.pages} apart")
-    pages = _pages(where, document, range(first, first + where.pages), set(places))
-    boxes = []
-    for mark, place in zip(marks, places, strict=True):
-        (width, height), box = mark["page_size"], mark["bbox"]  # points
-        share = [box[0] / width, box[1] / height, box[2] / width, box[3] / height]
-        boxes.append([*(min(max(part, 0.0), 1.0) for part in share), list(pages).index(place)])
-    given = asked["A"]
-    answers = [str(one) for one in given] if isinstance(given, list) else [str(given)]
-    line: Line = {"images": [pages[place] for place in pages], "question": asked["Q"], "answer": ", ".join(answers)}
+    pages = _pages(where, document, window, set(places))
+    order = list(pages)
+    boxes = [[*share_of_page(mark), order.index(place)] for mark, place in zip(marks, places, strict=True)]
+    line: Line = {"images": list(pages.values()), "question": asked["Q"], "answer": answer_text(asked["A"])}
     return {**line, "kind": str(asked.get("type", "question")), "boxes": boxes, "box_format": "norm"}
 
 

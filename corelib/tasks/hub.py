@@ -27,6 +27,7 @@ from corelib.core.errors import BadResults, HubUnreachable, MissingPackage, chec
 from corelib.core.geometry import box_from
 from corelib.core.pictures import open_picture
 from corelib.tasks.items import Item, ItemTask
+from corelib.tasks.mmdocir import answer_text, page_window, share_of_page
 
 PREFIX = "hub:"
 Row = Mapping[str, Any]  # of a data set, by column: what is in a column, the set decides
@@ -88,23 +89,19 @@ def _mmdocir(row: Row) -> Iterator[Item]:
     """One document with its `pages`, by their numbers, and all its questions."""
     pages: Mapping[int, object] = row["pages"]
     for asked in row["questions"]:
-        places = sorted({int(mark["page"]) for mark in asked["layout_mapping"]})
-        if not places or places[-1] - places[0] >= PAGES or not set(places) <= pages.keys():
+        places = [int(mark["page"]) for mark in asked["layout_mapping"]]
+        around = page_window(places, PAGES, min(pages)) if places and set(places) <= pages.keys() else None
+        if around is None:
             continue  # without a place, or with places that do not fit into one prompt
-        first = max(min(pages), places[0] - (PAGES - (places[-1] - places[0] + 1)) // 2)
-        window = [number for number in range(first, first + PAGES) if number in pages]
+        window = [number for number in around if number in pages]
         images = {number: shown(pages[number]) for number in window}
-        boxes = []
-        for mark in asked["layout_mapping"]:
-            number, (width, height) = int(mark["page"]), mark["page_size"]
-            share = [value / side for value, side in zip(mark["bbox"], (width, height) * 2, strict=True)]
-            share = [min(max(value, 0.0), 1.0) for value in share]
-            boxes.append(box_from(share, images[number].size, "norm", window.index(number)))
+        boxes = tuple(
+            box_from(share_of_page(mark), images[place].size, "norm", window.index(place))
+            for mark, place in zip(asked["layout_mapping"], places, strict=True)
+        )
         names = tuple(f"{row['doc_name']}/{number}" for number in window)
-        given = asked["A"]
-        answer = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
         read: Callable[[], Sequence[Image.Image]] = partial(list, images.values())
-        yield Item(names, asked["Q"], answer, tuple(boxes), kind=str(asked["type"]), read=read)
+        yield Item(names, asked["Q"], answer_text(asked["A"]), boxes, kind=str(asked["type"]), read=read)
 
 
 SOURCES = {
