@@ -24,29 +24,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from corelib.core.errors import BadInput, BadRegion, check_known
-from corelib.core.geometry import FORMS, Box, Mask, box_from
+from corelib.core.errors import BadInput, check_known
 from corelib.core.pictures import open_picture
+from corelib.tasks.folder_regions import (
+    MARKED,
+    Size,
+    as_text,
+    box_of,
+    evidence_of,
+    form_of,
+    listed,
+    scaled,
+    shown_size,
+    spans_of,
+)
 from corelib.tasks.items import Item
 from corelib.tasks.sample import SECONDS
 from corelib.tasks.scoring import RULES
 
-MARKED = ("boxes", "polygons", "masks", "pages")  # ways to say where on pictures an answer stands
 KEYS = (
     "question", "answer", "rule", "image", "images", "video", "seconds", *MARKED, "box_format", "distractors",
     "context", "spans", "kind",
 )  # fmt: skip
-LONGEST = 100_000  # characters of a text
-Size = tuple[int, int]  # width and height
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,11 @@ def record(line: str, folder: Path, seen: dict[Path, Seen], max_pixels: int = 0)
     sizes = [seen[path].size for path in paths]
     texts = _texts(given, "answer")
     context = _text(given, "context") if "context" in given else ""
-    evidence, spans = _evidence(given, sizes), _spans(given, context)
+    evidence, spans = evidence_of(given, sizes), spans_of(given, context)
     if not evidence and not spans:
         raise BadInput(f"there is no evidence: give {', '.join(MARKED)} of a picture, or spans of a context")
-    shown = [_shown(size, max_pixels) for size in sizes]
-    rivals = [_box(one, sizes, _form(given)) for one in _list(given, "distractors")]
+    shown = [shown_size(size, max_pixels) for size in sizes]
+    rivals = [box_of(one, sizes, form_of(given)) for one in listed(given, "distractors")]
     video, digests = _flag(given, "video"), tuple(seen[path].digest for path in paths)
     if video and not paths:
         raise BadInput("a clip without pictures: give its frames as images")
@@ -82,8 +89,8 @@ def record(line: str, folder: Path, seen: dict[Path, Seen], max_pixels: int = 0)
         digests or (hashlib.sha256(context.encode()).hexdigest(),),
         _text(given, "question"),
         texts[0],
-        tuple(_scaled(one, sizes[one.image], shown[one.image]) for one in evidence),
-        tuple(_scaled(one, sizes[one.image], shown[one.image]) for one in rivals),
+        tuple(scaled(one, sizes[one.image], shown[one.image]) for one in evidence),
+        tuple(scaled(one, sizes[one.image], shown[one.image]) for one in rivals),
         _text(given, "kind") if "kind" in given else "question",
         accepted=tuple(texts[1:]),
         rule=check_known("rule", given["rule"], RULES) if "rule" in given else "",
@@ -112,18 +119,7 @@ def _object(line: str) -> Mapping[str, Any]:
 
 
 def _text(given: Mapping[str, Any], key: str) -> str:
-    return _as_text(given[key], key)
-
-
-def _as_text(value: object, key: str) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    surrogate = isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value)  # half of a character
-    if not isinstance(value, str) or not value.strip() or surrogate:
-        raise BadInput(f"{key} is {value!r:.60}: give a text that is not empty")
-    if len(value) > LONGEST:
-        raise BadInput(f"{key} has {len(value):,} characters: give at most {LONGEST:,}")
-    return value
+    return as_text(given[key], key)
 
 
 def _texts(given: Mapping[str, Any], key: str) -> list[str]:
@@ -132,8 +128,8 @@ def _texts(given: Mapping[str, Any], key: str) -> list[str]:
     if isinstance(found, list):
         if not found:
             raise BadInput(f"{key} is an empty list: give at least one")
-        return list(dict.fromkeys(_as_text(one, key) for one in found))
-    return [_as_text(found, key)]
+        return list(dict.fromkeys(as_text(one, key) for one in found))
+    return [as_text(found, key)]
 
 
 def _pictures(given: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -163,94 +159,6 @@ def _seconds(given: Mapping[str, Any], video: bool) -> float:
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < float("inf"):
         raise BadInput(f"seconds is {found!r}: give a number above 0, the time between two frames")
     return float(found)
-
-
-def _evidence(given: Mapping[str, Any], sizes: Sequence[Size]) -> list[Box]:
-    read: dict[str, Callable[[object], Box]] = {
-        "boxes": lambda one: _box(one, sizes, _form(given)),
-        "polygons": lambda one: _polygon(one, sizes),
-        "masks": lambda one: _mask(one, sizes),
-        "pages": lambda one: Box(0, 0, *sizes[_place(one, sizes)], image=_place(one, sizes)),
-    }
-    return [read[key](one) for key in MARKED for one in _list(given, key)]
-
-
-def _list(given: Mapping[str, Any], key: str) -> list[object]:
-    found = given.get(key, [])
-    if not isinstance(found, list) or (key in given and key in MARKED and not found):
-        raise BadInput(f"{key} is {found!r:.60}: give a list that is not empty, such as [[412, 96, 520, 210]]")
-    return found
-
-
-def _form(given: Mapping[str, Any]) -> str:
-    return check_known("box_format", _text(given, "box_format"), FORMS) if "box_format" in given else "xyxy"
-
-
-def _place(given: object, sizes: Sequence[Size]) -> int:
-    """The number of a picture."""
-    if isinstance(given, bool) or not isinstance(given, int) or given not in range(len(sizes)):
-        raise BadInput(f"this is on picture {given!r} of {len(sizes)}; they count from 0")
-    return given
-
-
-def _box(given: object, sizes: Sequence[Size], form: str) -> Box:
-    if not isinstance(given, list) or len(given) not in (4, 5):
-        raise BadInput(f"box {given!r:.60}: give [x0, y0, x1, y1], and with several pictures the picture's number")
-    image = _place(given[4] if len(given) == 5 else 0, sizes)
-    return box_from(given[:4], sizes[image], form, image)
-
-
-def _polygon(given: object, sizes: Sequence[Size]) -> Mask:
-    numbers = given if isinstance(given, list) else []
-    if not numbers or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
-        raise BadInput(f"polygon {given!r:.60}: give x0, y0, x1, y1, …, and with several pictures the picture's number")
-    image = _place(numbers[-1] if len(numbers) % 2 else 0, sizes)
-    return Mask.of_polygons([numbers[: len(numbers) // 2 * 2]], sizes[image], image)
-
-
-def _mask(given: object, sizes: Sequence[Size]) -> Mask:
-    mask = given if isinstance(given, dict) else {}
-    if not {"size", "counts"} <= mask.keys() <= {"size", "counts", "image"} or not isinstance(mask["counts"], list):
-        raise BadInput('a mask is {"size": [height, width], "counts": [ run lengths ]}; compressed ones are not read')
-    image = _place(mask.get("image", 0), sizes)
-    width, height = sizes[image]
-    if mask["size"] != [height, width]:
-        raise BadInput(f"the mask is of {mask['size']} pixels (height, width), its picture of {[height, width]}")
-    return Mask.of_runs(mask["counts"], (width, height), image)
-
-
-def _spans(given: Mapping[str, Any], context: str) -> tuple[tuple[int, int], ...]:
-    found = given.get("spans", [])
-    if not isinstance(found, list) or ("spans" in given and not context):
-        raise BadInput("spans are a list of [first, past), characters of a context: give both")
-    for one in found:
-        whole = isinstance(one, list) and len(one) == 2 and all(type(end) is int for end in one)
-        if not whole or not 0 <= one[0] < one[1] <= len(context):
-            raise BadInput(f"span {one!r:.40}: give [first, past) within the {len(context)} characters of the context")
-    return tuple((first, past) for first, past in found)
-
-
-def _shown(size: Size, most: int) -> Size:
-    """The size in which a picture is shown, of at most so many pixels; 0: as it is."""
-    width, height = size
-    shrink = min(1.0, (most / (width * height)) ** 0.5) if most else 1.0
-    return max(1, int(width * shrink)), max(1, int(height * shrink))
-
-
-def _scaled(region: Box, before: Size, after: Size) -> Box:
-    """The same place on a picture that is shown smaller.
-
-    Raises: BadRegion if nothing of a mask is left.
-    """
-    if before == after:
-        return region
-    x, y = after[0] / before[0], after[1] / before[1]
-    if not isinstance(region, Mask):
-        return replace(region, x0=region.x0 * x, y0=region.y0 * y, x1=region.x1 * x, y1=region.y1 * y)
-    pixels = np.array(Image.fromarray(region.pixels).resize(after, Image.Resampling.NEAREST))
-    if not pixels.any():
-        raise BadRegion(f"a mask of {region.area:.0f} pixels vanishes on a picture of {after[0]} × {after[1]} pixels")
-    return Mask.of(pixels, region.image)
 
 
 def _seen(path: Path) -> Seen:
