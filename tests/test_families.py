@@ -145,13 +145,19 @@ def test_a_model_in_memory_is_the_one_that_is_loaded(name, vlms):
     )
 
 
-def test_an_adapted_model_in_memory(vlms):
+def adapt(plain: VLM):
+    """A tiny Qwen3-VL with a LoRA that changes what it says, and the stock processor."""
     peft = pytest.importorskip("peft")
-    plain = vlms("qwen3-vl")
     processor = stock("qwen3-vl", plain.family)
     processor.chat_template = plain.family.template
     model = tiny.build_tiny("qwen3-vl")[0]
-    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    return peft.get_peft_model(model, lora), processor
+
+
+def test_an_adapted_model_in_memory(vlms):
+    plain = vlms("qwen3-vl")
+    adapted, processor = adapt(plain)
     with pytest.raises(BadInput, match=r"training mode.*call model.eval\(\)"):
         wrap(adapted.train(), processor)
     mine = wrap(adapted.eval(), processor)

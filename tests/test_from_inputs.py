@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_families import FAMILIES, noise, stock, vlms  # noqa: F401
+from test_families import FAMILIES, adapt, noise, stock, vlms  # noqa: F401
 
 from corelib import Box, HeadSet, Sample, load, wrap
 from corelib.attention.intervene import ablate
@@ -14,7 +14,6 @@ from corelib.attention.redirect import redirect
 from corelib.core.errors import BadInput
 from corelib.experiments.reading import read_heads
 from corelib.experiments.score_heads import score_batches
-from corelib.families import tiny
 from corelib.families.chat import BRIEFLY
 
 BOX = Box(0, 0, 40, 40)
@@ -75,12 +74,7 @@ def test_they_are_the_encoded_ones_where_both_apply(name, side, vlms):  # noqa: 
 @pytest.fixture(scope="module")
 def chat(vlms):  # noqa: F811
     """An adapted model in memory, and two turns under a system prompt, with their pictures."""
-    peft = pytest.importorskip("peft")
-    plain = vlms("qwen3-vl")
-    processor = stock("qwen3-vl", plain.family)
-    processor.chat_template = plain.family.template
-    model = tiny.build_tiny("qwen3-vl")[0]
-    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted, processor = adapt(vlms("qwen3-vl"))
     vlm = wrap(adapted.eval(), processor)
     pictures = [noise(64, 96, seed=1), noise(96, 64, seed=2)]
     text = conversation(vlm.family, 2, "It is 97.<|im_end|>\n", system="You read forms.", before="What are these?")
@@ -168,3 +162,14 @@ def test_what_does_not_belong_together_is_refused(chat):
         vlm.from_inputs({}, [pictures])
     with pytest.raises(BadInput, match="bundled model"):
         load("mini-s").from_inputs(inputs, [pictures])
+
+
+def test_a_clip_may_have_any_pace(vlms):  # noqa: F811
+    """How far frames are apart stands in the inputs; frames do not tell it."""
+    vlm = vlms("qwen2.5-vl")
+    frames = [noise(56, 56, seed) for seed in range(4)]
+    clip = replace(Sample.of(frames, "When?", video=True), seconds=0.25, answer="1")
+    inputs = vlm.encode([clip], answers=False).inputs
+    assert inputs["second_per_grid_ts"].item() == 0.5
+    batch = vlm.from_inputs(inputs, [frames], video=True)
+    assert batch.inputs["second_per_grid_ts"].item() == 0.5 and batch.visual.sum() == vlm.encode([clip]).visual.sum()

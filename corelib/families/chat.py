@@ -72,7 +72,8 @@ class Chat(Family):
 
     @abstractmethod
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
-        """The pictures of one sample, or the frames of its clip, so many seconds apart; never none."""
+        """The pictures of one sample, or the frames of its clip, so many seconds apart; never none. Families whose
+        prompts name no time have no use for these."""
 
     @abstractmethod
     def visual_tokens(self) -> tuple[str, ...]:
@@ -82,6 +83,10 @@ class Chat(Family):
         """Pixels of several samples: one after the other."""
         keys = dict.fromkeys(key for one in pixels for key in one)
         return {key: torch.cat([one[key] for one in pixels if key in one]) for key in keys}
+
+    def timing(self, seconds: float) -> dict[str, Tensor]:
+        """What the model is told of time beside the prompt, if a slice of a clip is so long."""
+        return {}
 
     def more(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """What else the model asks for, told from the inputs."""
