@@ -6,7 +6,7 @@
 | `answer` | a text or a number; or a list of answers that are all right, the first of which is scored |
 | `rule` | `exact` (left out), `choice` or `box`: how a written answer is judged (`scoring.py`) |
 | `image`, `images` | a file, or a list of them: pages, pictures, or with `"video": true` the frames of one clip |
-| `seconds` | between two frames of the clip (1, if left out) |
+| `seconds` | between two frames of the clip (1, if left out), for families whose prompts name the time |
 | `boxes` | where the answer stands: x0, y0, x1, y1 in pixels of the picture as a viewer shows it |
 | `box_format` | `xyxy` (left out), `xywh`, `norm` (between 0 and 1) or `1000` (between 0 and 1000) |
 | `polygons` | the same, as outlines: x0, y0, x1, y1, x2, y2, … in pixels |
