@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 
 from corelib.atlas.build import build_cell
+from corelib.atlas.trial_cells import PROMPTS, TRIED
 from corelib.core.model_folder import LANGUAGE, room
 from corelib.models.load import load
 from corelib.tasks import RETRIEVING, UNTRAINED
 from corelib.training.card import measure_card, write_card
+from corelib.training.recipe import Recipe
 from corelib.training.run import ship
 
 
@@ -27,13 +29,16 @@ def main() -> None:
     folder = ship(options.run, options.name)
     vlm = load(options.name)
     pretrained = room(options.name) == "bridge"
-    cells = [(vlm, domain) for domain in RETRIEVING]
-    if pretrained:  # and the language model alone, before it saw anything
+    long = Recipe.load(options.name).study.get("long_only", False)
+    apart = long and options.name in TRIED  # its heads are ranked on its own long prompts, for the trial
+    cells = [] if apart else [(vlm, domain) for domain in RETRIEVING]
+    if pretrained and not apart:  # and the language model alone, before it saw anything
         alone = load(LANGUAGE)
         cells += [(one, domain) for domain in UNTRAINED for one in (vlm, alone)] + [(alone, "needle")]
     for one, domain in cells:
         print(build_cell(one, domain), flush=True)
-    write_card(folder, measure_card(folder, options.run, samples=options.samples))
+    prompts = PROMPTS.get(options.name) if long else None
+    write_card(folder, measure_card(folder, options.run, samples=options.samples, prompts=prompts))
     print(f"card: {folder / 'README.md'}")
 
 

@@ -81,7 +81,8 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     for domain, head, kind in TOLD.get(vlm.name, ()):
         measure, half = explanations.told(vlm, domain, head, kind), extent(vlm).half
         yield Job("stories", f"{domain}-{head}", measure, seed=explanations.STORIES_SEED, half=half)
-    yield from _trials(vlm, folder)
+    half = vlm.study.long_only and extent(vlm).half  # thousands of tokens; short trials compute in float32
+    yield from (replace(job, half=half) for job in _trials(vlm, folder))
     if vlm.name == "bridge":
         yield Job("relays", "scenes", explanations.relayed(vlm, "scenes"), seed=explanations.STORIES_SEED)
         yield Job("inheritance", "pictures", explanations.inherited(vlm), seed=1)

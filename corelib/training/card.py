@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from corelib.analysis.stats import bootstrap_interval
 from corelib.bridge.text_eval import TEXTS, text_loss
 from corelib.core.model_folder import LANGUAGE
 from corelib.core.progress import Progress, silent
@@ -20,14 +22,19 @@ from corelib.core.results import read_json, software, write_json
 from corelib.experiments.evidence import measure_accuracy, validate_evidence
 from corelib.models.load import load
 from corelib.models.vlm import VLM
-from corelib.tasks import TASKS, Draw, Task, task
+from corelib.replay.prefix_cache import replay_from_prefix
+from corelib.tasks import TASKS, Draw, Setting, Task, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
 
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run
+LONG_BARS = {"4k": 0.90, "7k": 0.80}  # of bridge-long, set before its training
 TEST_SEED = 2026  # of the `test` split: no run was tuned on it
+QUESTIONS, ROWS = 24, 10  # about each long row of pages or pictures; rows
+
+Prompts = Mapping[str, Mapping[str, Mapping[str, Setting]]]  # about so many tokens → domain: difficulty
 
 
 def measure_card(
@@ -35,9 +42,11 @@ def measure_card(
     run: str | Path,
     *,
     samples: int = 1024,
+    prompts: Prompts | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Accuracy and evidence validity of the model in `folder`, and the facts of the training run in `run`, as JSON.
+    Accuracy on long `prompts`, too, where the model was trained to read them.
 
     Raises: BadInput if the folder has no recipe or holds no model, BadResults if `run` is not a training run.
     """
@@ -52,6 +61,7 @@ def measure_card(
             progress(number + 1, len(TASKS) + 1)
         tests["single digit"] = {"base": asdict(measure_accuracy(vlm, _drawn(SINGLE_OBJECT, samples)))}
         progress(len(TASKS) + 1, len(TASKS) + 1)
+        lengths = {name: measure_lengths(vlm, by_domain) for name, by_domain in (prompts or {}).items()}
     state = read_json(Path(run) / "state.json", "corelib/training-state/1")
     return {
         "schema": SCHEMA,
@@ -73,6 +83,7 @@ def measure_card(
         },
         "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if pretrained else None, "results": tests},
         **({"language": measure_language(vlm, samples)} if pretrained else {}),
+        **({"lengths": {"questions": QUESTIONS, "rows": ROWS, "bars": LONG_BARS, **lengths}} if lengths else {}),
         **({"study": dict(recipe.study)} if recipe.study else {}),
         "bars": {name: {"bar": bar, "met": tests[name]["base"]["accuracy"] >= bar} for name, bar in BARS.items()},
         "software": software(),
@@ -81,6 +92,22 @@ def measure_card(
 
 def _drawn(work: Task, samples: int) -> Draw:
     return work.draw("test", seed=TEST_SEED, samples=samples)
+
+
+def measure_lengths(vlm: VLM, by_domain: Mapping[str, Mapping[str, Setting]]) -> dict[str, dict[str, float]]:
+    """Accuracy on long prompts, many questions behind each row of pages or pictures, by domain.
+
+    The 95 % interval is a bootstrap over rows: questions about one row are not independent.
+    """
+    found = {}
+    for domain, difficulty in by_domain.items():
+        draw = task(domain, **difficulty).draw("test", seed=TEST_SEED, samples=QUESTIONS * ROWS, questions=QUESTIONS)
+        rows = [vlm.encode(draw.take(indices)) for indices in draw.batches(QUESTIONS)]
+        right = np.concatenate([replay_from_prefix(vlm, row)().correct.numpy() for row in rows]).astype(float)
+        low, high = bootstrap_interval(right, clusters=draw.clusters, seed=TEST_SEED)
+        tokens = float(np.mean([row.real.sum(1).double().mean().item() for row in rows]))
+        found[domain] = {"tokens": round(tokens), "accuracy": right.mean(), "low": float(low), "high": float(high)}
+    return found
 
 
 def measure_language(vlm: VLM, samples: int) -> dict[str, Any]:

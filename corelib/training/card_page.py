@@ -120,6 +120,7 @@ def render(card: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(shown)} |")
     lines += [
         "",
+        *_lengths(card),
         *_language(card),
         "## Training",
         "",
@@ -143,6 +144,32 @@ def render(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _lengths(card: Mapping[str, Any]) -> list[str]:
+    """The section on long prompts."""
+    if "lengths" not in card:
+        return []
+    found = dict(card["lengths"])
+    rows, questions, bars = (found.pop(name) for name in ("rows", "questions", "bars"))
+    lines = []
+    for length, by_domain in found.items():
+        for domain, one in by_domain.items():
+            bar = bars.get(length)
+            verdict = "–" if bar is None else f"{bar:.2f}: {'met' if one['accuracy'] >= bar else 'not met'}"
+            shown = f"{one['accuracy']:.3f} ({one['low']:.3f}–{one['high']:.3f})"
+            lines.append(f"| {length} | {domain} | {one['tokens']:,} | {shown} | {verdict} |")
+    return [
+        "## Long prompts",
+        "",
+        f"{rows} rows of pages or pictures, {questions} questions about each, split `test`; the intervals are a bootstrap "
+        "over rows. Scenes are asked for things alone, not for their neighbours.",
+        "",
+        "| about | domain | tokens | accuracy | bar |",
+        "|---|---|---|---|---|",
+        *lines,
+        "",
+    ]
 
 
 WHEN = ("before", "after")
