@@ -153,7 +153,7 @@ def overlap_chart(
     figure, axes = sheet(9.0, 0.3 * starts[-1] + 1.2)
     panel = axes[0, 0]
     marks = {
-        "chance": ("blind draws", {"marker": "|", "color": MUTED, "s": 130}),
+        "chance": ("random sets", {"marker": "|", "color": MUTED, "s": 130}),
         "matched": ("draws of the same layers and groups", {"marker": "|", "color": INK, "s": 130}),
         "itself": (
             "the same ranking on other samples",

@@ -27,7 +27,7 @@ def lorenz_chart(
     figure, axes = sheet(4.3 * len(panels) + 0.6, 4.2, columns=len(panels), sharey=True)
     for panel, (name, curves) in zip(axes[0], panels.items(), strict=True):
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=1.2)
-        panel.text(0.36, 0.4, "all heads alike", rotation=45, ha="center", va="center", fontsize=10, color=MUTED)
+        panel.text(0.36, 0.4, "all heads equal", rotation=45, ha="center", va="center", fontsize=10, color=MUTED)
         counts = {np.size(as_table(scores)) for scores in curves.values()}
         for start in {1 - top_count(fraction, count) / count for count in counts}:
             panel.axvspan(start, 1, color=INK, alpha=0.07, linewidth=0)
