@@ -226,7 +226,10 @@ def test_the_table_of_contents_names_every_notebook_once_in_reading_order():
     if THERE_ARE_NO_NOTEBOOKS_YET:
         pytest.skip("no notebook and no command line yet")
     named = [name for name in toc_files() if name.startswith("notebooks/")]
-    assert named == ["notebooks/quickstart", *(f"notebooks/{path.stem}" for path in NOTEBOOKS if path.stem[0].isdigit())]
+    assert named == [
+        "notebooks/quickstart",
+        *(f"notebooks/{path.stem}" for path in NOTEBOOKS if path.stem[0].isdigit()),
+    ]
     assert len(named) == len(NOTEBOOKS)
 
 

@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[:2].isdigit()]
-LOGS = ("report_card", "report_card_first_round", "rules", "api", "bibliography")  # generated, or kept as they were written
+LOGS = (
+    "report_card",
+    "report_card_first_round",
+    "rules",
+    "api",
+    "bibliography",
+)  # generated, or kept as they were written
 PAGES = [path for path in sorted((ROOT / "book").glob("*.md")) if path.stem not in LOGS]
 LONGEST = 80  # words of a first screen
 

@@ -162,8 +162,8 @@ def _lengths(card: Mapping[str, Any]) -> list[str]:
     return [
         "## Long prompts",
         "",
-        f"{rows} rows of pages or pictures, {questions} questions about each, split `test`; the intervals are a bootstrap "
-        "over rows. Scenes are asked for things alone, not for their neighbours.",
+        f"{rows} rows of pages or pictures, {questions} questions about each, split `test`; the intervals are a "
+        "bootstrap over rows. Scenes are asked for things alone, not for their neighbours.",
         "",
         "| about | domain | tokens | accuracy | bar |",
         "|---|---|---|---|---|",
