@@ -322,7 +322,13 @@ class TestPage:
         browser.execute_script(
             "game.follows = async team => team.length / 4; document.querySelector('#game button').click()"
         )
-        for _ in range(5):
+        left = browser.execute_async_script(
+            "const tap = () => game.click(33, { pointerType: 'touch' });"
+            "tap().then(() => { const looked = game.left; tap().then(() => arguments[0]([looked, game.left])) })"
+        )
+        assert left == [10, 9]
+        browser.execute_async_script("game.click(33, {}).then(arguments[0])")
+        for _ in range(4):
             browser.execute_async_script("game.click(33, {}).then(() => game.click(33, {})).then(arguments[0])")
         ended = text(browser, "game")
         assert "The game is over" in ended and "25 %" in ended and "Play again" in ended

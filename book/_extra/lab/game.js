@@ -39,7 +39,7 @@ class Game {
     const next = el("button", { type: "button", className: "quiet", onclick: () => this.openScene(this.scene + 1) }, "Another scene");
     this.place.replaceChildren(
       el("h2", {}, "A game: find the three heads"),
-      el("p", { className: "note" }, "Rest on a head, with the pointer or the arrow keys: the picture shows where it looks. This is free. Click a head to take it, or to put it back: this costs a click. Your score is the share of answers that change when your heads look at another object."),
+      el("p", { className: "note" }, "Rest on a head, with the pointer or the arrow keys: the picture shows where it looks. This is free (on a touch screen: tap once). Click a head to take it, or to put it back: this costs a click. Your score is the share of answers that change when your heads look at another object."),
       el("div", { className: "table" }, el("div", {}, board), el("div", {}, picture, caption, next), el("div", {}, score, said)),
     );
     this.bars = { you: 0, ram: null, random: null };
@@ -101,8 +101,12 @@ class Game {
   }
 
   async click(head, event) {
-    if (event.pointerType === "touch" && this.looking !== head) return this.look(head); // a finger cannot rest on it
     this.look(head);
+    if (event.pointerType === "touch" && this.tapped !== head) { // a finger cannot rest on a head: the second tap takes it
+      this.tapped = head;
+      return;
+    }
+    this.tapped = null;
     if (this.left === 0 || this.busy) return;
     const taken = this.team.includes(head);
     if (!taken && this.team.length === TEAM) return this.draw("You have three heads. Put one back first: click it.");
@@ -118,9 +122,9 @@ class Game {
   }
 
   verdict() {
-    const percent = (share) => `${Math.round(100 * share)} %`;
-    const beaten = this.bars.ram === null ? "" : this.best > this.bars.ram ? " You beat the ranking." : " The ranking was better: its heads are framed in green.";
-    return `The game is over. Your best heads change ${percent(this.best)} of the answers.${beaten} The map now shows RAM. `;
+    const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+    const beaten = this.bars.ram === null ? "" : this.best > this.bars.ram ? " You beat the ranking." : " The ranking was better.";
+    return `The game is over. Your best heads change ${percent(this.best)} of the answers.${beaten} The map now shows RAM; green frames are the top three. `;
   }
 
   draw(said) {

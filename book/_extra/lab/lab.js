@@ -12,6 +12,7 @@ const MARKS = ["", "gaze", "off", "narrow"]; // by state
 const STATED = ["", ", its gaze is yours", ", off", ", narrow"];
 const SINKS = 4;
 const USUAL = { scenes: 3, documents: 10, video: 10 }; // heads whose gaze is moved at first, the top ones by RAM
+const ONE = { scenes: "scene", documents: "document", video: "clip" };
 
 const $ = (name) => document.getElementById(name);
 const pause = () => new Promise((done) => setTimeout(done));
@@ -114,11 +115,14 @@ class Lab {
   // --- what follows from it -----------------------------------------------------------------------------------------
 
   refresh() {
-    const began = performance.now(), program = { states: this.states, window: this.window };
-    const target = this.target === null ? null : this.picture.objects[this.target];
-    this.plain = this.reader.ask(this.picture, this.text, program);
-    this.answer = target ? this.reader.ask(this.picture, this.text, { ...program, target }) : this.plain;
-    this.milliseconds = performance.now() - began;
+    const program = { states: this.states, window: this.window };
+    const ask = (more) => {
+      const began = performance.now(), found = this.reader.ask(this.picture, this.text, { ...program, ...more });
+      this.milliseconds = performance.now() - began;
+      return found;
+    };
+    this.plain = ask();
+    this.answer = this.target === null ? this.plain : ask({ target: this.picture.objects[this.target] });
     this.drawPicture();
     this.drawAnswer();
     this.drawHeads();
@@ -132,7 +136,7 @@ class Lab {
 
   drawPicture() {
     const { answer, picture } = this, words = [...answer.question, ...answer.words];
-    const at = this.word ?? answer.question.length - 1, row = answer.firstRow + at;
+    const at = this.word ?? this.sharpest().word, row = answer.firstRow + at;
     const gazers = this.with(GAZE), shown = this.pinned === null ? gazers : [this.pinned];
     const looks = shown.map((head) => answer.look(row, head));
     const mean = looks.length ? looks[0].map((_, token) => looks.reduce((sum, look) => sum + look[token], 0) / looks.length) : null;
@@ -152,6 +156,18 @@ class Lab {
       } }, word,
     )));
     rove($("rows"));
+  }
+
+  /** The word of the question at which the chosen heads, left to themselves, look most at the evidence; and how much. */
+  sharpest() {
+    const { evidence, firstRow, question } = this.plain, gazers = this.with(GAZE), found = { word: question.length - 1, share: 0 };
+    if (!evidence || !gazers.length) return found;
+    for (let word = question.length - 1; word >= 0; word--) {
+      const looks = gazers.map((head) => this.plain.look(firstRow + word, head));
+      const share = looks.reduce((sum, look) => sum + evidence.tokens.reduce((mass, token) => mass + look[token], 0), 0) / gazers.length;
+      if (share > found.share) Object.assign(found, { word, share });
+    }
+    return found;
   }
 
   /** The kind of object that could be asked about in the same way. */
@@ -218,9 +234,9 @@ class Lab {
     } else if (answer.evidence) {
       line.push(...asked, bold(answer.answer, answer.right ? "evidence" : ""), ". ");
       if (gazers) {
-        const share = this.with(GAZE).reduce((sum, head) => sum + answer.mass(head, answer.evidence.tokens), 0) / gazers;
-        line.push(`${heads(gazers)} of ${this.states.length} ${share < 0.5 ? `pay ${Math.round(100 * share)} % of their attention to` : `${look} at`} the `,
-          bold("orange box", "evidence"), ". ", bold("Now click another object"), ": these heads will look there.");
+        const { word, share } = this.sharpest(), there = word === answer.question.length - 1 ? "" : `, at the word “${answer.question[word]}”`;
+        line.push(`${heads(gazers)} of ${this.states.length} ${share < 0.4 ? `spend ${Math.round(100 * share)}\u00a0% of their attention on` : `${look} at`} the `,
+          bold("orange box", "evidence"), there, ". ", bold("Now click another object"), ": these heads will look there.");
       }
       else line.push("It can be read in the ", bold("orange box", "evidence"), ".");
     } else line.push(...asked, bold(answer.answer), ". What it asks for is not known. Click an object: the chosen heads will look there.");
@@ -306,7 +322,8 @@ class Lab {
       $("wide").textContent = $("width").value;
       this.refresh();
     };
-    $("others").replaceChildren("Another picture:", ...Object.keys(USUAL).map((domain) => el("button", { type: "button", onclick: () => this.openNext(domain) }, domain)));
+    $("others").replaceChildren(...Object.entries(ONE).map(([domain, name]) => el("button", { type: "button", onclick: () => this.openNext(domain) }, `Next ${name}`)));
+    rove($("others"));
     $("ask").onsubmit = (event) => {
       event.preventDefault();
       this.ask($("question").value);
