@@ -1,4 +1,5 @@
-/* The lab bench: a picture, a question, the heads, and what comes of it. */
+/* The lab bench: what a visitor can do with a picture, a question and the heads. What is then to be seen is in report.js
+   and strip.js. */
 
 "use strict";
 
@@ -8,15 +9,9 @@ const MODES = [
   { name: "off", label: "Switch it off", state: OFF, set: "to switch off", says: "Click heads: what they put out becomes zero." },
   { name: "narrow", label: "Narrow its view", state: NARROW, set: "to narrow", says: "Click heads: they see only the beginning and the words just before." },
 ];
-const MARKS = ["", "gaze", "off", "narrow"]; // by state
-const STATED = ["", ", its gaze is yours", ", off", ", narrow"];
 const SINKS = 4;
 const USUAL = { scenes: 3, documents: 10, video: 10 }; // heads whose gaze is moved at first, the top ones by RAM
 const ONE = { scenes: "scene", documents: "document", video: "clip" };
-
-const $ = (name) => document.getElementById(name);
-const pause = () => new Promise((done) => setTimeout(done));
-const heads = (count) => (count === 1 ? "1 head" : `${count} heads`);
 
 class Lab {
   constructor(reader) {
@@ -28,7 +23,8 @@ class Lab {
     this.mode = MODES[0];
     this.view = new PictureView($("picture"), (object) => this.lookAt(object));
     this.map = new HeadMap($("map"), layers, across, { name: "The 48 heads", onHead: (head) => this.clickHead(head) });
-    this.strip();
+    this.strip = new Strip(reader, (picture) => this.open(picture));
+    this.report = new Report(this);
     this.controls();
     this.open(0);
   }
@@ -43,7 +39,7 @@ class Lab {
       $("count").value = $("number").textContent = USUAL[this.picture.domain];
       this.choose(GAZE, this.top(USUAL[this.picture.domain]), false);
     }
-    this.tiles.forEach((tile, k) => { tile.ariaPressed = String(k === number); });
+    this.strip.open(number);
     const examples = this.picture.examples.map(({ question }) => this.picture.questions[question]);
     $("examples").replaceChildren(...examples.map(({ text, answer }) => el(
       "button", { type: "button", onclick: () => this.ask(text), "data-text": text }, text, el("b", { title: "the right answer" }, ` → ${answer}`),
@@ -123,177 +119,12 @@ class Lab {
     };
     this.plain = ask();
     this.answer = this.target === null ? this.plain : ask({ target: this.picture.objects[this.target] });
-    this.drawPicture();
-    this.drawAnswer();
-    this.drawHeads();
-    this.say();
-    this.sweep();
+    this.report.draw();
+    this.strip.sweep(program);
   }
 
   with(state) {
     return Array.from(this.states.keys()).filter((head) => this.states[head] === state);
-  }
-
-  drawPicture() {
-    const { answer, picture } = this, words = [...answer.question, ...answer.words];
-    const at = this.word ?? this.sharpest().word, row = answer.firstRow + at;
-    const gazers = this.with(GAZE), shown = this.pinned === null ? gazers : [this.pinned];
-    const looks = shown.map((head) => answer.look(row, head));
-    const mean = looks.length ? looks[0].map((_, token) => looks.reduce((sum, look) => sum + look[token], 0) / looks.length) : null;
-    const evidence = answer.evidence ? picture.objects.indexOf(answer.evidence) : null;
-    this.view.update({ look: mean, evidence, target: this.target, invite: this.invitation(evidence), kind: this.kind() });
-    const who = this.pinned !== null ? `the head in ${this.reader.name(this.pinned)}` : shown.length === 1 ? "the chosen head" : `the ${shown.length} chosen heads`;
-    $("caption").replaceChildren(
-      el("b", { className: "evidence" }, "Orange"), evidence === null ? ": not known for this question. " : ": what the question asks for. ",
-      ...(this.target === null ? [] : [el("b", { className: "target" }, "Green"), ": where you told the heads to look. "]),
-      shown.length ? `Bright: where ${who} ${shown.length === 1 ? "looks" : "look"} at the word “${words[at]}”.` : "Choose heads to see where they look.",
-    );
-    $("rows").replaceChildren(...words.slice(0, -1).map((word, k) => el(
-      "button", { type: "button", ariaPressed: String(k === at), className: k < answer.question.length ? "" : "said", onclick: () => {
-        this.word = k;
-        this.drawPicture();
-        $("rows").children[k].focus();
-      } }, word,
-    )));
-    rove($("rows"));
-  }
-
-  /** The word of the question at which the chosen heads, left to themselves, look most at the evidence; and how much. */
-  sharpest() {
-    const { evidence, firstRow, question } = this.plain, gazers = this.with(GAZE), found = { word: question.length - 1, share: 0 };
-    if (!evidence || !gazers.length) return found;
-    for (let word = question.length - 1; word >= 0; word--) {
-      const looks = gazers.map((head) => this.plain.look(firstRow + word, head));
-      const share = looks.reduce((sum, look) => sum + evidence.tokens.reduce((mass, token) => mass + look[token], 0), 0) / gazers.length;
-      if (share > found.share) Object.assign(found, { word, share });
-    }
-    return found;
-  }
-
-  /** The kind of object that could be asked about in the same way. */
-  kind() {
-    const { evidence } = this.answer, { objects } = this.picture;
-    return evidence ? evidence.kind : this.target !== null ? objects[this.target].kind : objects[0].kind;
-  }
-
-  /** The object that a visitor is invited to click, if none is chosen. */
-  invitation(evidence) {
-    if (this.target !== null || evidence === null) return null;
-    const pair = this.picture.examples.find(({ question }) => this.picture.questions[question].object === evidence);
-    const other = this.picture.objects.findIndex((one, k) => k !== evidence && one.kind === this.kind() && one.value !== this.plain.evidence.value);
-    return pair ? this.picture.questions[pair.rival].object : other;
-  }
-
-  drawAnswer() {
-    const { answer, plain } = this, moved = answer !== plain && answer.answer !== plain.answer;
-    const right = answer.asked ? answer.asked.answer : null;
-    const verdict = right === null ? "This question has no known answer here." : answer.right ? "✓ right" : `✗ the right answer is ${right}`;
-    $("answer").replaceChildren(
-      el("span", { className: "small" }, "The model answers"),
-      el("strong", {}, ...(moved ? [el("s", {}, plain.answer), " → ", el("em", {}, answer.answer)] : [answer.answer])),
-      el("span", { className: answer.right === false ? "bad" : answer.right ? "good" : "" }, verdict),
-      el("span", { className: "small" }, `${Math.max(1, Math.round(this.milliseconds))} ms`),
-    );
-    const target = this.target === null ? null : this.picture.objects[this.target].value;
-    $("bars").replaceChildren(...answer.choices.map((choice, place) => el("ol", { "aria-label": `Likeliest words, place ${place + 1}` }, ...choice.map(({ word, probability }) => {
-      const role = word === (right ?? "")[place] ? "evidence" : target && word === target[place] ? "target" : "";
-      const shown = word.replace(/<\|im_end\|>/, "end");
-      return el("li", { className: role }, el("span", {}, shown), el("i", { style: `--share:${probability}` }), el("small", {}, probability.toFixed(2)));
-    }))));
-    for (const chip of $("examples").children) chip.ariaPressed = String(chip.dataset.text === this.text);
-  }
-
-  drawHeads() {
-    const { answer } = this, tokens = answer.evidence ? answer.evidence.tokens : answer.picture.visual.map((_, token) => token);
-    const target = this.target === null ? [] : this.picture.objects[this.target].tokens;
-    const values = [], says = [], marks = [];
-    for (const [head, state] of this.states.entries()) {
-      const there = state === GAZE && target.length > 0;
-      values.push(state === OFF ? 0 : answer.mass(head, there ? target : tokens));
-      marks.push(`${MARKS[state]}${there ? " moved" : ""}${this.pinned === head ? " pinned" : ""}`.trim());
-      says.push(`${this.reader.name(head)}: ${values[head].toFixed(2)} on the ${there ? "target" : answer.evidence ? "evidence" : "picture"}${STATED[state]}`);
-    }
-    this.map.update(values, marks, says);
-    $("key").textContent = `${this.mode.says} The number is the share of its attention that a head pays to ` +
-      (answer.evidence ? "the evidence (RAM)" : "the picture") + (target.length ? ", in green cells to the target." : ".");
-  }
-
-  /** One line that says what is to be seen, and what can be done. */
-  say() {
-    const { answer, plain } = this, gazers = this.with(GAZE).length, look = gazers === 1 ? "looks" : "look";
-    const bold = (text, role = "") => el("b", { className: role }, text);
-    const asked = ["Asked ", bold(`“${this.text}”`), ", the model answers "];
-    const line = [[OFF, "off"], [NARROW, "narrow"]].map(([state, name]) => [this.with(state).length, name])
-      .filter(([count]) => count).map(([count, name]) => `${heads(count)} ${count === 1 ? "is" : "are"} ${name}. `);
-    if (this.target !== null) {
-      const object = this.picture.objects[this.target], same = answer.answer === plain.answer;
-      line.push(gazers ? `${heads(gazers)} now ${look} at the ` : "No head was chosen to look at the ", bold(object.name, "target"), ". The answer ");
-      line.push(...(same ? ["stays "] : ["changes from ", bold(plain.answer, "evidence"), " to "]));
-      line.push(bold(answer.answer, same ? "evidence" : answer.answer === object.value ? "target" : ""), ". ");
-      line.push(el("button", { type: "button", className: "quiet", onclick: () => this.lookAt(this.target) }, "Let them look freely"));
-    } else if (answer.evidence) {
-      line.push(...asked, bold(answer.answer, answer.right ? "evidence" : ""), ". ");
-      if (gazers) {
-        const { word, share } = this.sharpest(), there = word === answer.question.length - 1 ? "" : `, at the word “${answer.question[word]}”`;
-        line.push(`${heads(gazers)} of ${this.states.length} ${share < 0.4 ? `spend ${Math.round(100 * share)}\u00a0% of their attention on` : `${look} at`} the `,
-          bold("orange box", "evidence"), there, ". ", bold("Now click another object"), ": these heads will look there.");
-      }
-      else line.push("It can be read in the ", bold("orange box", "evidence"), ".");
-    } else line.push(...asked, bold(answer.answer), ". What it asks for is not known. Click an object: the chosen heads will look there.");
-    $("say").replaceChildren(...line);
-  }
-
-  // --- all pictures -------------------------------------------------------------------------------------------------
-
-  strip() {
-    const groups = {};
-    this.tiles = this.reader.pictures.map((picture, number) => {
-      const tile = el("button", { type: "button", onclick: () => this.open(number) }, el("img", { src: picture.views[0].source, alt: "" }), el("span"));
-      (groups[picture.domain] ||= []).push(tile);
-      return tile;
-    });
-    $("strip").replaceChildren(...Object.entries(groups).map(([domain, tiles]) => el("div", { role: "group", "aria-label": domain }, el("h3", { id: `of-${domain}` }, domain), ...tiles)));
-    [...$("strip").children].forEach((group) => rove(group));
-    new IntersectionObserver(([{ isIntersecting }]) => {
-      this.stripSeen = isIntersecting;
-      this.sweep();
-    }).observe($("strip"));
-  }
-
-  /** Ask the first example of every picture: is the answer right, and does it follow the gaze to another object? */
-  async sweep() {
-    const program = { states: this.states.slice(), window: { ...this.window } }, key = JSON.stringify(program);
-    if (key === this.swept || !this.stripSeen) return;
-    this.swept = key;
-    const gazers = this.with(GAZE).length, counts = {}, all = { right: 0, follow: 0, done: 0 };
-    for (const [number, picture] of this.reader.pictures.entries()) {
-      await pause();
-      if (this.swept !== key) return; // something else is asked by now
-      const { question, rival } = picture.examples[0], { text } = picture.questions[question], goal = picture.questions[rival];
-      const { right, answer } = this.reader.ask(picture, text, program);
-      const moved = gazers ? this.reader.ask(picture, text, { ...program, target: picture.objects[goal.object] }).answer : "";
-      const follows = right && moved === goal.answer;
-      this.mark(number, right, follows, `${text} ${answer}, ${right ? "right" : "wrong"}${follows ? "; follows the gaze" : ""}`);
-      for (const count of [all, (counts[picture.domain] ||= { right: 0, follow: 0, done: 0 })]) {
-        count.right += right;
-        count.follow += follows;
-        count.done += 1;
-      }
-      const { right: good, follow, done } = counts[picture.domain];
-      $(`of-${picture.domain}`).textContent = `${picture.domain}: ${good} of ${done} right` + (gazers ? `, ${follow} follow the gaze` : "");
-      $("count-right").replaceChildren("Right answers: ", el("b", {}, `${all.right} of ${all.done}`), ". ", ...(gazers ? [
-        `When the chosen heads look at another object, `, el("b", { className: "target" }, `${all.follow} of ${all.right}`), " answers follow.",
-      ] : []));
-    }
-    $("count-right").dataset.done = key;
-  }
-
-  mark(number, right, follows, says) {
-    const tile = this.tiles[number];
-    tile.className = `${right ? "good" : "bad"} ${follows ? "follows" : ""}`;
-    tile.querySelector("span").textContent = right ? "✓" : "✗";
-    tile.ariaLabel = says;
-    tile.title = says;
   }
 
   // --- controls -----------------------------------------------------------------------------------------------------
@@ -341,7 +172,7 @@ class Lab {
     for (const button of $("modes").children) button.ariaChecked = String(button.dataset.mode === mode.name);
     $("window").hidden = mode.state !== NARROW;
     $("whom").textContent = `heads ${mode.set}:`;
-    this.drawHeads();
+    this.report.heads();
   }
 
   /** Words that lead to a question of this picture; if there is none, all words. */

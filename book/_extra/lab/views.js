@@ -2,6 +2,10 @@
 
 "use strict";
 
+const $ = (name) => document.getElementById(name);
+const pause = () => new Promise((done) => setTimeout(done));
+const heads = (count) => (count === 1 ? "1 head" : `${count} heads`);
+
 /** An element with properties, `data-` and `aria-` attributes among them, and children. */
 function el(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
