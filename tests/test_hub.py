@@ -90,9 +90,9 @@ def test_other_weights_than_safetensors_are_refused(folders, tmp_path):
 
 def test_another_family_is_refused(folders, tmp_path):
     folder = shutil.copytree(folders("qwen3-vl"), tmp_path / "other")
-    config = (folder / "config.json").read_text().replace('"model_type": "qwen3_vl"', '"model_type": "gemma3"')
+    config = (folder / "config.json").read_text().replace('"model_type": "qwen3_vl"', '"model_type": "paligemma"')
     (folder / "config.json").write_text(config)
-    with pytest.raises(UnsupportedArchitecture, match="'gemma3' model; supported: qwen3_vl"):
+    with pytest.raises(UnsupportedArchitecture, match="'paligemma' model; supported: qwen3_vl"):
         load(folder)
 
 

@@ -30,7 +30,7 @@ from corelib.core.html import card, rows
 
 
 def spearman(one: HeadScores, two: HeadScores) -> float:
-    """Spearman's rank correlation of two scores over all heads, in [-1, 1]; ties get mean ranks.
+    """Spearman's rank correlation of two scores over all heads that count, in [-1, 1]; ties get mean ranks.
 
     Raises:
         BadInput: the scores are of other numbers of heads, or all heads have one score.
@@ -124,11 +124,11 @@ class Agreement:
 
 
 def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
-    """How much two rankings agree. `same_model=False` also compares two models that share their heads, such as a
-    language model before and after it learned to see.
+    """How much two rankings agree, among the heads that count in both. `same_model=False` also compares two models that share
+    their heads, such as a language model before and after it learned to see.
 
     Raises:
-        BadInput: the scores are of two models (unless `same_model=False`), or as `spearman`.
+        BadInput: the scores are of two models (unless `same_model=False`), no head counts in both, or as `spearman`.
 
     >>> from corelib import atlas
     >>> scenes = atlas.cell("mini-s", "scenes").scores()
@@ -142,14 +142,14 @@ def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, s
             f"scores of {a.name} ({a.sha256[:8]}) and of {b.name} ({b.sha256[:8]}): head L3H2 of another "
             "model is another head; compare scores of one model"
         )
-    shape = _tables(one, two)[0].shape
+    one, two = one.within(two.layers), two.within(one.layers)
     tops = one.top(fraction), two.top(fraction)
     return Agreement(
         spearman(one, two),
         spearman_within_layers(one, two),
-        overlap(*tops, heads=shape[0] * shape[1]),
-        overlap_within_layers(*tops, *shape),
-        overlap_within_groups(tops[0], tops[1], shape[0], shape[1], _kv_heads(one, two)),
+        overlap(*tops, heads=len(one.order())),
+        overlap_within_layers(*tops, *one.shape),
+        overlap_within_groups(*tops, *one.shape, _kv_heads(one, two)),
         rank_biased_overlap(one.order(), two.order()),
     )
 
@@ -183,10 +183,12 @@ def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9
 
 
 def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
-    """Both scores, [layer, head], if they can be compared."""
+    """Both scores of the heads that count in both, [layer, head], if they can be compared."""
     a, b = (np.asarray(scores) for scores in (one, two))
     if a.shape != b.shape:
         raise BadInput(f"scores of {a.shape[0]}×{a.shape[1]} and {b.shape[0]}×{b.shape[1]} heads cannot be compared")
+    counted = list(one.within(two.layers).layers)
+    a, b = a[counted], b[counted]
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise BadInput("all heads have one score: there is no ranking to compare")
     return a, b

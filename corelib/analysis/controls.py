@@ -11,7 +11,8 @@ hurts more than a small one, loud heads more than quiet ones. Each control takes
     kv_matched       the same, and as clumped: as many other heads in as many key/value groups of each layer
     norm_matched     other heads that write about as much into the residual stream
 
-No control holds a tested head. A ranking is an order of heads, best first, such as `HeadScores.order()`.
+No control holds a tested head, nor, where `reach` is given, one whose sliding window ends before the evidence. A
+ranking is an order of heads, best first, such as `HeadScores.order()`.
 """
 
 from __future__ import annotations
@@ -76,16 +77,20 @@ def _enough(heads: Sequence[Head], count: int, order: Sequence[Head]) -> HeadSet
     return HeadSet(heads)
 
 
-def random_sets(tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0) -> list[HeadSet]:
-    """Sets of as many other heads as `tested` has, drawn blindly from all of them; a set may come twice.
+def random_sets(
+    tested: HeadSet, layers: int, heads: int, *, draws: int, seed: int = 0, reach: Sequence[int] | None = None
+) -> list[HeadSet]:
+    """Sets of as many other heads as `tested` has, drawn blindly from all of them, or from those of the layers that
+    reach the evidence (`HeadScores.layers`); a set may come twice.
 
     Raises:
-        BadInput: no head or a head that does not exist is tested, fewer others are left, or `draws` is below 1.
+        BadInput: no head, one that does not exist or one out of reach is tested, fewer others are left, or `draws` is
+            below 1.
 
     >>> [str(one) for one in random_sets(HeadSet("L0H0"), 1, 2, draws=2)]
     ['L0H1', 'L0H1']
     """
-    others = other_heads(tested, layers, heads, draws)
+    others = other_heads(tested, layers, heads, draws, reach)
     rng = np.random.default_rng(seed)
     _enough(others, len(tested), [*tested, *others])
     return [HeadSet(others[k] for k in rng.choice(len(others), len(tested), replace=False)) for _ in range(draws)]
@@ -126,10 +131,17 @@ def layer_matched(tested: HeadSet, layers: int, heads: int, *, draws: int, seed:
 
 
 def norm_matched(
-    tested: HeadSet, norms: Sequence[Sequence[float]], *, draws: int, seed: int = 0, near: int = 5
+    tested: HeadSet,
+    norms: Sequence[Sequence[float]],
+    *,
+    draws: int,
+    seed: int = 0,
+    near: int = 5,
+    reach: Sequence[int] | None = None,
 ) -> list[HeadSet]:
     """Sets of other heads that write about as much: for each tested head, loudest first, one of the `near` free heads
-    whose `norms[layer][head]` (of its output, the score `output_norm`) are closest to its own. Our definition.
+    whose `norms[layer][head]` (of its output, the score `output_norm`) are closest to its own. `reach` is as for
+    `random_sets`. Our definition.
 
     Raises:
         BadInput: as `random_sets`; `norms` is no finite table [layer][head]; or `near` is below 1.
@@ -143,7 +155,7 @@ def norm_matched(
     if near < 1:
         raise BadInput(f"near={near}: choose among one head or more")
     layers, heads = table.shape
-    others = other_heads(tested, layers, heads, draws)
+    others = other_heads(tested, layers, heads, draws, reach)
     _enough(others, len(tested), [*tested, *others])
     loudness = np.array([table[head.layer, head.index] for head in others])
     wanted = sorted((table[head.layer, head.index] for head in tested), reverse=True)
@@ -160,13 +172,22 @@ def norm_matched(
     return found
 
 
-def other_heads(tested: HeadSet, layers: int, heads: int, draws: int) -> list[Head]:
-    """All heads of a model but those that are tested, in order: what a control draws from.
+def other_heads(tested: HeadSet, layers: int, heads: int, draws: int, reach: Sequence[int] | None = None) -> list[Head]:
+    """All heads of a model but those that are tested, in order: what a control draws from. Of a model with sliding
+    windows, all heads of the layers that `reach` the evidence.
 
-    Raises: BadInput if `draws` is below 1, or if no head is tested or one is not there.
+    Raises: BadInput if `draws` is below 1, or if no head is tested or one is not there or out of reach.
+
+    >>> [str(head) for head in other_heads(HeadSet("L1H0"), 3, 2, draws=1, reach=[1])]
+    ['L1H1']
     """
     if draws < 1:
         raise BadInput(f"draws={draws}: a control needs one draw or more")
     if not tested:
         raise BadInput("no head is tested: give at least one")
-    return list(HeadSet.all(layers, heads) - tested.check(layers, heads))
+    others = HeadSet.all(layers, heads) - tested.check(layers, heads)
+    if reach is None:
+        return list(others)
+    if outside := [str(head) for head in tested if head.layer not in reach]:
+        raise BadInput(f"{', '.join(outside)}: only layers {list(reach)} reach the evidence; test heads of these")
+    return [head for head in others if head.layer in reach]

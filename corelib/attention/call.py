@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from corelib.core.errors import BadInput
+from corelib.core.errors import BadInput, UnsupportedArchitecture
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,21 @@ def require_keys(call: AttentionCall) -> None:
         raise BadInput(
             f"layer {call.layer} has kept the keys of {call.num_kv_heads} key/value heads only, so attention cannot be "
             "read: with record or oracle_topk around sparsify, use an ordinary cache in place of sparse.cache()"
+        )
+
+
+def require_one_way(call: AttentionCall) -> None:
+    """Refuse a call in which rows see the token behind them, as the tokens of one picture do in Gemma 3: a window ends
+    at its row.
+
+    Raises:
+        UnsupportedArchitecture: the model's own mask shows a row the next key.
+    """
+    mask = call.own_mask
+    if mask is not None and mask.diagonal(call.offset + 1, -2, -1).any():
+        raise UnsupportedArchitecture(
+            f"in layer {call.layer} the tokens of a picture see each other in both directions, which windows would "
+            "take away: sparsify and its like are for models, or prompts, in which no row sees what stands behind it"
         )
 
 

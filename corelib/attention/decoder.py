@@ -9,6 +9,7 @@ relative positions, latent or indexed keys, a norm over all heads) is refused by
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +23,7 @@ PARTS = frozenset(
     "rotary_emb rotary_fn attn_dropout attention_dropout resid_dropout".split()
 )
 SUPPORTED = (
-    "Qwen3-VL, Qwen2.5-VL, InternVL, LLaVA-OneVision, SmolVLM, and decoders of the Llama, Qwen, Mistral, "
+    "Qwen3-VL, Qwen2.5-VL, InternVL, LLaVA-OneVision, SmolVLM, Gemma 3, and decoders of the Llama, Qwen, Mistral, "
     "Gemma (not Gemma 2), OLMo, Phi and GPT-2 kind"
 )
 
@@ -56,6 +57,21 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     for module in found:
         check_supported(module)
     return sorted(found, key=layer_of)
+
+
+def has_windows(model: nn.Module) -> bool:
+    """Do some layers of the language decoder see only a part of what stands before a row, as its configuration says?
+
+    >>> from transformers import MistralConfig, MistralForCausalLM
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
+    >>> config = MistralConfig(num_hidden_layers=1, vocab_size=9, sliding_window=4, **sizes)
+    >>> has_windows(MistralForCausalLM(config))
+    True
+    """
+    config: Any = attention_modules(model)[0].config
+    if kinds := getattr(config, "layer_types", None):
+        return any(kind != "full_attention" for kind in kinds)
+    return bool(getattr(config, "sliding_window", None))
 
 
 def layer_of(module: nn.Module) -> int:

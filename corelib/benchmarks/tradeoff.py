@@ -28,6 +28,7 @@ from corelib.core.results import Result, software
 from corelib.core.values import Accuracy, BenchFacts, Estimate, Machine, ModelFacts, RankingFacts, Software, TaskFacts
 from corelib.experiments.answer_sweep import check_scores
 from corelib.experiments.out_of_window import Condition, answer_under, sinks_and_length
+from corelib.experiments.reach import within_reach
 from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.tasks import Draw
@@ -90,6 +91,7 @@ def measure_tradeoff(
     """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)
+    scores = within_reach(vlm, draw, scores, batch_size)
     if not widths or not doses or repeats < 1:
         given = f"widths={list(widths)}, doses={list(doses)}, repeats={repeats}"
         raise BadInput(f"{given}: give a width, a dose, and 1 repeat or more")

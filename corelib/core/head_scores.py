@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from corelib.core.errors import BadResults
+from corelib.core.errors import BadInput, BadResults
 from corelib.core.heads import Head, HeadSet, as_head, top_count
 from corelib.core.html import card, head_grid, rows
 from corelib.core.results import Result, software
@@ -33,7 +33,7 @@ class HeadScores(Result):
 
     np.asarray(scores)            # [layer, head]
     scores["L4H0"]                # of one head
-    scores.top(0.05)              # the best 5 % of all heads
+    scores.top(0.05)              # the best 5 % of the heads that count: of all, if no window hides the evidence
     scores.estimate("L4H0")       # with its interval
 
     >>> from corelib import atlas
@@ -62,9 +62,7 @@ class HeadScores(Result):
         if (np.array(low) > np.array(high)).any():
             raise BadResults("head scores: an interval's low end lies above its high end")
         if not self.layers or not set(self.layers) <= set(range(self.model.num_layers)):
-            raise BadResults(
-                f"head scores: layers {list(self.layers)} see the whole prompt, of {self.model.num_layers}"
-            )
+            raise BadResults(f"head scores: layers {list(self.layers)} reach the evidence, of {self.model.num_layers}")
 
     def _table(self, name: str, table: Iterable[Iterable[float]]) -> Table:
         layers, heads = self.model.num_layers, self.model.num_heads
@@ -120,9 +118,27 @@ class HeadScores(Result):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers whose heads count: those that see the whole prompt. Heads behind a sliding window reach no far
-        evidence."""
+        """The layers whose heads count: those that reach the evidence. Heads whose sliding window ends before it cannot
+        retrieve it."""
         return tuple(range(self.model.num_layers)) if self.model.reach is None else self.model.reach
+
+    def within(self, layers: Sequence[int]) -> HeadScores:
+        """The same scores, of which only heads of these layers count, and of them only those that counted before.
+
+        Raises: BadInput if none is left.
+
+        >>> from corelib import atlas
+        >>> scores = atlas.cell("mini-s", "scenes").scores().within([1, 4])
+        >>> scores.layers, len(scores.order()), len(scores.top(0.05))
+        ((1, 4), 16, 1)
+        """
+        left = tuple(layer for layer in self.layers if layer in layers)
+        if not left:
+            raise BadInput(
+                f"heads of layers {list(self.layers)} count in one, of {list(layers)} in the other: none in both"
+            )
+        reach = None if len(left) == self.model.num_layers else left
+        return replace(self, model=replace(self.model, reach=reach))
 
     def order(self) -> list[Head]:
         """All heads that count, best first; ties go to the lower (layer, head)."""

@@ -112,7 +112,7 @@ class ModelFacts:
     num_heads: Annotated[int, Field(alias="heads")]
     num_kv_heads: Annotated[int, Field(alias="kv_heads")]
     dtype: str | None = None  # of the weights; None: float32
-    reach: tuple[int, ...] | None = None  # the layers that see the whole prompt, if others see a window; None: all
+    reach: tuple[int, ...] | None = None  # the layers that see all evidence, if others see a window; None: all layers
 
     @property
     def shown(self) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from corelib.experiments.ablation_curve import (
 from corelib.experiments.ablation_result import Ablation, Base, Condition, Conditions, Loss, Null, Percentile
 from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, check_scores, compute_dtype
 from corelib.experiments.evidence import chance_levels
+from corelib.experiments.reach import within_reach
 from corelib.models.answers import AnswerScores
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
@@ -66,26 +68,31 @@ def ablate_top(
     Intervals resample pictures (`draw.clusters`). `draws` sets are drawn for each of the `nulls` (all of them, if there
     are no more), and, with the heads' output `norms` (or a function that measures them), for a norm-matched one. A null
     of which no set exists, as where most heads of a layer are tested, is left out. Chance is the best constant answer.
+    Of a model with sliding windows, no set has a head that does not reach the evidence of all samples (`reach.py`).
 
     `doses` adds the dose curve of the ranking, of its reverse, and of `dose_draws` layer-matched orders; and the
     opposite question, what the first heads suffice for when all *others* do not see the pictures.
 
-    Raises: BadInput if the scores are of another model or of these samples, or if there are fewer than two pictures.
+    Raises: BadInput if the scores are of another model or of these samples, if there are fewer than two pictures, or
+    if no head reaches the evidence of all samples.
     """
     began = time.perf_counter()
     if draws < 1 or dose_draws < 1:
         raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
     check_pictures(draw)
     check_scores(vlm, scores, draw, same_samples)
+    scores = within_reach(vlm, draw, scores, batch_size)
     order, size = scores.order(), (vlm.num_layers, vlm.num_heads)
     core = scores.top(fraction)
     named = (core, controls.next_ranked(order, fraction), controls.lowest(order, fraction))
     for name in nulls:
         check_known("null", name, NULLS)
-    drawn = {name: sets for name in nulls if (sets := _sets(vlm, name, core, draws, draw.seed))}
+    drawn = {name: sets for name in nulls if (sets := _sets(vlm, name, core, scores.layers, draws, draw.seed))}
     if norms is not None:
         table = norms() if callable(norms) else norms
-        drawn["norm_matched"] = controls.norm_matched(core, np.asarray(table).tolist(), draws=draws, seed=draw.seed)
+        drawn["norm_matched"] = controls.norm_matched(
+            core, np.asarray(table).tolist(), draws=draws, seed=draw.seed, reach=scores.layers
+        )
     curves = AblationCurves.draw(order, *size, doses, draws=dose_draws, seed=draw.seed) if doses else None
     every = [HeadSet(), *named, *(one for null in drawn.values() for one in null), *(curves.sets() if curves else ())]
     sets = list(dict.fromkeys(every))
@@ -111,7 +118,7 @@ def ablate_top(
         )  # fmt: skip
     base = Base(*_proportion(plain, interval), logprob=plain.logprob.double().mean().item())
     return Ablation(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=scores.model.reach),
         task=draw.facts(questions=draw.questions),
         ranking=RankingFacts(scores.task, scores.metric, fraction),
         mode=mode,
@@ -129,7 +136,7 @@ def ablate_top(
     )
 
 
-def _sets(vlm: VLM, null: str, core: HeadSet, draws: int, seed: int) -> list[HeadSet]:
+def _sets(vlm: VLM, null: str, core: HeadSet, reach: Sequence[int], draws: int, seed: int) -> list[HeadSet]:
     """The sets of a null; none where too many heads of a layer are tested."""
     layers, heads = vlm.num_layers, vlm.num_heads
     try:
@@ -139,7 +146,7 @@ def _sets(vlm: VLM, null: str, core: HeadSet, draws: int, seed: int) -> list[Hea
             return kv_matched(core, layers, heads, vlm.num_kv_heads, draws=draws, seed=seed)
     except NoControl:
         return []
-    return controls.random_sets(core, layers, heads, draws=draws, seed=seed)
+    return controls.random_sets(core, layers, heads, draws=draws, seed=seed, reach=reach)
 
 
 def _proportion(found: AnswerScores, interval: Resampling) -> tuple[float, float, float]:

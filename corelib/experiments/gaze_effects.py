@@ -37,6 +37,7 @@ from corelib.core.sample_store import collect
 from corelib.core.values import Estimate, ModelFacts, Software, Table, TaskFacts
 from corelib.experiments.answer_sweep import Resampling, check_pictures, compute_dtype
 from corelib.experiments.head_effects import Scores
+from corelib.experiments.reach import require_reach
 from corelib.experiments.redirecting import Intervention, Redirecting
 from corelib.experiments.rivals import Asked, rival_pairs
 from corelib.models.vlm import VLM
@@ -84,12 +85,13 @@ def measure_gaze_effects(
 ) -> GazeEffects:
     """Move the gaze of every head, and of the top of every score ([layer][head], higher is better).
 
-    Raises: BadInput if a score has another shape, or too few questions are answered rightly; UnknownName if `main` is
-    none of the scores.
+    Raises: BadInput if a score has another shape, too few questions are answered rightly, or some heads do not reach
+    the evidence; UnknownName if `main` is none of the scores.
     """
     began = time.perf_counter()
     check_known("score", main, scores)
     check_pictures(draw)
+    require_reach(vlm, draw, batch_size)
     tables = {name: np.asarray(table, dtype=float) for name, table in scores.items()}
     for name, table in tables.items():
         if table.shape != (vlm.num_layers, vlm.num_heads) or not np.isfinite(table).all():

@@ -32,6 +32,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Curve, Estimate, ModelFacts, Software, Tables, TaskFacts
 from corelib.experiments.answer_sweep import Resampling, answer_sweep, check_pictures, compute_dtype
+from corelib.experiments.reach import require_reach
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
@@ -98,7 +99,7 @@ def measure_head_effects(
     """The effects of all heads, and their agreement with `scores`, by name ([layer][head], higher is better).
 
     Raises: BadInput if there is no score or one has another shape, if there are fewer than two random sets, or if these
-    do not hold every head.
+    do not hold every head, or if some heads do not reach the evidence.
     """
     began = time.perf_counter()
     every = list(HeadSet.all(vlm.num_layers, vlm.num_heads))
@@ -112,6 +113,7 @@ def measure_head_effects(
     if not tables or sets < 2:
         raise BadInput(f"{len(tables)} scores, {sets} random sets: give one score or more, and two sets or more")
     check_pictures(draw)
+    require_reach(vlm, draw, batch_size)
     company = random_company(every, sets, draw.seed)
     counts = [top_count(dose, len(every)) for dose in DOSES]
     tops = {name: [HeadSet(ordered(table)[:count]) for count in counts] for name, table in tables.items()}

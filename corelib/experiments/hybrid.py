@@ -19,7 +19,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,7 @@ from corelib.core.values import (
 from corelib.experiments.ablation_curve import AblationCurves, DoseCurve
 from corelib.experiments.answer_sweep import check_scores, compute_dtype
 from corelib.experiments.out_of_window import Condition, answer_under, sinks_and_length
+from corelib.experiments.reach import within_reach
 from corelib.models.vlm import VLM
 from corelib.sparse import Window, sparsify
 from corelib.sparse.kv import far_kv_heads, whole_groups
@@ -146,13 +147,14 @@ def measure_hybrid(
     """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)
+    scores = within_reach(vlm, draw, scores, batch_size)
     if draws < 1:
         raise BadInput(f"draws={draws}: a control needs one draw or more")
     layers, heads, kv_heads = vlm.num_layers, vlm.num_heads, vlm.num_kv_heads
     curves = AblationCurves.draw(scores.order(), layers, heads, doses, draws=draws, seed=draw.seed)
     blindly = [
-        controls.random_sets(one, layers, heads, draws=draws, seed=draw.seed)
-        if 2 * len(one) <= layers * heads
+        controls.random_sets(one, layers, heads, draws=draws, seed=draw.seed, reach=scores.layers)
+        if 2 * len(one) <= len(scores.order())
         else None
         for one in curves.core
     ]
@@ -185,7 +187,7 @@ def measure_hybrid(
 
     shares = [len(far_kv_heads(one, heads // kv_heads)) / (layers * kv_heads) for one in curves.core]
     return Hybrid(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=scores.model.reach),
         task=draw.facts(questions=draw.questions, counted=found.counted),
         ranking=RankingFacts(scores.task, scores.metric),
         window=WindowFacts(window.width, window.sinks, length),

@@ -35,6 +35,7 @@ from corelib.core.sample_store import collect
 from corelib.core.values import Accuracy
 from corelib.experiments.answer_sweep import check_scores, compute_dtype
 from corelib.experiments.locating_result import Locating, Pointing
+from corelib.experiments.reach import within_reach
 from corelib.families.base import View
 from corelib.families.regions import Grid
 from corelib.models.batch import Batch
@@ -67,6 +68,7 @@ def measure_locating(
     """
     began = time.perf_counter()
     check_scores(vlm, ranking, draw)
+    ranking = within_reach(vlm, draw, ranking, batch_size)
     if not draw[0].images or not draw[0].evidence:
         raise BadInput(f"{draw.task.name} has no evidence in a picture: choose a task that has")
     layers, heads = vlm.num_layers, vlm.num_heads
@@ -76,7 +78,7 @@ def measure_locating(
         "all heads": [HeadSet.all(layers, heads)],
         "last layer": [HeadSet(f"L{layers - 1}H{head}" for head in range(heads))],
         "matched": kv_matched(top, layers, heads, vlm.num_kv_heads, draws=draws, seed=draw.seed),
-        "random": random_sets(top, layers, heads, draws=draws, seed=draw.seed),
+        "random": random_sets(top, layers, heads, draws=draws, seed=draw.seed, reach=ranking.layers),
     }
     weights = weights_of([one for mine in sets.values() for one in mine], layers, heads)
     several = len(draw[0].images) > 1
@@ -100,7 +102,7 @@ def measure_locating(
     controls = {name: tuple(parts[name][:, :, 1].mean(0).tolist()) for name in ("matched", "random")}
     core = parts["core"][:, 0]
     return Locating(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=ranking.model.reach),
         task=draw.facts(questions=draw.questions, answers="written"),
         ranked_on=ranking.task,
         heads=top,

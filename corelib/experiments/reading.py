@@ -7,6 +7,7 @@ Attention is reduced as soon as it is computed and never kept; what is kept is o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -16,10 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from corelib.attention.decoder import has_windows
 from corelib.attention.interface import AttentionCall
 from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import ROWS
+from corelib.experiments.reach import watch_reach
 from corelib.metrics.baselines import copy_paste
 from corelib.metrics.catalogue import DERIVED, NEED_DISTRACTORS, PARTS, QUANTITIES, LayerReading
 from corelib.metrics.localization import selected, spatial_entropy
@@ -42,7 +45,7 @@ class Measurement:
     """Per-sample numbers of one model on one task, in the order of the samples' indices.
 
     `scores["answer/mean/raw"]` is [sample, layer, head]; `chance["answer/mean"]` is [sample]; `kind` counts in the
-    task's kinds of question.
+    task's kinds of question. `reach` is known of models with sliding windows.
     """
 
     scores: dict[str, Float[Tensor, "sample layer head"]]
@@ -50,6 +53,7 @@ class Measurement:
     correct: Bool[Tensor, " sample"]
     logprob: Float[Tensor, " sample"]
     kind: Int[Tensor, " sample"] | None = None
+    reach: Bool[Tensor, "sample layer"] | None = None  # do all answer rows see all evidence? None: there is no window
     seconds: float = field(default=0.0, compare=False)
 
     def __repr__(self) -> str:
@@ -59,8 +63,8 @@ class Measurement:
         """All of it as tensors by name, [sample, …]: what a store keeps."""
         scores = {f"scores/{key}": value for key, value in self.scores.items()}
         by_chance = {f"chance/{key}": value for key, value in self.chance.items()}
-        kind = {} if self.kind is None else {"kind": self.kind}
-        return {**scores, **by_chance, **kind, "correct": self.correct, "logprob": self.logprob}
+        some = {name: value for name in ("kind", "reach") if (value := getattr(self, name)) is not None}
+        return {**scores, **by_chance, **some, "correct": self.correct, "logprob": self.logprob}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], seconds: float = 0.0) -> Measurement:
@@ -69,7 +73,8 @@ class Measurement:
             {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
             for kind in ("scores/", "chance/")
         )
-        return cls(scores, by_chance, tensors["correct"], tensors["logprob"], tensors.get("kind"), seconds)
+        some = {name: tensors.get(name) for name in ("kind", "reach")}
+        return cls(scores, by_chance, tensors["correct"], tensors["logprob"], **some, seconds=seconds)
 
     def of_kind(self, kind: int) -> Measurement:
         """The part that asks one kind of question."""
@@ -126,7 +131,8 @@ def read_heads(vlm: VLM, batch: Batch, quantities: Sequence[str] = BASIC_QUANTIT
         seen = LayerReading(attention, regions, index, batch.real, call.value, write, shown)
         return torch.stack([READERS[name](seen).float() for name in direct], -1)
 
-    with record(vlm.model, union, reduce=reduce) as recorded:
+    watched = watch_reach(vlm.model, batch) if has_windows(vlm.model) else nullcontext()
+    with watched as reached, record(vlm.model, union, reduce=reduce) as recorded:
         answers = vlm.answer(batch)
     values = recorded.stack().permute(4, 1, 0, 2, 3)  # [quantity, batch, layer, head, row]
     rows = dict(zip(direct, values, strict=True))
@@ -150,7 +156,8 @@ def read_heads(vlm: VLM, batch: Batch, quantities: Sequence[str] = BASIC_QUANTIT
         visual = rows["visual"][torch.arange(len(last)), :, :, last]  # [batch, layer, head]
         chosen = selected(visual.numpy(force=True), np.stack(spreads, 1))
         scores["last/mean/localization"] = torch.from_numpy(chosen).float()
-    return Measurement(scores, by_chance, answers.correct, answers.logprob)
+    reach = None if reached is None else torch.stack(reached, 1)
+    return Measurement(scores, by_chance, answers.correct, answers.logprob, reach=reach)
 
 
 def _write(call: AttentionCall, mixed: Float[Tensor, "batch head row dim"]) -> Float[Tensor, "batch head row width"]:

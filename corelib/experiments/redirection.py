@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import software
 from corelib.core.values import Accuracy, Estimate, RankingFacts
 from corelib.experiments.answer_sweep import check_pictures, check_scores, compute_dtype
+from corelib.experiments.reach import within_reach
 from corelib.experiments.redirecting import Intervention, redirect_sweep
 from corelib.experiments.redirection_result import Redirected, Redirection, RedirectionNull
 from corelib.models.vlm import VLM
@@ -69,12 +71,13 @@ def redirect_top(
     check_known("rows of a redirection", rows, ROWS)
     check_pictures(draw)
     check_scores(vlm, scores, draw, same_samples)
+    scores = within_reach(vlm, draw, scores, batch_size)
     if draw.questions < 2:
         raise BadInput("a question needs another one about the same picture: draw with questions=2 or more")
     if draws < 1:
         raise BadInput(f"draws={draws}: a control needs one draw or more")
     core = scores.top(fraction)
-    every = HeadSet.all(vlm.num_layers, vlm.num_heads)
+    every = HeadSet(scores.order())
     plan = {"core": Intervention(core, rows, strength), "complement": Intervention(every - core, rows, strength)}
     matched = _matched(vlm, core, draws, draw.seed)
     plan |= {f"null {k}": Intervention(one, rows, strength) for k, one in enumerate(matched)}
@@ -100,7 +103,7 @@ def redirect_top(
 
     tops = {name: one for name in ("core", "complement") if (one := told[name]) is not None}
     return Redirection(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=scores.model.reach),
         task=draw.facts(questions=draw.questions, counted=int(right.sum())),
         ranking=RankingFacts(scores.task, scores.metric, fraction),
         strength=strength,
@@ -130,8 +133,8 @@ def _matched(vlm: VLM, core: HeadSet, draws: int, seed: int) -> list[HeadSet]:
 def _details(
     vlm: VLM, scores: HeadScores, core: HeadSet, rows: str, strength: Strength, shortest: int
 ) -> dict[str, Intervention]:
-    order, whole = scores.order(), vlm.num_layers * vlm.num_heads
-    counts = sorted({*(k for k in COUNTS if k < whole), *(len(scores.top(one)) for one in FRACTIONS)})
+    order = scores.order()
+    counts = sorted({*(k for k in COUNTS if k < len(order)), *(len(scores.top(one)) for one in FRACTIONS)})
     plan = {f"dose {k}": Intervention(HeadSet(order[:k]), rows, strength) for k in counts}
     plan |= {f"strength {one}": Intervention(core, rows, one) for one in STRENGTHS if one != strength}
     plan |= {f"rows {one}": Intervention(core, one, strength) for one in ROWS if one != rows}

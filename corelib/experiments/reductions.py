@@ -24,6 +24,7 @@ from corelib.core.results import software
 from corelib.core.sample_store import collect
 from corelib.core.values import Accuracy, Estimate
 from corelib.experiments.answer_sweep import check_pictures, compute_dtype
+from corelib.experiments.reach import require_reach
 from corelib.experiments.reading_reductions import MEAN, WAYS, read_reductions
 from corelib.experiments.redirecting import Intervention, redirect_sweep
 from corelib.experiments.reductions_result import Reductions, Way
@@ -46,13 +47,14 @@ def compare_reductions(
     """Rank the heads on `ranking` in each of the `ways` (and by the mean), and redirect each top `fraction` on `draw`:
     mass-preserving, at all rows after the pictures. Intervals resample pictures; differences are paired.
 
-    Raises: BadInput if both draws share samples, if the task has no evidence or no questions with a rival, or if there
-    are fewer than two pictures; UnknownName for a way that is none.
+    Raises: BadInput if both draws share samples, if the task has no evidence or no questions with a rival, if some heads
+    do not reach it, or if there are fewer than two pictures; UnknownName for a way that is none.
     """
     began = time.perf_counter()
     check_pictures(draw)
     if (repr(draw.task), draw.split, draw.seed) == (repr(ranking.task), ranking.split, ranking.seed):
         raise BadInput("heads are ranked on these samples: test them on another split or seed")
+    require_reach(vlm, ranking, batch_size)
     names = list(dict.fromkeys((MEAN, *(check_known("way to read RAM", one, WAYS) for one in ways))))
     rooms = {name: None if store is None else Path(store) / name for name in ("ranked", "moved")}
     whole = ranking.samples + draw.samples

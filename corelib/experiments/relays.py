@@ -36,6 +36,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Estimate, ModelFacts, Software, Table, TaskFacts
 from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.reach import require_reach
 from corelib.experiments.rivals import Asked, rival_pairs
 from corelib.models.vlm import VLM
 from corelib.replay.from_question import Replay, replay_from_question
@@ -76,11 +77,13 @@ def find_relays(
     """Scan all heads on one draw, and test the best on another. Samples need answers of one token, and questions whose
     word at `row` (from the end of the prompt) ends the description.
 
-    Raises: BadInput if the two draws share samples or an answer has several tokens.
+    Raises: BadInput if the two draws share samples, an answer has several tokens, or some heads do not reach the
+    evidence.
     """
     began = time.perf_counter()
     if (chosen_on.split, chosen_on.seed) == (tested_on.split, tested_on.seed):
         raise BadInput("relays are chosen and tested on the same samples: give two splits or seeds")
+    require_reach(vlm, chosen_on)
     first = min(head.layer for head in core)
     every = HeadSet((layer, head) for layer in range(first, vlm.num_layers) for head in range(vlm.num_heads))
     scan, test = _Moving.of(vlm, chosen_on, core, row), _Moving.of(vlm, tested_on, core, row)

@@ -29,6 +29,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.sample_store import collect_share
 from corelib.core.values import MetricFacts, TaskFacts
 from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.reach import common_reach
 from corelib.experiments.reading import BASIC_QUANTITIES, Measurement, check_quantities, read_heads
 from corelib.metrics.catalogue import PRIMARY, Metric
 from corelib.models.batch import Batch
@@ -92,23 +93,29 @@ def summarise_heads(
     vlm: VLM, draw: Draw, found: Measurement, *, metric: Metric = PRIMARY, level: float = 0.95
 ) -> HeadScores:
     """The scores of one metric: the mean over samples, its bootstrap interval (pictures are drawn anew), and how well
-    the ranking repeats itself on halves of the samples."""
+    the ranking repeats itself on halves of the samples. Of a model with sliding windows, only heads count that reach
+    the evidence of all samples (`reach.py`).
+
+    Raises: BadInput if there are none.
+    """
     values = found.scores[metric.key].numpy()
     count = len(values)
     clusters = draw.clusters if count == draw.samples else None  # one kind of question alone: see `Measurement.of_kind`
     several = count > 1 and (clusters is None or draw.pictures > 1)
     interval = bootstrap_interval(values, clusters=clusters, level=level, seed=draw.seed) if several else None
     low, high = interval or (values.mean(0), values.mean(0))
-    reliable = count >= ENOUGH_FOR_HALVES and np.ptp(values.mean(0)) > 0
+    facts = replace(vlm.facts, reach=None if found.reach is None else common_reach(found.reach))
+    counted = values if facts.reach is None else values[:, list(facts.reach)]
+    reliable = count >= ENOUGH_FOR_HALVES and np.ptp(counted.mean(0)) > 0
     raw = metric.quantity == "raw"
     return HeadScores(
-        model=vlm.facts,
+        model=facts,
         task=replace(draw.facts(accuracy=found.accuracy), samples=count),
         metric=MetricFacts(metric.quantity, metric.rows, metric.reduce),
         values=values.mean(0, dtype=np.float64).tolist(),
         interval=Interval(level, low.tolist(), high.tolist()),
         chance=found.chance[f"{metric.rows}/{metric.reduce}"].double().mean().item() if raw else None,
-        reliability=split_half(values, seed=draw.seed) if reliable else None,
+        reliability=split_half(counted, seed=draw.seed) if reliable else None,
         seconds=round(found.seconds, 2),
     )
 
@@ -119,7 +126,7 @@ def score_batches(
     """The same of batches that you made yourself (`VLM.from_inputs`): the mean over all their sequences, each of which
     counts as independent of the others.
 
-    Raises: BadInput if there is no batch, or a sequence has no evidence.
+    Raises: BadInput if there is no batch, a sequence has no evidence, or no layer reaches all of it.
 
     >>> from corelib import load, task
     >>> vlm = load("mini-s")
@@ -139,7 +146,7 @@ def score_batches(
     values = found.scores[metric.key].numpy()
     low, high = bootstrap_interval(values, level=level, seed=seed) if len(values) > 1 else (values[0], values[0])
     return HeadScores(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=None if found.reach is None else common_reach(found.reach)),
         task=TaskFacts("+".join(sorted(domains)), "select", seed, len(values), accuracy=found.accuracy),
         metric=MetricFacts(metric.quantity, metric.rows, metric.reduce),
         values=values.mean(0, dtype=np.float64).tolist(),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +27,7 @@ from corelib.core.progress import Progress, silent
 from corelib.core.results import Result, software
 from corelib.core.values import Accuracy, AccuracyKept, ModelFacts, RankingFacts, Software, TaskFacts
 from corelib.experiments.answer_sweep import answer_sweep, check_pictures, check_scores, compute_dtype
+from corelib.experiments.reach import layers_in_reach
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw
 
@@ -99,6 +100,8 @@ def transfer(
     check_pictures(draw)
     for scores in rankings.values():
         check_scores(vlm, scores, draw, same_samples)
+    if (reach := layers_in_reach(vlm, draw, batch_size)) is not None:
+        rankings = {name: scores.within(reach) for name, scores in rankings.items()}
     every = HeadSet.all(vlm.num_layers, vlm.num_heads)
     tops = {name: scores.top(fraction) for name, scores in rankings.items()}
     sets = list(dict.fromkeys(tops.values()))
@@ -121,7 +124,7 @@ def transfer(
 
     place = {one: number + 1 for number, one in enumerate(sets)}
     return Transfer(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=reach),
         task=draw.facts(questions=draw.questions),
         level=level,
         base=Accuracy.of(estimate(plain, interval)),

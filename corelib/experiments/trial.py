@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from corelib.core.sample_store import collect
 from corelib.core.values import RankingFacts, WindowFacts
 from corelib.experiments.answer_sweep import check_pictures, check_scores, compute_dtype
 from corelib.experiments.out_of_window import PairedAccuracy, out_of_reach, sinks_and_length
+from corelib.experiments.reach import within_reach
 from corelib.experiments.trial_conditions import DENSE, NONE, answer_trial, list_conditions
 from corelib.experiments.trial_result import AtDepth, DenseChoice, Trial, UniformChoice
 from corelib.models.batch import Batch
@@ -90,6 +92,7 @@ def measure_trial(
     """
     began = time.perf_counter()
     check_scores(vlm, scores, draw)
+    scores = within_reach(vlm, draw, scores, draw.questions)
     check_pictures(draw)
     if draw.questions < 2:
         raise BadInput("one question about each picture: draw several (questions=8), which read the picture together")
@@ -102,7 +105,7 @@ def measure_trial(
     window, total = Window(width, sinks), vlm.num_layers * vlm.num_heads
     tops = [scores.top(dose) for dose in doses]
     matched = [_matched(vlm, one, few if number else draws, draw.seed) for number, one in enumerate(tops)]
-    blindly = [_blindly(vlm, one, few, draw.seed) for one in tops]
+    blindly = [_blindly(vlm, one, scores.layers, few, draw.seed) for one in tops]
     keys = [mean_keys(len(one) / total, window, length) for one in tops]
     widths = [width_for(one, sinks, length) for one in keys]
     most = [width_for(one, 0, length) for one in keys] if best_keys else []
@@ -153,7 +156,7 @@ def measure_trial(
     shown.append(np.where(few_of_them, np.mean(drawn, 0), np.nan) if drawn else np.full(len(depth), np.nan))
     shown.append(whole.right[place[NONE]])
     return Trial(
-        model=vlm.facts,
+        model=replace(vlm.facts, reach=scores.model.reach),
         task=draw.facts(counted=whole.counted),
         ranking=RankingFacts(scores.task, scores.metric),
         window=WindowFacts(width, sinks, length),
@@ -187,10 +190,10 @@ def _matched(vlm: VLM, one: HeadSet, draws: int, seed: int) -> list[HeadSet]:
         return []
 
 
-def _blindly(vlm: VLM, one: HeadSet, draws: int, seed: int) -> list[HeadSet]:
-    if not draws or 2 * len(one) > vlm.num_layers * vlm.num_heads:
+def _blindly(vlm: VLM, one: HeadSet, reach: Sequence[int], draws: int, seed: int) -> list[HeadSet]:
+    if not draws or 2 * len(one) > len(reach) * vlm.num_heads:
         return []
-    return random_sets(one, vlm.num_layers, vlm.num_heads, draws=draws, seed=seed)
+    return random_sets(one, vlm.num_layers, vlm.num_heads, draws=draws, seed=seed, reach=reach)
 
 
 def _by_depth(

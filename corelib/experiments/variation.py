@@ -24,6 +24,7 @@ from corelib.core.heads import Heads, HeadSet
 from corelib.core.results import Result, software
 from corelib.core.values import Accuracy, Estimate, ModelFacts, Software, TaskFacts
 from corelib.experiments.answer_sweep import compute_dtype
+from corelib.experiments.reach import within_reach
 from corelib.experiments.redirecting import Intervention, redirect_sweep
 from corelib.experiments.score_heads import score_heads
 from corelib.models.vlm import VLM
@@ -63,10 +64,10 @@ def vary(vlm: VLM, scores: HeadScores, ranked_on: Draw, tested_on: Draw, *, frac
     """
     began = time.perf_counter()
     right = estimate(_correct(vlm, tested_on), partial(bootstrap_interval, clusters=tested_on.clusters))
-    again = score_heads(vlm, ranked_on)
+    scores, again = (within_reach(vlm, tested_on, one) for one in (scores, score_heads(vlm, ranked_on)))
     agreement = compare_heads(scores, again, fraction)
     old, new = scores.top(fraction), again.top(fraction)
-    every = HeadSet.all(vlm.num_layers, vlm.num_heads)
+    every = HeadSet(scores.order())
     plan = {"old": Intervention(old), "new": Intervention(new), "others": Intervention(every - old)}
     swept = redirect_sweep(vlm, tested_on, plan)
     counted = swept["paired"] & swept["right"]

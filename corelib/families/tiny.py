@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from corelib.core.errors import check_known
 from corelib.families.chat import Chat
-from corelib.families.tiny_configs import KINDS
+from corelib.families.tiny_configs import KINDS, SPREAD
 from corelib.mini.vocabulary import token_id
 
 PREFIX = "tiny-random:"
@@ -55,6 +55,9 @@ def build_tiny(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, kind.family.architecture)(config)
+        for weight in model.parameters():
+            if weight.ndim == 2 and not weight.any():  # Gemma 3's projector begins at zero: its pictures were all alike
+                torch.nn.init.normal_(weight, std=SPREAD["initializer_range"])
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, 1
     images = kind.family.processor(**kind.pixels)
     return model.eval(), kind.family(model.config, words, images, kind.template)

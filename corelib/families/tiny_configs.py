@@ -13,7 +13,7 @@ from typing import Any
 import transformers
 from transformers import PretrainedConfig
 
-from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm
+from corelib.families import gemma3, internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm
 from corelib.families.chat import Chat
 
 SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
@@ -38,6 +38,12 @@ SMOL = (
     "<|im_start|>{% for m in messages %}{{ m.role | capitalize }}:{% for c in m.content %}"
     "{% if c.type == 'image' %}<image>{% elif c.type == 'video' %}<video>{% else %}{{ c.text }}{% endif %}"
     "{% endfor %}<end_of_utterance>\n{% endfor %}Assistant:"
+)
+
+GEMMA = (
+    "<bos>{% for m in messages %}<start_of_turn>{{ m.role }}\n{% for c in m.content %}"
+    "{% if c.type == 'image' %}<start_of_image>{% else %}{{ c.text | trim }}{% endif %}"
+    "{% endfor %}<end_of_turn>\n{% endfor %}{{ '<start_of_turn>model\n' }}"
 )
 
 
@@ -109,6 +115,9 @@ def _internvl(at: Callable[[str], int]) -> PretrainedConfig:
 LLAVA_TILE = 104  # as 384 in the real one, no whole number of patches of 14 pixels
 
 
+GEMMA_WINDOW = 64  # tokens: a question is longer, and its picture out of reach
+
+
 def _llava_onevision(at: Callable[[str], int]) -> PretrainedConfig:
     vision = {**VISION, "model_type": "siglip_vision_model", "patch_size": 14, "image_size": LLAVA_TILE}
     return transformers.LlavaOnevisionConfig(
@@ -128,6 +137,21 @@ def _smolvlm(at: Callable[[str], int]) -> PretrainedConfig:
         scale_factor=4,
         image_token_id=at("<image>"),
         pad_token_id=0,  # type: ignore[call-arg]  # transformers takes it, but does not declare it
+    )
+
+
+def _gemma3(at: Callable[[str], int]) -> PretrainedConfig:
+    layers = ["sliding_attention", "full_attention"] * 2
+    text = text_config(
+        "gemma3_text", SIZE, layer_types=layers, sliding_window=GEMMA_WINDOW, query_pre_attn_scalar=16, bos_token_id=2
+    )
+    return transformers.Gemma3Config(
+        text_config=text,
+        vision_config={**VISION, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 14},
+        mm_tokens_per_image=16,
+        image_token_index=at("<image_soft_token>"),
+        boi_token_index=at("<start_of_image>"),
+        eoi_token_index=at("<end_of_image>"),
     )
 
 
@@ -176,5 +200,20 @@ KINDS = {
         (*PLAIN, "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", *LINES),
         _smolvlm,
         {"size": {"longest_edge": 512}, "max_image_size": {"longest_edge": 128}},
+    ),
+    "gemma3": TinyFamily(
+        gemma3.Gemma3,
+        GEMMA,
+        (
+            "<pad>",
+            "<end_of_turn>",
+            "<bos>",
+            "<start_of_turn>",
+            "<start_of_image>",
+            "<image_soft_token>",
+            "<end_of_image>",
+        ),
+        _gemma3,
+        {"size": _square(112)},
     ),
 }

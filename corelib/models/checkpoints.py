@@ -23,7 +23,7 @@ from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.core.memory import check_device, check_weights
 from corelib.core.weights import count_weights, load_whole, weights_checksum
-from corelib.families import internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
+from corelib.families import gemma3, internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
 
@@ -33,6 +33,7 @@ FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
     "internvl": internvl.InternVL,
     "llava_onevision": llava_onevision.LlavaOnevision,
     "smolvlm": smolvlm.SmolVLM,
+    "gemma3": gemma3.Gemma3,
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZED = {"8bit": 1.0, "4bit": 0.5}  # bytes a weight

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys
+from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys, require_one_way
 from corelib.attention.chosen import Heads, heads_by_layer
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
@@ -116,6 +116,7 @@ def choose_blocks(model: nn.Module, dense: Heads, blocks: Blocks) -> Iterator[No
     Raises:
         BadInput: the model has no such dense head; keys are missing (`sparsify` with its own cache); and what `running`
             refuses.
+        UnsupportedArchitecture: inside, for a prompt in which rows see tokens behind them.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
@@ -127,6 +128,7 @@ def choose_blocks(model: nn.Module, dense: Heads, blocks: Blocks) -> Iterator[No
 
     def program(call: AttentionCall, inner: Inner) -> Tensor:
         require_keys(call)
+        require_one_way(call)
         key = call.key.repeat_interleave(call.num_heads // call.num_kv_heads, 1)
         mask = block_mask(call.query, key, blocks, call.offset)
         mask[:, list(far.get(call.layer, ()))] = True

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys, sequence_starts
+from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_keys, require_one_way, sequence_starts
 from corelib.attention.chosen import Heads, heads_by_layer
 from corelib.attention.interface import running
 from corelib.core.errors import BadInput
@@ -46,6 +46,7 @@ def masked_window(
     Raises:
         BadInput: The rows are no span; the model has no such dense head; keys are missing (`sparsify` with its own
             cache), or dropped by a sliding cache; and what `running` refuses.
+        UnsupportedArchitecture: Inside, for a prompt in which rows see tokens behind them.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
@@ -67,6 +68,7 @@ def masked_window(
         near = (place >= first) & (place < (past if past is not None else len(place) + call.offset))
         if len(heads) == call.num_heads or not near.any():
             return inner(call)
+        require_one_way(call)
         begins = sequence_starts(call)[:, None, None]  # [batch or 1, 1, 1]
         key = torch.arange(call.key.shape[2], device=place.device)
         seen = window.seen(place[:, None] - begins, key - begins) | ~near[:, None]

@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from corelib.attention.call import AttentionCall, Inner, explicit_mask, sequence_starts
+from corelib.attention.call import AttentionCall, Inner, explicit_mask, require_one_way, sequence_starts
 from corelib.attention.chosen import Heads, as_head_set
 from corelib.attention.decoder import attention_modules, layer_of
 from corelib.attention.interface import is_innermost, running
@@ -69,12 +69,14 @@ class Sparse:
         Raises:
             BadInput: another program was opened inside of it; the layer's own window or cache slides, so that sinks
                 are gone; or the mask is not boolean.
+            UnsupportedArchitecture: rows see tokens behind them.
         """
         if not is_innermost(call.module, self):
             raise BadInput("sparsify computes the attention itself: open record, ablate or knockout outside of it")
         held, far = self._updated.pop(call.layer, None), self._far.get(call.layer, ())
         if len(far) == self.heads:
             return inner(call)
+        require_one_way(call)
         if call.first_key:
             raise BadInput(f"the cache of layer {call.layer} slides, so its sinks are gone: use a DynamicCache()")
         mask = None if call.mask is None else explicit_mask(call)
@@ -161,7 +163,8 @@ def sparsify(model: nn.Module, dense: Heads, window: Window, *, backend: str = "
     Raises:
         BadInput: the model has no such dense head; and what `running` refuses.
         UnknownName: there is no such backend.
-        UnsupportedArchitecture: not every layer has softmax attention, or heads are more than that.
+        UnsupportedArchitecture: not every layer has softmax attention, or heads are more than that; inside, for a
+            prompt in which rows see tokens behind them, such as a picture in Gemma 3.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
