@@ -162,4 +162,5 @@ def test_offloaded_models_of_all_families_encode_and_answer(name):
     again = vlm.encode(batch.samples)
     assert {value.device.type for value in again.inputs.values()} == {"cpu"}
     close(vlm.answer(again).logprob, whole)
-    close(replay_from_layer(residual_cache(vlm, again), [HeadSet()]).logprob[0], whole)
+    if "gemma3" not in name:  # whose layers cannot be taken apart
+        close(replay_from_layer(residual_cache(vlm, again), [HeadSet()]).logprob[0], whole)

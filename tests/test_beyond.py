@@ -96,7 +96,8 @@ def test_the_commands_take_a_tiny_model(name, tmp_path, monkeypatch):
     command("ablate", *model, "--scores", scores, *FEW, "--draws", 3, "--out", lost)
     assert json.loads(lost.read_text())["task"]["split"] == "test"
     bench = ("--lengths", 128, "--window", 16, "--sinks", 4, "--repeats", 1, "--busy", "--dtype", "float32")
-    command("bench", *model, "--scores", scores, *bench, "--out", tmp_path / "bench.json")
+    if name != "gemma3":  # whose layers slide by themselves: refused, see test_gemma3.py
+        command("bench", *model, "--scores", scores, *bench, "--out", tmp_path / "bench.json")
     command("atlas", "build", *model, "--domain", "collage", "--samples", 4, "--out", tmp_path / "atlas")
     cell = json.loads((tmp_path / "atlas" / "cells" / f"tiny-random-{name}" / "collage.json").read_text())
     assert cell["task"]["samples"] == 4

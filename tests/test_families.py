@@ -418,7 +418,7 @@ def test_recorded_rows_are_those_of_eager_attention(name, vlms):
         torch.testing.assert_close(recorded.attention[layer][:, :, 0], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "gemma3"])  # see test_gemma3.py
 def test_going_on_from_a_layer_is_a_whole_pass(name, vlms):
     vlm, sets = vlms(name), [HeadSet("L0H3"), HeadSet("L1H2 L2H0"), HeadSet()]
     encoded = vlm.encode([one for index in range(2) for one in task("collage").questions_for("select", 0, index, 2)])

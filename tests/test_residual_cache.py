@@ -23,6 +23,8 @@ from corelib.replay.from_question import replay_from_question, whole_pass
 from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.replay.residual_cache import residual_cache
 
+TAKEN_APART = [name for name in tiny.tiny_names() if "gemma3" not in name]  # that has norms behind its parts
+
 
 @pytest.fixture
 def some() -> VLM:
@@ -122,7 +124,7 @@ def gated(module, forward):
     return run
 
 
-@pytest.mark.parametrize("name", ["mini-s", *tiny.tiny_names()])
+@pytest.mark.parametrize("name", ["mini-s", *TAKEN_APART])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_every_family_passes_the_proof_in_every_precision(name, dtype):
     vlm = load(name)

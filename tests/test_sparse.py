@@ -27,6 +27,7 @@ from corelib.sparse.oracle_topk import oracle_topk
 from corelib.sparse.windowed import window_attention
 
 DENSE = HeadSet("L0H1 L1H0 L1H1 L1H2 L1H5")
+ONE_WAY = [family for family in FAMILIES if family != "gemma3"]  # no token of a picture sees a later one
 
 
 def seen_by(window: Window, rows: int, keys: int, offset: int, begins: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def test_a_mask_of_each_head_is_kept(shape):
     torch.testing.assert_close(found.double(), masked(*states, seen), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_WAY)
 @pytest.mark.parametrize("window", [Window(3, 2), Window(5, 0), Window(1, 1), Window(100)])
 def test_a_sparse_model_is_a_masked_one(family, window):
     model, inputs = tiny_model(family), tiny_inputs(family)
@@ -151,7 +152,7 @@ def test_a_sparse_model_is_a_masked_one(family, window):
     assert torch.allclose(found[real], plain[real], atol=1e-4) == (window.width == 100)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_WAY)
 @pytest.mark.filterwarnings("ignore")  # it asks to be compiled
 @torch.no_grad()
 def test_both_backends_say_the_same(family):
@@ -280,7 +281,7 @@ def test_bad_input_is_refused():
         model(input_ids=inputs["input_ids"][:1], attention_mask=torch.zeros(1, 1, 16, 16))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_WAY)
 @pytest.mark.parametrize("dense", [DENSE, HeadSet(), HeadSet("L0H0 L0H1 L0H2"), HeadSet.all(2, 6)])
 def test_forgetting_changes_nothing_but_memory(family, dense):
     model, inputs, window = tiny_model(family), tiny_inputs(family), Window(4, 2)

@@ -1,4 +1,4 @@
-"""Tiny random models of the five supported families, and inputs for them: no hub, no processor, a few milliseconds.
+"""Tiny random models of the supported families, and inputs for them: no hub, no processor, a few milliseconds.
 Also published sizes, shrunk.
 
 All have 2 decoder layers with 6 query heads on 2 key/value heads. Inputs hold two sequences with one image each; the
@@ -13,6 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     InternVLConfig,
     InternVLForConditionalGeneration,
     LlavaOnevisionConfig,
@@ -30,7 +32,14 @@ from corelib.families import sizes
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, VOCAB = 2, 6, 2, 8, 48, 64
 PAD, VISION_START, VISION_END, IMAGE, VIDEO = 0, 58, 59, 60, 61
-VISUAL = {"qwen3_vl": 4, "qwen2_5_vl": 4, "internvl": 4, "llava_onevision": 10, "smolvlm": 4}  # tokens an image
+VISUAL = {
+    "qwen3_vl": 4,
+    "qwen2_5_vl": 4,
+    "internvl": 4,
+    "llava_onevision": 10,
+    "smolvlm": 4,
+    "gemma3": 4,
+}  # tokens an image
 
 SPREAD = {"initializer_range": 0.2}  # large enough that attention is far from uniform
 TEXT = {
@@ -100,12 +109,31 @@ def _smolvlm() -> PreTrainedModel:
     return SmolVLMForConditionalGeneration(config)
 
 
+def _gemma3() -> PreTrainedModel:
+    """Its first layer slides, and does not see the beginning from the end. Its projector begins at zero."""
+    vision = {
+        **VISION,
+        "model_type": "siglip_vision_model",
+        "image_size": 16,
+        "patch_size": 4,
+        "vision_use_head": False,
+    }
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 9}
+    text = {**TEXT, "model_type": "gemma3_text", "query_pre_attn_scalar": HEAD_DIM, **layers}
+    ids = {"image_token_index": IMAGE, "boi_token_index": VISION_START, "eoi_token_index": VISION_END}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=VISUAL["gemma3"], **ids)
+    model = Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)
+    return model
+
+
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen3_vl": _qwen3_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "internvl": _internvl,
     "llava_onevision": _llava_onevision,
     "smolvlm": _smolvlm,
+    "gemma3": _gemma3,
 }
 
 
@@ -134,6 +162,8 @@ def tiny_inputs(family: str, batch: int = 2, padding: int = 3, seed: int = 0) ->
         inputs["pixel_values"] = torch.randn(batch, 2, 3, 8, 8, generator=make)
         inputs["image_sizes"] = torch.tensor([[8, 8]] * batch)
     else:
+        if family == "gemma3":
+            inputs["token_type_ids"] = (ids == IMAGE).long()
         shape = (batch, 1, 3, 16, 16) if family == "smolvlm" else (batch, 3, 16, 16)
         inputs["pixel_values"] = torch.randn(shape, generator=make)
     return inputs

@@ -124,8 +124,8 @@ class Agreement:
 
 
 def compare_heads(one: HeadScores, two: HeadScores, fraction: float = 0.05, *, same_model: bool = True) -> Agreement:
-    """How much two rankings agree, among the heads that count in both. `same_model=False` also compares two models that share
-    their heads, such as a language model before and after it learned to see.
+    """How much two rankings agree, among the heads that count in both. `same_model=False` also compares two models that
+    share their heads, such as a language model before and after it learned to see.
 
     Raises:
         BadInput: the scores are of two models (unless `same_model=False`), no head counts in both, or as `spearman`.

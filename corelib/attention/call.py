@@ -176,7 +176,7 @@ def sequence_starts(call: AttentionCall) -> Int[Tensor, " #batch"]:
     window = call.kwargs.get("sliding_window")
     if call.position and window and call.position + call.query.shape[2] > window:
         raise BadInput(
-            f"layer {call.layer} slides (window {window}), so the beginning of padded sequences is out of sight: read "
-            "them in one forward call, or without padding"
+            f"layer {call.layer} slides (window {window}), so the beginning of its sequences is out of sight: read "
+            "them in one forward call"
         )
     return call.own_mask.any(2).any(1).int().argmax(-1)

@@ -47,8 +47,8 @@ def compare_reductions(
     """Rank the heads on `ranking` in each of the `ways` (and by the mean), and redirect each top `fraction` on `draw`:
     mass-preserving, at all rows after the pictures. Intervals resample pictures; differences are paired.
 
-    Raises: BadInput if both draws share samples, if the task has no evidence or no questions with a rival, if some heads
-    do not reach it, or if there are fewer than two pictures; UnknownName for a way that is none.
+    Raises: BadInput if both draws share samples, if the task has no evidence or no questions with a rival, if some
+    heads do not reach it, or if there are fewer than two pictures; UnknownName for a way that is none.
     """
     began = time.perf_counter()
     check_pictures(draw)

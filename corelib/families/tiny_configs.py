@@ -142,12 +142,13 @@ def _smolvlm(at: Callable[[str], int]) -> PretrainedConfig:
 
 def _gemma3(at: Callable[[str], int]) -> PretrainedConfig:
     layers = ["sliding_attention", "full_attention"] * 2
+    vision = {**VISION, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 14}
     text = text_config(
         "gemma3_text", SIZE, layer_types=layers, sliding_window=GEMMA_WINDOW, query_pre_attn_scalar=16, bos_token_id=2
     )
     return transformers.Gemma3Config(
         text_config=text,
-        vision_config={**VISION, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 14},
+        vision_config={**vision, "vision_use_head": False},
         mm_tokens_per_image=16,
         image_token_index=at("<image_soft_token>"),
         boi_token_index=at("<start_of_image>"),
