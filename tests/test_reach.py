@@ -243,7 +243,7 @@ def test_an_ablation_tests_what_reaches_the_evidence_of_its_own_samples(gemma, r
     found = ablation.ablate_top(gemma, draw, ranked, fraction=0.2, draws=8, norms=norms)
     assert found.model.reach == FULL and len(found.conditions.core.heads) == 4  # of 16, not 7 of 32
     assert set(found.null) == {"layer_matched", "kv_matched", "random", "norm_matched"}
-    sets = [one.heads for one in found.conditions.values()]
+    sets = [one.heads for _, one in found.conditions.items()]
     for null in found.null.values():
         assert len(null.sets) > 1
         sets += null.sets
