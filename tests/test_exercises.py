@@ -84,7 +84,12 @@ effects = {
 shared = [n for n, o in METRICS.items() if all(o.key in f.agreement for f in effects["validate"].values())]
 fooled = {("bridge", "scenes"): atlas.decoys("bridge", "scenes")}
 """,
-    10: 'LONG = "mini-s-long"; small = load(LONG)',
+    10: """
+from corelib.experiments.out_of_window import out_of_reach
+LONG = "mini-s-long"
+small, core = load(LONG), atlas.cell(LONG, "scenes").scores().top(0.10)
+batch = small.encode(task("scenes").draw("test", samples=128, seed=2))
+""",
     11: 'vlm = load("bridge"); found = {("bridge", "scenes"): atlas.locating("bridge", "scenes")}',
 }
 WRONG: dict[str, dict[str, str]] = {  # exercise → the mistake, and the code that makes it
@@ -207,7 +212,7 @@ def gini_by_hand(values):
     "5.2": {"leads at the end": 'head = "L2H4"', "the last": 'head = "L5H7"'},
     "5.3": {
         "positions": "steps = {n: turning_points(f.accuracy('scenes'))['at'] for n, f in formations.items()}",
-        "before": "steps = {n: since(f)[turning_points(f.accuracy('scenes'))['before']] for n, f in formations.items()}",
+        "the last steps": "steps = {n: since(f)[-1] for n, f in formations.items()}",
     },
     "5.4": {
         "the end": "share = float(recital[-1, layer, index] / recital[0, layer, index])",
@@ -235,7 +240,8 @@ def matched(tested, layers, heads, rng):
     return HeadSet(free[int(k)] for k in rng.choice(len(free), len(tested), replace=False))""",
         "with tested heads": """
 def matched(tested, layers, heads, rng):
-    return HeadSet((l, int(h)) for l, mine in tested.by_layer().items() for h in rng.choice(heads, len(mine), replace=False))""",
+    found = tested.by_layer().items()
+    return HeadSet((one, int(h)) for one, mine in found for h in rng.choice(heads, len(mine), replace=False))""",
     },
     "7.2": {
         "the smallest": "heads = [f'L{p // 8}H{p % 8}' for p in np.argsort(lost.ravel())[:3]]",
