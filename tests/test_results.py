@@ -8,13 +8,17 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 
 from corelib.atlas import library
+from corelib.core.checked_tensors import read_tensors, write_tensors
 from corelib.core.errors import BadInput, BadResults, CannotWrite
 from corelib.core.results import check_writable, read_json, software, write_json
 from corelib.core.sample_store import SampleStore
@@ -102,6 +106,38 @@ def test_a_cut_shard_is_done_again(tmp_path, keep):
     assert again.done == {0, 1}
     again.add([2, 3], {"raw": torch.zeros(2, 2, 3)})
     assert SampleStore(tmp_path, SETTINGS).load()["raw"][:, 0, 0].tolist() == [1, 1, 0, 0]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_flipped_bit_of_a_shard_is_used(data):
+    """Either the samples are done again, or the shard is refused, or nothing has changed."""
+    scores = torch.arange(12.0).reshape(2, 2, 3)
+    with TemporaryDirectory() as folder:
+        SampleStore(folder, SETTINGS).add([0, 1], {"raw": scores})
+        shard = Path(folder) / "00000000.safetensors"
+        content = bytearray(shard.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        shard.write_bytes(content)
+        try:
+            again = SampleStore(folder, SETTINGS)
+        except BadResults:
+            return
+        assert again.done in (set(), {0, 1})
+        if again.done:
+            assert again.load()["index"].tolist() == [0, 1] and torch.equal(again.load()["raw"], scores)
+
+
+def test_a_damaged_value_is_found(tmp_path):
+    write_tensors(tmp_path / "one", {"a": torch.ones(3), "b": torch.tensor([True])}, {"of": "two"})
+    assert read_tensors(tmp_path / "one")[1] == {"of": "two"}
+    content = bytearray((tmp_path / "one").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "one").write_bytes(content)
+    with pytest.raises(BadResults, match="does not hold what was written"):
+        read_tensors(tmp_path / "one")
+    with pytest.raises(BadResults, match="missing"):
+        read_tensors(tmp_path / "two")
 
 
 def test_a_store_of_other_settings_is_refused(tmp_path):

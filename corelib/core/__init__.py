@@ -5,6 +5,7 @@ geometry        `Box`, a pixel rectangle on one picture
 heads           `Head`, `HeadSet`
 head_scores     `HeadScores`
 results         JSON results: written whole or not at all
+checked_tensors tensors with their checksum
 sample_store    scores of single samples on disk, from which a stopped run goes on
 model_folder    folders of bundled models: files, checksums, cards
 weights         their weights, in half precision

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from corelib.core.checked_tensors import read_tensors, write_tensors
 from corelib.core.distributed import sharing
 from corelib.core.errors import BadInput, BadResults, CannotWrite
 from corelib.core.progress import Progress, silent
-from corelib.core.results import write_whole
 
 WAIT_SECONDS = 1800  # seconds to wait for the next batch of another process
 
@@ -51,12 +49,12 @@ class SampleStore:
         """
         for shard in sorted(set(self.path.glob("*.safetensors")) - self._shards.keys()):
             try:
-                with safe_open(shard, framework="pt") as file:
-                    found, indices = json.loads(file.metadata()["fingerprint"]), file.get_tensor("index").tolist()
-            except (SafetensorError, OSError):
+                tensors, said = read_tensors(shard)
+            except BadResults:
                 continue
-            except (TypeError, KeyError) as error:
-                raise BadResults(f"{shard} is no shard of a sample store: choose an empty folder") from error
+            if "fingerprint" not in said or "index" not in tensors:
+                raise BadResults(f"{shard} is no shard of a sample store: choose an empty folder")
+            found, indices = json.loads(said["fingerprint"]), tensors["index"].tolist()
             if found != self.fingerprint:
                 keys = found.keys() | self.fingerprint.keys()
                 differ = sorted(key for key in keys if found.get(key) != self.fingerprint.get(key))
@@ -84,21 +82,16 @@ class SampleStore:
         if wrong or not tensors or "index" in tensors:
             raise BadInput(f"give tensors [{len(indices)} samples, …] by name, none called 'index'; wrong: {wrong}")
         shard = self.path / f"{min(indices):08d}.safetensors"
-        payload = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        payload["index"] = torch.tensor(indices)
-        content = save(payload, {"fingerprint": json.dumps(self.fingerprint)})
-        write_whole(shard, lambda beside: beside.write_bytes(content))
+        whole = {**tensors, "index": torch.tensor(indices)}
+        write_tensors(shard, whole, {"fingerprint": json.dumps(self.fingerprint)})
         self._enter(shard, indices)
 
     def load(self) -> dict[str, Tensor]:
         """All samples in one tensor a name, ordered by index; the indices themselves are under `"index"`.
 
-        Raises: BadResults if nothing is stored, or if shards hold different scores.
+        Raises: BadResults if nothing is stored, if a shard was damaged since, or if shards hold different scores.
         """
-        parts = []
-        for shard in self._shards:
-            with safe_open(shard, framework="pt") as file:
-                parts.append({name: file.get_tensor(name) for name in file.keys()})
+        parts = [read_tensors(shard)[0] for shard in self._shards]
         if not parts:
             raise BadResults(f"{self.path} holds no sample yet")
         if any(part.keys() != parts[0].keys() for part in parts):

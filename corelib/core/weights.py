@@ -79,7 +79,8 @@ def to_half(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def write_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> str:
     """Write a folder's weights, in half precision, and their checksum. Returns the sha256."""
-    save_file(to_half(parameters), folder / WEIGHTS, metadata={"format": "pt"})
+    half = to_half(parameters)
+    write_whole(folder / WEIGHTS, lambda beside: save_file(half, beside, metadata={"format": "pt"}))
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
     digest = sha256(folder / WEIGHTS)
     write_json(folder / CHECKSUM, {"sha256": digest})
