@@ -7,7 +7,8 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from subprocess import CompletedProcess
 
 import pytest
@@ -64,6 +65,23 @@ def run(monkeypatch, capsys) -> Callable[..., CompletedProcess]:
         return CompletedProcess(command, code or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def at_most() -> Callable:
+    """As on a full disk: `with at_most(1000)`, no file grows beyond so many bytes."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def at_most(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return at_most
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.core import model_folder
-from corelib.core.errors import BadInput, BadResults, UnknownName
+from corelib.core.errors import BadInput, BadResults, CannotWrite, UnknownName
 from corelib.experiments.formation import Formation, log_scores, turning_points
 from corelib.mini.architecture import SIZES, build_mini
 from corelib.mini.processing import MiniProcessor
@@ -27,8 +27,9 @@ from corelib.training.build_trainable import build_trainable
 from corelib.training.curriculum import Curriculum, Rung, Stage
 from corelib.training.parallel import contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
-from corelib.training.run import read_log, ship, train
+from corelib.training.run import ship, train
 from corelib.training.stages import EVERYTHING, FINDING, MINI, PLACING, POLISHING, RELATING, SEEING
+from corelib.training.state import read_log, write_log
 from corelib.training.tower_supervision import FACTS, directions, facts, label, state_facts
 from corelib.training.trainer import Trainer
 
@@ -48,6 +49,14 @@ TINY = Recipe(
 def few(monkeypatch):
     """A run logs the scores of its heads on so few samples that it costs nothing."""
     monkeypatch.setattr(run, "log_scores", partial(log_scores, samples=2))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The folder of a run that stopped after one step. Tests copy it."""
+    folder = tmp_path_factory.mktemp("runs") / "begun"
+    Trainer(TINY, folder).run(until=1)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +433,115 @@ def test_recipes_are_checked(tmp_path):
         train(TINY, tmp_path / "run", until=0)
     with pytest.raises(BadInput, match="is not a training run"):
         read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('steps = "many"', "steps is 'many': give a whole number"), ("steps = 2.5", "steps is 2.5: give a whole"),
+        ("steps = true", "steps is True"), ("learning_rate = nan", "learning_rate is nan: give a number"),
+        ("learning_rate = inf", "is inf"), ("weight_decay = -inf", "is -inf"), ("fast = 1", "fast is 1: give true or"),
+        ("size = 7", "size is 7: give a text"), ("dense = [1]", r"dense is \[1\]"), ("study = 3", "give a table"),
+        ("decay_steps = -5", "decay_steps must be 0 or more"), ("seed = -1", "seed must be 0 or more"),
+        ("learning_rate = -1e-3", "learning_rate must be 0 or more"), ("clip = 0", "clip must be above 0"),
+        ("processes = 1000000", "processes must be 64 or fewer"), ("promote_at = 0.0", "promote_at must be above 0"),
+        ("seed = 1" + "0" * 400, "seed is 1000"),
+    ],
+)  # fmt: skip
+def test_an_entry_of_another_kind_is_named(tmp_path, line, told):
+    (tmp_path / "recipe.toml").write_text(line + "\n")
+    with pytest.raises(BadInput, match=told):
+        Recipe.load(tmp_path / "recipe.toml")
+
+
+def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path, run):
+    (tmp_path / "latin.toml").write_bytes('size = "mini-é"'.encode("latin-1"))
+    for name in (tmp_path / "latin.toml", "a" * 300, "none.toml", tmp_path):
+        done = run("train", name, "--out", tmp_path / "run")
+        assert done.returncode == 2 and done.stderr.startswith("corelib: cannot read the recipe"), done.stderr
+        assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["zzz", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_begins_no_run(tmp_path, run, device):
+    done = run("train", "mini-s", "--out", tmp_path / "run", "--device", device)
+    assert done.returncode == 2 and "device" in done.stderr and not (tmp_path / "run").exists()
+
+
+def broken(folder, kind):
+    """Damage the state of a run."""
+    state, (tensors,) = folder / "state.json", folder.glob("state-*.safetensors")
+    told = json.loads(state.read_text())
+    if kind == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:-7])
+    elif kind == "flipped":
+        content = bytearray(tensors.read_bytes())
+        content[-3] ^= 4
+        tensors.write_bytes(content)
+    elif kind == "gone":
+        tensors.unlink()
+    elif kind == "few":
+        whole = load_file(tensors)
+        whole.pop(next(name for name in whole if name.startswith("model.")))
+        save_file(whole, tensors)
+    elif kind == "shapes":
+        save_file({name: value.reshape(-1)[:1] for name, value in load_file(tensors).items()}, tensors)
+    elif kind == "moments":
+        save_file({k: v for k, v in load_file(tensors).items() if not k.startswith("optimiser.exp_avg.")}, tensors)
+    elif kind == "short":
+        state.write_text(state.read_text()[:50])
+    elif kind == "key":
+        state.write_text(json.dumps({name: value for name, value in told.items() if name != "rung"}))
+    elif kind == "type":
+        state.write_text(json.dumps({**told, "step": "one"}))
+    elif kind == "stage":
+        state.write_text(json.dumps({**told, "stage": 99}))
+    elif kind == "rung":
+        state.write_text(json.dumps({**told, "rung": dict.fromkeys(told["rung"], 99)}))
+    elif kind == "log":
+        (folder / "log.jsonl").write_text("[]\n" + (folder / "log.jsonl").read_text())
+
+
+KINDS = ("cut", "flipped", "gone", "few", "shapes", "moments", "short", "key", "type", "stage", "rung", "log")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_run_does_not_go_on(begun, tmp_path, kind):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    broken(folder, kind)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises((BadResults, BadInput)):
+        Trainer(TINY, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_torn_last_line_of_the_log_is_none(begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    whole = (folder / "log.jsonl").read_text()
+    (folder / "log.jsonl").write_bytes(whole.encode() + '{"step": 1, "stage": "é'.encode()[:-1])
+    assert len(read_log(folder)) == 1
+    assert Trainer(TINY, folder).step == 1 and (folder / "log.jsonl").read_text() == whole
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 1}\n')
+    Trainer(TINY, tmp_path)
+    assert read_log(tmp_path) == []
+
+
+def test_a_full_disk_leaves_the_last_state(begun, tmp_path, at_most):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    trainer = Trainer(TINY, folder)
+    state = {path.name: path.read_bytes() for path in folder.glob("state*")}
+    trainer.step = 2
+    with at_most(100_000):  # bytes in a file
+        for write in (trainer.save, trainer.snapshot):
+            with pytest.raises(CannotWrite, match="cannot write"):
+                write()
+        with pytest.raises(CannotWrite, match="cannot write"):
+            write_log(folder, {"step": 2, "much": "x" * 200_000})
+    assert {path.name: path.read_bytes() for path in folder.glob("state*")} == state
+    assert not list(folder.glob("**/.*"))
 
 
 def test_two_processes_do_the_work_of_one(tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, err
+from corelib.cli.figures import save_figure
 
 
 def train(
@@ -19,11 +20,11 @@ def train(
     """Train a bundled model by its recipe, or go on with a run that was stopped: the result is the same."""
     from corelib.plots import draw_training
     from corelib.training.recipe import Recipe
-    from corelib.training.run import read_log
     from corelib.training.run import train as start
+    from corelib.training.state import read_log
 
     plan = Recipe.load(recipe)
     with bar(f"training {plan.size}") as progress:
         start(plan, folder, until=until, device=device, progress=progress)
-    draw_training(read_log(folder)).savefig(folder / "loss.png", dpi=160)
+    save_figure(draw_training(read_log(folder)), folder / "loss.png")
     err.print(f"weights, log and loss curve: {folder}", highlight=False)

@@ -27,6 +27,7 @@ from corelib.tasks import TASKS, Draw, Setting, Task, task
 from corelib.tasks.scenes import SINGLE_OBJECT
 from corelib.training.card_page import render
 from corelib.training.recipe import Recipe
+from corelib.training.state import STATE, RunState
 
 SCHEMA = "corelib/model-card/1"
 BARS = {"scenes": 0.90, "documents": 0.95, "video": 0.95}  # set before the first training run
@@ -62,7 +63,7 @@ def measure_card(
         tests["single digit"] = {"base": asdict(measure_accuracy(vlm, _drawn(SINGLE_OBJECT, samples)))}
         progress(len(TASKS) + 1, len(TASKS) + 1)
         lengths = {name: measure_lengths(vlm, by_domain) for name, by_domain in (prompts or {}).items()}
-    state = read_json(Path(run) / "state.json", "corelib/training-state/1")
+    state = RunState.load(Path(run) / STATE)
     return {
         "schema": SCHEMA,
         "model": {
@@ -76,10 +77,10 @@ def measure_card(
         },
         "recipe": recipe.as_dict(),
         "training": {
-            "steps": state["step"],
+            "steps": state.step,
             "planned": recipe.steps,
-            "hours": round(state["seconds"] / 3600, 2),
-            "machine": state["machine"],
+            "hours": round(state.seconds / 3600, 2),
+            "machine": state.machine,
         },
         "test": {"split": "test", "seed": TEST_SEED, "autocast": "bfloat16" if pretrained else None, "results": tests},
         **({"language": measure_language(vlm, samples)} if pretrained else {}),

@@ -77,8 +77,13 @@ class Curriculum:
     taken: int = 0  # steps of this stage
 
     def __post_init__(self) -> None:
+        if not 0 <= self.stage < len(self.stages):
+            raise BadInput(f"stage {self.stage} of a curriculum that has {len(self.stages)}, from 0")
         self.rung = self.rung or dict.fromkeys(self.ladders, 0)
         self.running = self.running or dict.fromkeys(self.ladders, 0.0)
+        for name, rungs in self.ladders.items():
+            if self.rung.get(name, -1) not in range(len(rungs)) or name not in self.running:
+                raise BadInput(f"stage {self.stage} has no rung {self.rung.get(name)} of {name}")
 
     @property
     def now(self) -> Stage:

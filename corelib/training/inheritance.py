@@ -41,8 +41,8 @@ from corelib.metrics.ram import ram, reduce_rows
 from corelib.models.vlm import VLM
 from corelib.tasks import Draw, task
 from corelib.training.recipe import Recipe, short_run
-from corelib.training.run import read_log
 from corelib.training.stages import ADAPTING
+from corelib.training.state import read_log
 from corelib.training.trainable import unsighted
 from corelib.training.trainer import Trainer
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from corelib.core import model_folder
 from corelib.core.errors import BadInput, BadResults
-from corelib.core.results import read_json, write_json, write_whole
+from corelib.core.results import write_whole
+from corelib.training.state import LOG, STATE, RunState
 
-SCHEMA = "corelib/training-state/1"
-CHANGED, STATE, LOG = "changed.safetensors", "state.json", "log.jsonl"
+CHANGED = "changed.safetensors"
 
 
 def keep(folder: str | Path, target: str | Path) -> Path:
@@ -30,14 +29,13 @@ def keep(folder: str | Path, target: str | Path) -> Path:
     Raises: BadInput if the run began from nothing, BadResults if there is no run.
     """
     folder, target = Path(folder), Path(target)
-    state = read_json(folder / STATE, schema=SCHEMA)
+    state, now = RunState.read(folder)
     before = _begins_with(state)
-    now = load_file(folder / f"state-{state['step']:06d}.safetensors")
     mine = {name.removeprefix("model."): value.half() for name, value in now.items() if name.startswith("model.")}
     changed = {name: value for name, value in mine.items() if not torch.equal(value, before[name].half())}
     target.mkdir(parents=True, exist_ok=True)
     write_whole(target / CHANGED, lambda beside: save_file(changed, beside))
-    write_json(target / STATE, state)
+    state.save(target / STATE)
     shutil.copy(folder / LOG, target / LOG)
     return target
 
@@ -48,21 +46,20 @@ def unfold(kept: str | Path, folder: str | Path) -> Path:
     Raises: BadInput if there is a run in it already, BadResults if nothing is kept there.
     """
     kept, folder = Path(kept), Path(folder)
-    state = read_json(kept / STATE, schema=SCHEMA)
+    state = RunState.load(kept / STATE)
     if (folder / STATE).exists():
         raise BadInput(f"{folder} holds a run: name another folder, or go on with that one")
     folder.mkdir(parents=True, exist_ok=True)
     whole = {**_begins_with(state), **load_file(kept / CHANGED)}
     tensors = {f"model.{name}": value.float().contiguous() for name, value in whole.items()}
-    save_file(tensors, folder / f"state-{state['step']:06d}.safetensors")
     shutil.copy(kept / LOG, folder / LOG)
-    write_json(folder / STATE, state)  # last: now there is a run
+    state.write(folder, tensors)  # last: now there is a run
     return folder
 
 
-def _begins_with(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _begins_with(state: RunState) -> dict[str, torch.Tensor]:
     """The weights that the run began with."""
-    name = state["recipe"]["begins_with"]
+    name = state.recipe.get("begins_with", "")
     if not name:
         raise BadInput("a run that began from nothing has changed everything: keep its folder as it is")
     weights = model_folder.bundled_folder(name) / model_folder.WEIGHTS

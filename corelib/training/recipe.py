@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +15,13 @@ from corelib.core.model_folder import room
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the bundled models
+WANTED = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}  # by type of an entry
+LEAST = {
+    **dict.fromkeys(("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every"), 1),
+    **dict.fromkeys(("seed", "decay_steps", "evaluate_samples"), 0),
+    **dict.fromkeys(("learning_rate", "weight_decay", "caption_weight"), 0),
+}
+MOST_PROCESSES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +54,17 @@ class Recipe:
     study: Mapping[str, Any] = field(default_factory=dict)  # what the book does with the model; goes into its card
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         check_known("size", self.size, (*SIZES, "bridge"))
         check_known("precision", self.precision, ("bfloat16", "float32"))
-        least = {"evaluate_samples": 0, **dict.fromkeys(("steps", "processes", "warmup_steps"), 1)}
-        least |= dict.fromkeys(("checkpoint_every", "evaluate_every"), 1)
-        for name, number in least.items():
+        for name, number in LEAST.items():
             if getattr(self, name) < number:
                 raise BadInput(f"recipe: {name} must be {number} or more, got {getattr(self, name)}")
+        for name in ("batch_scale", "clip", "promote_at"):
+            if getattr(self, name) <= 0:
+                raise BadInput(f"recipe: {name} must be above 0, got {getattr(self, name)}")
+        if self.processes > MOST_PROCESSES:
+            raise BadInput(f"recipe: processes must be {MOST_PROCESSES} or fewer, got {self.processes}")
         if self.fast and self.model_kind == "bridge":
             raise BadInput("recipe: fast is for mini models; the bridge computes in bfloat16 anyway: leave it out")
         if self.begins_with and room(self.begins_with) != self.model_kind:
@@ -68,8 +80,12 @@ class Recipe:
             raise BadInput(f"recipe: window={self.window}, dense={self.dense!r}: give a window of 1 key or more")
         if self.window and (self.model_kind == "bridge" or self.fast):
             raise BadInput("recipe: window is for a mini model that is not fast")
-        if self.batch_scale <= 0:
-            raise BadInput(f"recipe: batch_scale must be above 0, got {self.batch_scale}")
+
+    def _check_kinds(self) -> None:
+        for entry in fields(self):
+            value, kind = getattr(self, entry.name), str(entry.type)
+            if not _is_of(kind, value):
+                raise BadInput(f"recipe: {entry.name} is {value!r:.60}: give {WANTED.get(kind, 'a table')}")
 
     @property
     def model_kind(self) -> str:
@@ -100,10 +116,10 @@ class Recipe:
         that does not exist.
         """
         bundled = RECIPES / f"{path}.toml"
-        path = bundled if bundled.exists() else path
+        path = bundled if os.path.exists(bundled) else path
         try:
-            values = tomllib.loads(Path(path).read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # of which broken TOML and broken UTF-8 are
             raise BadInput(f"cannot read the recipe {path}: {error}") from None
         known = [f.name for f in fields(cls)]
         for key in values:
@@ -113,6 +129,15 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Every entry, as JSON."""
         return asdict(self)
+
+
+def _is_of(kind: str, value: object) -> bool:
+    """Is a value of the type of an entry, and no number that cannot be computed with?"""
+    if isinstance(value, bool):
+        return kind == "bool"
+    if isinstance(value, int | float):
+        return abs(value) < 1e300 and kind in (("int", "float") if isinstance(value, int) else ("float",))
+    return isinstance(value, str if kind == "str" else Mapping if kind not in WANTED else ())
 
 
 def short_run(seed: int, steps: int, decay_steps: int, **more: Any) -> Recipe:

@@ -11,10 +11,8 @@ folder/
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 
@@ -67,17 +65,6 @@ def train(
         domains = (*RETRIEVING, *(UNTRAINED if recipe.model_kind == "bridge" else ()))
         log_scores(folder / "snapshots", vlm, folder / "formation.safetensors", domains=domains)
     return finished
-
-
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The log of a run, one entry a step.
-
-    Raises: BadInput if the folder has none.
-    """
-    path = Path(folder) / "log.jsonl"
-    if not path.exists():
-        raise BadInput(f"{folder} is not a training run: it has no log.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def ship(folder: str | Path, name: str) -> Path:

@@ -7,7 +7,6 @@ batch depends only on (recipe, step), so a run that was killed goes on as if not
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -16,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from corelib.core.errors import BadResults, check_known
-from corelib.core.results import machine, read_json, write_json, write_whole
+from corelib.core.memory import check_device
+from corelib.core.results import machine, write_whole
 from corelib.core.weights import to_half
 from corelib.experiments.evidence import measure_accuracy
 from corelib.models.vlm import VLM
@@ -30,17 +30,20 @@ from corelib.training.curriculum import Curriculum
 from corelib.training.parallel import KEPT, Team, contribute
 from corelib.training.recipe import SNAPSHOTS, Recipe
 from corelib.training.stages import CURRICULA
+from corelib.training.state import LOG, STATE, RunState, moments_of, read_log, write_log
 
 
 class Trainer:
     """One run: `Trainer(recipe, folder).run()` starts it or goes on with it.
 
-    Raises: UnknownName for a curriculum that does not exist, BadResults if the folder holds a run of another recipe.
+    Raises: UnknownName for a curriculum that does not exist, BadInput for a device that is not there, BadResults if the
+        folder holds a run of another recipe, or one that is damaged.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, Path(folder), device
         check_known("curriculum", recipe.curriculum_name, CURRICULA)
+        check_device(device)
         self.trainable = build_trainable(recipe)
         self.model = self.trainable.model
         nn.Module.to(self.model, device)  # the same as `model.to`, whose types transformers hides
@@ -53,8 +56,9 @@ class Trainer:
         self.began = 0  # the step at which the language model was new
         self.team: Team | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "state.json").exists():
+        if (self.folder / STATE).exists():
             self.restore()
+        self.forget_later_steps()
 
     def advance(self) -> dict[str, Any]:
         """One step: a batch of every task, one update. Returns what the log keeps."""
@@ -116,8 +120,7 @@ class Trainer:
                 entry["validate"] = self.evaluate()
             self.seconds += time.perf_counter() - began
             entry["seconds"] = round(self.seconds, 1)
-            with open(self.folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(entry) + "\n")
+            write_log(self.folder, entry)
             report(entry)
             if self.step - self.began in SNAPSHOTS:
                 self.snapshot()
@@ -134,54 +137,49 @@ class Trainer:
         write_whole(path, lambda beside: save_file(to_half(self.trained), beside))
 
     def save(self) -> None:
-        """Write the whole state beside the old one, then swap: a kill at any moment leaves one good state."""
+        """Write the whole state. Raises: CannotWrite if the disk refuses it; the old state stays."""
         names = {id(parameter): name for name, parameter in self.trained.items()}
         tensors = {f"model.{name}": parameter.detach() for name, parameter in self.trained.items()}
         for parameter, state in self.optimiser.state.items():
             for key, value in state.items():
                 tensors[f"optimiser.{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
-        path = self.folder / f"state-{self.step:06d}.safetensors"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
-        write_json(
-            self.folder / "state.json",
-            {
-                "schema": "corelib/training-state/1",
-                "recipe": self.recipe.as_dict(),
-                "step": self.step,
-                "began": self.began,
-                "seconds": self.seconds,
-                "machine": {**machine(), "device": self.device},
-                "stage": self.curriculum.stage,
-                "rung": self.curriculum.rung,
-                "running": self.curriculum.running,
-                "taken": self.curriculum.taken,
-            },
-        )
-        for old in self.folder.glob("state-*.safetensors"):
-            if old != path:
-                os.unlink(old)
+        RunState(
+            recipe=self.recipe.as_dict(),
+            step=self.step,
+            began=self.began,
+            seconds=self.seconds,
+            machine={**machine(), "device": self.device},
+            stage=self.curriculum.stage,
+            rung=self.curriculum.rung,
+            running=self.curriculum.running,
+            taken=self.curriculum.taken,
+        ).write(self.folder, tensors)
 
     def restore(self) -> None:
-        """Go on where the folder's state stands. Raises: BadResults if another recipe began it."""
-        state = read_json(self.folder / "state.json", schema="corelib/training-state/1")
+        """Go on where the folder's state stands.
+
+        Raises: BadResults if another recipe began it, or if it is damaged; BadInput if it stands nowhere in the
+            curriculum.
+        """
+        state, tensors = RunState.read(self.folder)
         free = {"study", "processes", "steps", "decay_steps", "checkpoint_every", "evaluate_every", "evaluate_samples"}
         for key, value in self.recipe.as_dict().items():
-            if key not in free and state["recipe"].get(key, value) != value:
+            if key not in free and state.recipe.get(key, value) != value:
                 raise BadResults(
-                    f"{self.folder} holds a run with {key}={state['recipe'][key]}, the recipe says {value}: "
+                    f"{self.folder} holds a run with {key}={state.recipe[key]}, the recipe says {value}: "
                     "name another folder, or use the recipe that began the run"
                 )
-        tensors = load_file(self.folder / f"state-{state['step']:06d}.safetensors")
         for name, parameter in self.trained.items():
+            moments = moments_of(name, tensors, parameter)
             parameter.data.copy_(tensors[f"model.{name}"])
-            if f"optimiser.step.{name}" in tensors:  # a new stage has no history
-                self.optimiser.state[parameter] = {
-                    key: tensors[f"optimiser.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-        self.step, self.began, self.seconds = state["step"], state["began"], state["seconds"]
-        position = {key: state[key] for key in ("stage", "rung", "running", "taken")}
-        self.curriculum = Curriculum(self.recipe.promote_at, stages=CURRICULA[self.recipe.curriculum_name], **position)
-        log = self.folder / "log.jsonl"
-        if log.exists():  # steps after the last checkpoint are done again: drop their lines
-            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] < self.step]
-            write_whole(log, lambda beside: beside.write_text("".join(line + "\n" for line in kept)))
+            if moments:  # a new stage has no history
+                self.optimiser.state[parameter] = moments
+        self.step, self.began, self.seconds = state.step, state.began, state.seconds
+        stages = CURRICULA[self.recipe.curriculum_name]
+        self.curriculum = Curriculum(self.recipe.promote_at, stages=stages, **state.position)
+
+    def forget_later_steps(self) -> None:
+        """Drop the log's lines of steps after the last checkpoint: they are done again."""
+        if (self.folder / LOG).exists():
+            kept = [json.dumps(entry) + "\n" for entry in read_log(self.folder) if entry["step"] < self.step]
+            write_whole(self.folder / LOG, lambda beside: beside.write_text("".join(kept), encoding="utf-8"))
