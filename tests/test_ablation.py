@@ -193,7 +193,7 @@ def test_bad_input(vlm, scores):
         ({"scores": stranger}, "score the heads of this model first"),
         ({"draw": draw(samples=1)}, "1 picture: an interval needs two or more"),
         ({"draw": draw(samples=4, questions=4)}, "1 picture: an interval needs two or more"),
-        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
         ({"draws": 0}, "one draw or more"),
         ({"fraction": 0.9}, "not as many others"),
     ):

@@ -75,7 +75,7 @@ def test_pictures_that_may_always_be_together():
     assert draw().batches(1, together=3) == [[0, 1, 2, 3, 4, 5]]
     assert draw(samples=8).batches(1, together=3) == [[0, 1, 2, 3], [4, 5, 6, 7]]  # none alone
     assert draw().batches(4, [1, 4]) == [[1, 4]] and draw().batches(4, []) == []
-    with pytest.raises(BadInput, match="batch_size must be 1 or more, got 0"):
+    with pytest.raises(BadInput, match="batch_size must be a whole number, 1 or more, got 0"):
         draw().batches(0)
 
 

@@ -71,6 +71,9 @@ def test_sixteen_bits_become_eight():
     deep = Image.fromarray(np.array([[0, 300, 40_000, 65_535]], dtype=np.uint16))
     for source in (encoded(deep), encoded(deep, "TIFF"), deep):
         assert np.abs(np.asarray(open_picture(source))[0, :, 0].astype(int) - [0, 1, 156, 255]).max() <= 1
+    clear = io.BytesIO()
+    deep.save(clear, "PNG", transparency=40_000)
+    assert np.asarray(open_picture(clear.getvalue()))[0, :, 0].tolist() == [0, 1, 255, 255]
     with pytest.raises(BadInput, match="without a known scale"):
         open_picture(encoded(Image.new("F", (2, 2)), "TIFF"))
 

@@ -118,7 +118,7 @@ def test_validity_reports_every_condition(vlm):
 def test_bad_options(vlm):
     with pytest.raises(BadInput, match="samples must be a whole number, 1 or more"):
         task("scenes").draw("select", samples=0)
-    with pytest.raises(BadInput, match="batch_size must be 1 or more"):
+    with pytest.raises(BadInput, match="batch_size must be a whole number, 1 or more"):
         score_heads(vlm, task("scenes").draw("select", samples=2), batch_size=0)
     for options, says in (
         ({"quantity": "lfit"}, "did you mean 'lift'"),

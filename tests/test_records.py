@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import astuple, replace
 from itertools import groupby
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from dealt import save_in
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -26,6 +28,7 @@ from corelib.families.regions import Grid, coverage
 from corelib.tasks import Box, task
 from corelib.tasks.assets import PHOTOGRAPHS, SPLITS, photograph
 from corelib.tasks.collage import NAMES, SOUGHT
+from corelib.tasks.folder_record import KEYS, record
 from corelib.tasks.hub import SOURCES, Hub, shown, with_pages
 from corelib.tasks.items import DEALT
 from corelib.tasks.scoring import box_of, normalise, option_letter, overlap, score_answer, score_sample
@@ -139,6 +142,30 @@ def test_more_pictures_move_none(folder):
 def test_another_seed_does_not_make_other_samples_of_a_folder(own, ranking, tiny_vlm):
     with pytest.raises(BadInput, match="were ranked on these samples"):
         ablate_top(tiny_vlm, own.draw("select", samples=4, seed=7), ranking, fraction=0.2, draws=2, batch_size=4)
+
+
+def test_pictures_that_ranked_heads_do_not_test_them(tiny_vlm, tmp_path):
+    """A line that joins two pictures moves one of them to the other split; the scores say which ones they are of."""
+    lines = [{**GOOD, "image": f"{name}.png"} for name in ("one", "two", "three", "four")]
+    first, fourth = (
+        save_in("select", photograph(of).resize((64, 64)), tmp_path / f"{name}.png")
+        for name, of in (("one", "coffee"), ("four", "gravel"))
+    )
+    for name, of in (("two", "rocket"), ("three", "china")):
+        save_in("test", photograph(of).resize((64, 64)), tmp_path / f"{name}.png", below=first)
+    write(tmp_path, lines)
+    before = task(f"folder:{tmp_path}")
+    path = score_heads(tiny_vlm, before.draw("select", samples=2)).save(tmp_path / "scores.json")
+    scores = HeadScores.load(path)
+    assert scores.task.pictures == tuple(sorted((first, fourth)))
+    joined = {key: value for key, value in GOOD.items() if key != "image"}
+    write(tmp_path, [*lines, {**joined, "images": ["one.png", "two.png"]}])
+    tested = task(f"folder:{tmp_path}").draw("test", samples=4)
+    assert first in tested.facts().pictures
+    options = {"fraction": 0.2, "draws": 2, "batch_size": 4}
+    with pytest.raises(BadInput, match="1 of these pictures ranked the heads"):
+        ablate_top(tiny_vlm, tested, scores, **options)
+    assert ablate_top(tiny_vlm, tested, scores, **options, same_samples=True).task.samples == 4
 
 
 def test_a_picture_that_changed_makes_another_task(folder):
@@ -360,6 +387,47 @@ def test_a_text_without_a_picture(tmp_path):
     tiny = load("tiny-random:smolvlm")
     batch = tiny.encode([sample])
     assert tiny.tokenizer.decode(batch.tokens[0][batch.evidence[0]]) == "red"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"boxes": 7}, {"distractors": None}, {"boxes": [[False, False, True, True]]}, {"kind": ["a"]},
+        {"image": "a\0.png"},
+        {"image": "\ud800.png"}, {"question": "\ud800?"}, {"image": "a" * 5000}, {"answer": float("nan")},
+        {"boxes": [[0, 0, 10**400, 9]]}, {"boxes": [[0, 0, float("inf"), 9]]}, {"answer": 10**400},
+        {"answer": "x" * 10**6},
+        {"video": True, "seconds": 10**400}, {"rule": ["exact"]}, {"box_format": 7}, {"image": "pipe"},
+        {"image": "/dev/zero"},
+    ],
+)  # fmt: skip
+def test_any_value_in_a_line_is_read_or_named(folder, wrong):
+    """Before anything is measured; the message names the line."""
+    os.mkfifo(folder / "pipe")
+    write(folder, [GOOD, {**GOOD, **wrong}])
+    with pytest.raises(BadInput, match=r"questions.jsonl, line 2: "):
+        task(f"folder:{folder}")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=2), max_leaves=6,
+)  # fmt: skip
+
+
+@given(key=st.sampled_from(KEYS), value=VALUES)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_value_ends_in_another_error(folder, key, value):
+    line = json.dumps({**GOOD, **({"images": None} if key == "images" else {}), key: value})
+    with suppress(BadInput):
+        record(line, folder, {})
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, "1" * 5000, "NaN", b"\xff"])
+def test_a_line_that_is_no_object_is_named(folder, text):
+    (folder / "questions.jsonl").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadInput, match="line 1: "):
+        task(f"folder:{folder}")
 
 
 def test_a_folder_that_is_none(tmp_path):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from corelib.attention.interface import attention_modules, running
+from corelib.attention.intervene import ablate
+from corelib.attention.record import record
 from corelib.bridge import language
 from corelib.core.errors import BadInput, BadRegion, UnknownName
+from corelib.core.heads import HeadSet, top_count
+from corelib.models.attention_map import map_attention
 from corelib.models.batch import ROWS
 from corelib.models.load import load
-from corelib.tasks import DOMAINS, TASKS, Box, task
+from corelib.tasks import DOMAINS, TASKS, Box, Sample, task
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -118,3 +125,57 @@ def test_a_model_is_loaded_to_be_asked_and_not_to_be_trained(name, options):
 
 def test_any_picture_can_be_asked_about(vlm):
     assert isinstance(vlm.ask([Image.new("L", (75, 50))], "digit on red square ?"), str)
+
+
+def test_what_is_plainly_meant_is_taken(vlm, tmp_path):
+    """A picture for a list of one, a file for a picture, a sample for a list of one."""
+    sample = task("scenes").sample("test", 0, 0)
+    path = tmp_path / "one.png"
+    sample.images[0].save(path)
+    for given in (sample.images[0], [sample.images[0]], path, str(path), [path]):
+        assert vlm.ask(given, sample.question) == sample.answer
+    assert vlm.encode(sample).samples == (sample,)
+    assert map_attention(vlm, path, sample.question).images[0].tobytes() == sample.images[0].tobytes()
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    assert Sample.of(clear, "digit ?").images[0].getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda vlm, asked: vlm.ask([], asked), "there is no picture to ask about"),
+        (lambda vlm, asked: vlm.ask(None, asked), "None is no picture"),
+        (lambda vlm, asked: vlm.ask([None], asked), "picture 0 is a NoneType"),
+        (lambda vlm, asked: vlm.ask([np.zeros((8, 8, 3))], asked), "of an array, Image.fromarray"),
+        (lambda vlm, asked: vlm.ask("none.png", asked), "cannot read the picture none.png"),
+        (lambda vlm, asked: vlm.ask(Image.new("RGB", (64, 64)), None), "the question is None"),
+        (lambda vlm, asked: vlm.ask(Image.new("RGB", (64, 64)), asked, tokens="8"), "tokens must be a whole number"),
+        (lambda vlm, asked: vlm.encode([3]), "3 is no sample"),
+        (lambda vlm, asked: vlm.encode(None), "None is no sample"),
+        (lambda vlm, asked: task(None), "unknown domain None"),
+        (lambda vlm, asked: task("scenes", objects="many"), "objects is 'many': give a whole number"),
+        (lambda vlm, asked: task("scenes", objects=2.5), "objects is 2.5"),
+        (lambda vlm, asked: list(task("scenes").samples("test", 0, "8")), "samples must be a whole number"),
+        (lambda vlm, asked: task("scenes").sample("test", None, 0), "seed must be a whole number"),
+        (lambda vlm, asked: HeadSet(None), "None is no set of heads"),
+        (lambda vlm, asked: top_count("5%", 8), "fraction is '5%'"),
+        (lambda vlm, asked: ablate(vlm, "L4H0").__enter__(), "give its .model"),
+        (lambda vlm, asked: ablate(vlm.model, "L4H0", replacement=[1]).__enter__(), "replacement is a list"),
+        (lambda vlm, asked: record(vlm, -1).__enter__(), "give its .model"),
+        (lambda vlm, asked: record(vlm.model, None).__enter__(), "rows is NoneType"),
+        (lambda vlm, asked: record(vlm.model, [[True]]).__enter__(), "rows is list"),
+        (lambda vlm, asked: record(vlm.model, -1, reduce=3).__enter__(), "reduce is 3"),
+        (lambda vlm, asked: running(vlm.model, None).__enter__(), "the program is None"),
+    ],
+)
+def test_what_is_not_understood_is_said_so(vlm, call, told):
+    with pytest.raises(BadInput, match=re.escape(told)):
+        call(vlm, "digit on red square ?")
+    assert not any(module._forward_pre_hooks for module in attention_modules(vlm.model))
+
+
+def test_a_replacement_that_is_no_tensor_is_refused(vlm):
+    batch = vlm.encode(task("scenes").sample("test", 0, 0))
+    for wrong in (None, torch.zeros(3, 3)):
+        with pytest.raises(BadInput, match="is no tensor"), ablate(vlm.model, "L4H0", replacement={4: wrong}):
+            vlm.answer(batch)

@@ -39,5 +39,5 @@ def test_it_is_stated_with_its_interval():
 
 
 def test_bad_requests(vlm):
-    with pytest.raises(BadInput, match="tokens must be 1 or more, got 0"):
+    with pytest.raises(BadInput, match="tokens must be a whole number, 1 or more, got 0"):
         generate_answers(vlm, task("scenes").draw("select", samples=64), tokens=0)

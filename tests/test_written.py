@@ -92,7 +92,7 @@ def test_what_cannot_be_written_is_refused(vlm):
     draw = task("scenes").draw("select", samples=2)
     with pytest.raises(BadInput, match="written already"):
         written(vlm, written(vlm, draw))
-    with pytest.raises(BadInput, match="tokens must be 1"):
+    with pytest.raises(BadInput, match="tokens must be a whole number, 1"):
         written(vlm, draw, tokens=0)
     with pytest.raises(BadInput, match="1 written answers for 2 samples"):
         Draw(draw.task, "select", 0, 2, 1, (("7", None),))

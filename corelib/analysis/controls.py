@@ -23,8 +23,11 @@ from math import comb, prod
 
 import numpy as np
 
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput, NoControl
 from corelib.core.heads import Head, HeadSet, top_count
+
+MOST_DRAWS = 100_000  # sets of a control
 
 
 def band(order: Sequence[Head], start: float, stop: float) -> HeadSet:
@@ -176,13 +179,12 @@ def other_heads(tested: HeadSet, layers: int, heads: int, draws: int, reach: Seq
     """All heads of a model but those that are tested, in order: what a control draws from. Of a model with sliding
     windows, all heads of the layers that `reach` the evidence.
 
-    Raises: BadInput if `draws` is below 1, or if no head is tested or one is not there or out of reach.
+    Raises: BadInput if `draws` is not 1 to `MOST_DRAWS`, or if no head is tested or one is not there or out of reach.
 
     >>> [str(head) for head in other_heads(HeadSet("L1H0"), 3, 2, draws=1, reach=[1])]
     ['L1H1']
     """
-    if draws < 1:
-        raise BadInput(f"draws={draws}: a control needs one draw or more")
+    check_whole("draws", draws, 1, MOST_DRAWS)
     if not tested:
         raise BadInput("no head is tested: give at least one")
     others = HeadSet.all(layers, heads) - tested.check(layers, heads)

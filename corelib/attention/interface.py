@@ -138,6 +138,8 @@ def running(model: nn.Module, program: Program) -> Iterator[None]:
     >>> layers
     [0, 1]
     """
+    if not callable(program):
+        raise BadInput(f"the program is {program!r:.60}: give a function of (call, inner)")
     with entered(model, Entry(NAME, program)):
         yield
 

@@ -66,6 +66,8 @@ def ablate(
     phase = check_known("phase", rows, PHASES) if isinstance(rows, str) else None
     marked = None if rows is None or isinstance(rows, str) else Selection("rows", rows)
     chosen = chosen_heads(model, heads)
+    if replacement is not None and not isinstance(replacement, Mapping):
+        raise BadInput(f"replacement is a {type(replacement).__name__}: give a table, layer → what its heads put out")
     if replacement is not None and (missing := sorted(chosen.keys() - replacement.keys())):
         raise BadInput(f"there is nothing to put in place of heads of layers {missing}: record those layers too")
 
@@ -88,6 +90,10 @@ def _now(
 ) -> Float[Tensor, "#batch #query head dim"]:
     """The part of a replacement that belongs to the rows of this call."""
     batch, queries, heads, dim = call.query.shape[0], call.query.shape[2], call.num_heads, call.value.shape[-1]
+    if not isinstance(replacement, Tensor) or replacement.ndim != 4:
+        raise BadInput(
+            f"the replacement of layer {call.layer} is no tensor [batch, position, head, dim], or 1 for the first"
+        )
     if replacement.shape[1] != 1:
         replacement = replacement[:, call.position : call.position + queries]
     given = tuple(replacement.shape)

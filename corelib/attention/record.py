@@ -154,6 +154,8 @@ def record(model: nn.Module, rows: Positions, reduce: Reducer | None = None) -> 
     >>> recorded.stack().shape  # [layer, batch, head, row, key]
     torch.Size([3, 1, 2, 1, 4])
     """
+    if reduce is not None and not callable(reduce):
+        raise BadInput(f"reduce is {reduce!r:.60}: give a function of (call, attention)")
     recorded = AttentionRecord(Selection("rows", rows), reduce)
     with running(model, recorded):
         yield recorded

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from corelib.core.entries import check_whole
 from corelib.core.errors import check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet, top_count
@@ -59,6 +60,7 @@ def published_size(
     """The size of a real model, or its first `layers` decoder layers, with random weights; heads drawn at random are
     dense. Refused if it does not fit in memory."""
     size = SIZES[check_known("geometry", name, SIZES)]
+    check_whole("seed", seed)
     needed = weight_bytes(name, layers, dtype)
     check_fits(f"the weights of {name}", needed, torch.device(device), f"take fewer layers (it has {size.layers})")
     model = build_size(name, layers=layers, dtype=dtype, device=device)

@@ -69,6 +69,8 @@ class HeadSet:
     def __init__(self, heads: Iterable[Head | str | tuple[int, int]] = ()) -> None:
         if isinstance(heads, str):
             heads = heads.split()
+        if not isinstance(heads, Iterable):
+            raise BadInput(f"{heads!r:.60} is no set of heads: give 'L4H0 L2H6', or a list of heads")
         object.__setattr__(self, "heads", tuple(sorted({as_head(head) for head in heads})))
 
     @classmethod
@@ -159,8 +161,8 @@ def top_count(fraction: float, heads: int) -> int:
     >>> top_count(0.05, 48), top_count(0.05, 270), top_count(0.07, 100)
     (3, 14, 7)
     """
-    if not 0 < fraction <= 1:
-        raise BadInput(f"fraction is {fraction}: give a share in (0, 1], such as 0.05")
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise BadInput(f"fraction is {fraction!r}: give a share in (0, 1], such as 0.05")
     return math.ceil(round(fraction * heads, 9))  # 0.07 · 100 is not 7 in binary
 
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from corelib.core.errors import BadInput
@@ -22,6 +25,7 @@ MOST_PIXELS = 64_000_000  # 8,000 × 8,000: the largest cameras, and pages at 60
 ONE_PICTURE = ("MPO",)  # formats whose further frames are previews of the first
 DEPTH = 257  # of 16 bits over 8: 65,535 / 255
 WHITE = (255, 255, 255, 255)
+Pictured: TypeAlias = str | Path | Image.Image  # a file, or a picture that is open
 
 
 def open_picture(source: str | Path | bytes | Image.Image, name: str = "", most: int = MOST_PIXELS) -> Image.Image:
@@ -54,8 +58,33 @@ def open_picture(source: str | Path | bytes | Image.Image, name: str = "", most:
         raise BadInput(f"cannot read the picture {called} ({_reason(error)}): give a PNG or JPEG file") from None
 
 
+def open_pictures(given: Pictured | Sequence[Pictured]) -> tuple[Image.Image, ...]:
+    """One picture or several, each a file or a picture that is open, in RGB.
+
+    Raises:
+        BadInput: Something is neither, and what `open_picture` raises.
+    """
+    several = [given] if isinstance(given, str | Path | Image.Image) else given
+    if not isinstance(several, Iterable):
+        raise BadInput(f"{given!r:.60} is no picture: give a file, a PIL image, or a list of them")
+    return tuple(_one(number, one) for number, one in enumerate(several))
+
+
+def _one(number: int, given: object) -> Image.Image:
+    if not isinstance(given, str | Path | Image.Image):
+        raise BadInput(
+            f"picture {number} is a {type(given).__name__}: give a file or a PIL image (of an array, Image.fromarray)"
+        )
+    return open_picture(given, name=f"picture {number}" if isinstance(given, Image.Image) else "")
+
+
 def _file(source: str | Path | bytes) -> Path | BytesIO:
-    return BytesIO(source) if isinstance(source, bytes) else Path(source)
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    path = Path(source)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadInput(f"{path} is a device or a pipe: give a PNG or JPEG file")
+    return path
 
 
 def _reason(error: Exception) -> str:
@@ -80,7 +109,9 @@ def _plain(image: Image.Image, called: str) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise BadInput(f"the picture {called} holds numbers without a known scale ({image.mode}): give 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would cut them off at 255
-        image = image.convert("I").point(lambda value: value / DEPTH, "L")
+        deep = np.asarray(image.convert("I"))
+        shown = np.where(deep == image.info.get("transparency", -1), 255, np.rint(deep / DEPTH))
+        return Image.fromarray(shown.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")

@@ -152,10 +152,11 @@ class TaskFacts:
     accuracy: float | None = None  # of the model on these samples
     answers: str | None = None  # "written": by the model itself; None: the right ones
     difficulty: dict[str, Any] | None = None  # where it is not the default
-    sha256: str | None = None  # of a folder's list of questions
+    sha256: str | None = None  # of a folder's list of questions and its pictures
     source: str | None = None  # of a public data set
     most: int | None = None  # rows of it that are read
     revision: str | None = None
+    pictures: tuple[str, ...] | None = None  # by name, of a task that has only so many: heads are tested on others
 
     @property
     def shown(self) -> str:

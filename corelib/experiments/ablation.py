@@ -21,7 +21,8 @@ import numpy as np
 from corelib.analysis import controls
 from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval, estimate, p_value, p_value_of_counts
-from corelib.core.errors import BadInput, NoControl, check_known
+from corelib.core.entries import check_whole
+from corelib.core.errors import NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
@@ -77,8 +78,8 @@ def ablate_top(
     if no head reaches the evidence of all samples.
     """
     began = time.perf_counter()
-    if draws < 1 or dose_draws < 1:
-        raise BadInput(f"draws={draws}, dose_draws={dose_draws}: a control needs one draw or more")
+    for name, given in (("draws", draws), ("dose_draws", dose_draws)):
+        check_whole(name, given, 1, controls.MOST_DRAWS)
     check_pictures(draw)
     check_scores(vlm, scores, draw, same_samples)
     scores = within_reach(vlm, draw, scores, batch_size)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from corelib.attention.head_outputs import HeadOutputs, expand_means, head_outputs, mean_outputs, resampled
 from corelib.attention.intervene import ablate, knockout
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput, UnsupportedArchitecture, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
@@ -71,8 +72,7 @@ def answer_sweep(
     torch.Size([2, 2])
     """
     check_known("ablation mode", mode, MODES)
-    if batch_size < 1:
-        raise BadInput(f"batch_size must be 1 or more, got {batch_size}")
+    check_whole("batch_size", batch_size, 1)
     if draw.pictures < 2 and mode == "resample":
         raise BadInput(f"{draw.pictures} picture: resample needs two or more, to exchange outputs between them")
     fingerprint = {
@@ -122,6 +122,12 @@ def check_scores(vlm: VLM, scores: HeadScores, draw: Draw, same_samples: bool = 
     """
     check_model(vlm, scores)
     shared = scores.task.split == draw.split and (scores.task.seed == draw.seed or draw.task.finite)
+    seen = set(scores.task.pictures or ()).intersection(draw.facts().pictures or ())
+    if seen and not shared and not same_samples:
+        raise BadInput(
+            f"{len(seen)} of these pictures ranked the heads: a line that joins pictures has moved them to another "
+            "split. Rank the heads again, or say that you mean it (same_samples=True, --same-samples)"
+        )
     if shared and not same_samples:
         raise BadInput(
             f"the heads were ranked on these samples ({draw.split}, seed {draw.seed}): test on another split, or say "

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corelib.core.errors import BadInput
+from corelib.core.entries import check_whole
 from corelib.core.progress import Progress, silent
 from corelib.core.values import Proportion
 from corelib.experiments.evidence import proportion
@@ -43,8 +43,7 @@ def generate_answers(
     Raises: BadInput if `tokens` or `batch_size` is below 1.
     """
     batch_size = vlm.batch_size if batch_size is None else batch_size
-    if tokens < 1:
-        raise BadInput(f"tokens must be 1 or more, got {tokens}")
+    check_whole("tokens", tokens, 1)
     texts, right, rule = [], [], draw.task.rule
     for indices in draw.batches(batch_size):
         drawn = draw.take(indices)

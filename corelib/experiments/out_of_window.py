@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from corelib.analysis.stats import bootstrap_interval
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
 from corelib.core.progress import Progress, silent
@@ -119,8 +120,7 @@ def answer_under(
     Raises: BadInput for a batch below 1, or if the window reaches the evidence of nearly all samples.
     """
     check_pictures(draw)
-    if batch_size < 1:
-        raise BadInput(f"batch_size must be 1 or more, got {batch_size}")
+    check_whole("batch_size", batch_size, 1)
     fingerprint = {"model": vlm.sha256, "precision": compute_dtype(vlm), **draw.fingerprint}
     fingerprint |= {"window": [window.width, window.sinks], **(named or {})}
 

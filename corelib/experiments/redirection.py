@@ -21,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from corelib.analysis.controls import MOST_DRAWS
 from corelib.analysis.kv_controls import kv_matched
 from corelib.analysis.stats import bootstrap_interval, estimate
 from corelib.attention.redirect import STRENGTHS, Strength
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput, NoControl, check_known
 from corelib.core.head_scores import HeadScores
 from corelib.core.heads import HeadSet
@@ -74,8 +76,7 @@ def redirect_top(
     scores = within_reach(vlm, draw, scores, batch_size)
     if draw.questions < 2:
         raise BadInput("a question needs another one about the same picture: draw with questions=2 or more")
-    if draws < 1:
-        raise BadInput(f"draws={draws}: a control needs one draw or more")
+    check_whole("draws", draws, 1, MOST_DRAWS)
     core = scores.top(fraction)
     every = HeadSet(scores.order())
     plan = {"core": Intervention(core, rows, strength), "complement": Intervention(every - core, rows, strength)}

@@ -20,6 +20,7 @@ from torch import Tensor
 from corelib.attention.record import record
 from corelib.core.errors import BadInput
 from corelib.core.heads import HeadSet
+from corelib.core.pictures import Pictured
 from corelib.families.base import View
 from corelib.families.regions import Grid
 from corelib.models.batch import Batch
@@ -44,7 +45,7 @@ class AttentionMap:
 
 
 def map_attention(
-    vlm: VLM, images: Sequence[Image.Image], question: str, *, video: bool = False, heads: HeadSet | None = None
+    vlm: VLM, images: Pictured | Sequence[Pictured], question: str, *, video: bool = False, heads: HeadSet | None = None
 ) -> AttentionMap:
     """Attention on the pictures from the last prompt token, averaged over `heads`.
 
@@ -59,15 +60,16 @@ def map_attention(
     >>> len(look.heads), len(look.maps) == len(sample.images)
     (3, True)
     """
-    if not images:
+    asked = Sample.of(images, question, video=video)
+    if not asked.images:
         raise BadInput("there is no picture to look at: give at least one")
     if heads is not None and not len(heads):
         raise BadInput("the set of heads is empty: give at least one head, or None for the default")
-    batch = vlm.encode([Sample.of(images, question, video=video)], answers=False)
+    batch = vlm.encode([asked], answers=False)
     attention = last_row_attention(vlm, batch)[:, 0]  # [layer, head, key]
     chosen = _pointed(attention, batch.visual[0]) if heads is None else heads.check(vlm.num_layers, vlm.num_heads)
     mean = torch.stack([attention[head.layer, head.index] for head in chosen]).mean(0)
-    return AttentionMap(tuple(images), question, tuple(picture_maps(mean, batch.views[0])), chosen, video)
+    return AttentionMap(asked.images, question, tuple(picture_maps(mean, batch.views[0])), chosen, video)
 
 
 @torch.no_grad()

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch.nn.functional import pad
 
 from corelib.attention.redirect import redirect
 from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
 from corelib.core.heads import HeadSet
+from corelib.core.pictures import Pictured
 from corelib.models.vlm import VLM
 from corelib.tasks.sample import Sample
 
@@ -25,7 +25,7 @@ from corelib.tasks.sample import Sample
 @torch.no_grad()
 def answer_looking_at(
     vlm: VLM,
-    images: Sequence[Image.Image],
+    images: Pictured | Sequence[Pictured],
     question: str,
     heads: HeadSet,
     box: Box,
@@ -54,11 +54,12 @@ def answer_looking_at(
     >>> answer_looking_at(load("mini-s"), sample.images, sample.question, heads, sample.distractors[0])
     ('0', '1')
     """
-    if not images:
+    asked = Sample.of(images, question, video=video)
+    if not asked.images:
         raise BadInput("there is no picture to look at: give at least one")
     if not heads:
         raise BadInput("the set of heads is empty: give at least one head")
-    batch = vlm.encode([Sample.of(images, question, video=video)], answers=False)
+    batch = vlm.encode([asked], answers=False)
     target = batch.cover([[box]])
     away = batch.visual & ~target
     if not away.any():

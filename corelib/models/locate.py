@@ -22,6 +22,7 @@ from corelib.attention.record import record, row_index
 from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
 from corelib.core.heads import HeadSet
+from corelib.core.pictures import Pictured
 from corelib.families.base import View
 from corelib.families.regions import box_of_token
 from corelib.metrics.pointing import peak_region
@@ -129,7 +130,7 @@ def place_of(look: Float[Tensor, " token"], views: Sequence[View]) -> Place:
 
 def locate(
     vlm: VLM,
-    images: Sequence[Image.Image],
+    images: Pictured | Sequence[Pictured],
     question: str,
     heads: HeadSet,
     *,
@@ -155,12 +156,12 @@ def locate(
     >>> found.answer == sample.answer, found.box
     (True, Box(x0=160.0, y0=0.0, x1=192.0, y1=32.0, image=0))
     """
-    if not images:
+    asked = Sample.of(images, question, video=video)
+    if not asked.images:
         raise BadInput("there is no picture to look at: give at least one")
     weights = weights_of([heads], vlm.num_layers, vlm.num_heads)
-    asked = Sample.of(images, question, video=video)
     answer = vlm.generate(vlm.encode([asked], answers=False), tokens)[0].strip()
     batch = vlm.encode([replace(asked, answer=answer)], answers=bool(answer))
     look = answer_looks(vlm, batch, weights)[0, 0]
     maps = tuple(picture_maps(look, batch.views[0]))
-    return Located(tuple(images), question, answer, heads, place_of(look, batch.views[0]), maps, video)
+    return Located(asked.images, question, answer, heads, place_of(look, batch.views[0]), maps, video)

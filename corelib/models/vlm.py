@@ -18,13 +18,14 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.attention.interface import attention_modules
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput, UnsupportedArchitecture
 from corelib.core.model_folder import Study
+from corelib.core.pictures import Pictured
 from corelib.core.results import as_file_name
 from corelib.core.values import ModelFacts
 from corelib.families.base import Family
@@ -101,15 +102,17 @@ class VLM:
             dtype=None if dtype == "float32" else dtype,
         )
 
-    def encode(self, samples: Iterable[Sample], *, answers: bool = True) -> Batch:
+    def encode(self, samples: Sample | Iterable[Sample], *, answers: bool = True) -> Batch:
         """Samples as one left-padded batch [sample, token] on the model's device, with masks; pictures are in the
         model's dtype. `answers=False` leaves the answers out, for generation.
 
         Raises: BadInput if there is no sample, or if the model cannot read a question.
         """
-        samples = tuple(samples)
+        samples = (samples,) if isinstance(samples, Sample) or not isinstance(samples, Iterable) else tuple(samples)
         if not samples:
             raise BadInput("nothing to encode: give at least one sample")
+        if strange := [one for one in samples if not isinstance(one, Sample)]:
+            raise BadInput(f"{strange[0]!r:.60} is no sample: give samples of a task, or Sample.of(images, question)")
         written = self.family.build_inputs(samples, answers)
         device = execution_device(self.model.get_input_embeddings())
         inputs = {key: value.to(device) for key, value in written.inputs.items()}
@@ -161,20 +164,22 @@ class VLM:
         return re.sub(r"(?<=\d) (?=\d)", "", words)
 
     @torch.no_grad()
-    def ask(self, images: Sequence[Image.Image], question: str, *, video: bool = False, tokens: int = 8) -> str:
-        """Put a question about pictures (pages, or the frames of a clip) and decode the answer greedily, at most
-        so many `tokens`.
+    def ask(self, images: Pictured | Sequence[Pictured], question: str, *, video: bool = False, tokens: int = 8) -> str:
+        """Put a question about pictures (pages, or the frames of a clip; files or open) and decode the answer
+        greedily, at most so many `tokens`.
 
-        Raises: BadInput if `tokens` is below 1, or if the model cannot read the question.
+        Raises: BadInput if `tokens` is below 1, there is no picture, or the model cannot read the question.
 
         >>> from corelib import load, task
         >>> sample = task("scenes").sample("test", seed=0, index=0)
         >>> load("mini-s").ask(sample.images, sample.question) == sample.answer
         True
         """
-        if tokens < 1:
-            raise BadInput(f"tokens must be 1 or more, got {tokens}")
-        return self.generate(self.encode([Sample.of(images, question, video=video)], answers=False), tokens)[0]
+        check_whole("tokens", tokens, 1)
+        asked = Sample.of(images, question, video=video)
+        if not asked.images:
+            raise BadInput("there is no picture to ask about: give at least one")
+        return self.generate(self.encode([asked], answers=False), tokens)[0]
 
     @torch.no_grad()
     def generate(self, batch: Batch, tokens: int = 8) -> list[str]:

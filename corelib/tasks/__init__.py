@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from corelib.core.errors import BadInput, check_known
+from corelib.core.errors import BadInput, UnknownName, check_known
 from corelib.core.geometry import Box
 from corelib.tasks import folder, hub
 from corelib.tasks.assets import SPLITS
@@ -47,13 +47,15 @@ def task(name: str, **difficulty: Setting) -> Task:
     >>> task("documents", pages=4).pages
     4
     """
+    known = {**TASKS, **UNTRAINED, **WORLD_KNOWLEDGE}
+    if not isinstance(name, str):
+        raise UnknownName("domain", name, known)
     for prefix, read in EXTERNAL.items():
         if name.startswith(prefix):
             others = [key for key in difficulty if key not in SETTINGS[prefix]]
             if others:
                 raise BadInput(f"{name} is as difficult as it is: leave {', '.join(others)} away")
             return read(name.removeprefix(prefix), **difficulty)
-    known = {**TASKS, **UNTRAINED, **WORLD_KNOWLEDGE}
     return known[check_known("domain", name, known)]().with_difficulty(**difficulty)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
-from corelib.core.errors import BadInput, UnknownName, check_known
+from corelib.core.entries import check_whole
+from corelib.core.errors import UnknownName, check_known
 
 SPLITS = ("train", "select", "validate", "test")
 SHARES = (0.60, 0.13, 0.13, 0.14)  # of the handwritten digits
@@ -41,14 +42,13 @@ def check_split(split: str) -> str:
 def generator(domain: str, split: str, seed: int, index: int) -> np.random.Generator:
     """The one source of randomness: a stream that depends on (domain, split, seed, index) and on nothing else.
 
-    Raises: BadInput if seed or index is negative.
+    Raises: BadInput if seed or index is no whole number, or negative.
 
     >>> a, b = (generator("scenes", "train", 0, 7).integers(1000) for _ in range(2))
     >>> bool(a == b)
     True
     """
-    if seed < 0 or index < 0:
-        raise BadInput(f"seed and index must be 0 or more, got seed={seed}, index={index}")
+    check_whole("seed", seed), check_whole("index", index)
     return np.random.default_rng([zlib.crc32(domain.encode()), SPLITS.index(check_split(split)), seed, index])
 
 

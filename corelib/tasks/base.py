@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
+from corelib.core.entries import check_entries, check_whole
 from corelib.core.errors import BadInput, check_known
 from corelib.core.geometry import Box
 from corelib.tasks.assets import check_split, generator
@@ -87,6 +88,10 @@ class Task(ABC):
         """How many pictures there are in a split, of `count` that are asked for: all, if they are drawn."""
         return count
 
+    def names(self, split: str, seed: int, index: int) -> tuple[str, ...]:
+        """What tells the pictures of a sample from others, where they are not drawn; else nothing."""
+        return ()
+
     def sample(self, split: str, seed: int, index: int) -> Sample:
         """The sample of (domain, split, seed, index): the same on every machine, now and later."""
         return self.questions_for(split, seed, index, 1)[0]
@@ -141,9 +146,7 @@ class Task(ABC):
 
         Raises: BadInput if `count` is below 1.
         """
-        if count <= 0:
-            raise BadInput(f"the number of samples must be 1 or more, got {count}")
-        for index in range(start, start + count):
+        for index in range(start, start + check_whole("samples", count, 1)):
             yield self.sample(split, seed, index)
 
     def draw(self, split: str = "test", *, samples: int, seed: int = 0, questions: int = 1) -> Draw:
@@ -158,13 +161,15 @@ class Task(ABC):
     def with_difficulty(self, **difficulty: Setting) -> Self:
         """The same task with other difficulty: `Scenes().with_difficulty(objects=16)`.
 
-        Raises: UnknownName for a key that is not a difficulty of this task. Whether a value is allowed shows when a
-        picture is drawn.
+        Raises: UnknownName for a key that is not a difficulty of this task, BadInput for a value of another kind.
+        Whether a value is allowed shows when a picture is drawn.
         """
         known = [f.name for f in fields(self)]
         for key in difficulty:
             check_known(f"difficulty of {self.name}", key, known)
-        return replace(self, **difficulty)
+        found = replace(self, **{key: tuple(one) if isinstance(one, list) else one for key, one in difficulty.items()})
+        check_entries(self.name, found)
+        return found
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, overload
 
+from corelib.core.entries import check_whole
 from corelib.core.errors import BadInput
 from corelib.core.values import TaskFacts
 from corelib.tasks.assets import SPLITS, check_split
@@ -22,6 +23,7 @@ from corelib.tasks.sample import Sample
 if TYPE_CHECKING:
     from corelib.tasks.base import Task
 
+MOST_SAMPLES = 10_000_000  # no run answers more
 TOGETHER = 3  # pictures that may always be one batch, so that none is alone, without another one to exchange with
 
 
@@ -51,10 +53,8 @@ class Draw(Sequence[Sample]):
 
     def __post_init__(self) -> None:
         check_split(self.split)
-        for name, least in (("samples", 1), ("questions", 1), ("seed", 0)):
-            given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, int) or given < least:
-                raise BadInput(f"{name} must be a whole number, {least} or more, got {given!r}")
+        for name, least, most in (("samples", 1, MOST_SAMPLES), ("questions", 1, MOST_SAMPLES), ("seed", 0, None)):
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), least, most))
         if self.samples % self.questions:
             raise BadInput(
                 f"{self.samples} samples with {self.questions} questions about each picture: give a multiple of "
@@ -91,6 +91,8 @@ class Draw(Sequence[Sample]):
         """What a result says of its samples; `more` are other fields of `TaskFacts`."""
         questions: dict[str, Any] = {} if self.questions == 1 else {"questions": self.questions}
         questions |= {"answers": "written"} if self.written else {}
+        names = {name for one in range(self.pictures) for name in self.task.names(self.split, self.seed, one)}
+        questions |= {"pictures": tuple(sorted(names))} if names else {}
         return TaskFacts(
             **self.task.facts, split=self.split, seed=self.seed, samples=self.samples, **{**questions, **more}
         )
@@ -132,8 +134,7 @@ class Draw(Sequence[Sample]):
         >>> task("needle").draw("test", samples=8, questions=2).batches(4)
         [[0, 1, 2, 3], [4, 5, 6, 7]]
         """
-        if size < 1:
-            raise BadInput(f"batch_size must be 1 or more, got {size}")
+        check_whole("batch_size", size, 1)
         pictures: dict[int, list[int]] = {}
         for index in range(self.samples) if indices is None else indices:
             pictures.setdefault(index // self.questions, []).append(index)

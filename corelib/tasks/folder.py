@@ -13,6 +13,7 @@ Nothing leaves the machine.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,8 @@ class Folder(ItemTask):
 
 def _file(path: str) -> Path:
     file = Path(path).expanduser()
-    file = file / FILE if file.is_dir() else file
-    if not file.is_file():
+    file = file / FILE if os.path.isdir(file) else file
+    if not os.path.isfile(file):
         raise BadInput(f"{file} is not there: give a JSONL file, or a folder with {FILE} in it")
     return file
 

@@ -32,6 +32,7 @@ from typing import Any
 
 from PIL import Image
 
+from corelib.core.entries import LARGEST
 from corelib.core.errors import BadInput, check_known
 from corelib.core.pictures import open_picture
 from corelib.tasks.folder_regions import (
@@ -104,7 +105,9 @@ def record(line: str, folder: Path, seen: dict[Path, Seen], max_pixels: int = 0)
 
 def _object(line: str) -> Mapping[str, Any]:
     try:
-        given = json.loads(line)
+        given = json.loads(line, parse_int=_number, parse_float=_number, parse_constant=_number)
+    except BadInput:
+        raise
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not JSON ({error})") from None
     if not isinstance(given, dict):
@@ -116,6 +119,14 @@ def _object(line: str) -> Mapping[str, Any]:
     if missing:
         raise BadInput(f"there is no {' and no '.join(missing)}; found: {', '.join(given) or 'nothing'}")
     return given
+
+
+def _number(text: str) -> float:
+    """A number of JSON that can be computed with."""
+    found = float(text)
+    if not abs(found) < LARGEST:
+        raise BadInput(f"{text:.20} is no number that can be computed with")
+    return int(text) if text.lstrip("-").isdecimal() else found
 
 
 def _text(given: Mapping[str, Any], key: str) -> str:

@@ -87,7 +87,11 @@ class ItemTask(Task):
             found[split_of(groups)] += [tuple(one) for pictures in groups for one in mine[pictures].values()]
         return found
 
-    def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+    def names(self, split: str, seed: int, index: int) -> tuple[str, ...]:
+        return self._group(split, seed, index)[0].pictures
+
+    def _group(self, split: str, seed: int, index: int) -> tuple[Item, ...]:
+        """The records of one picture."""
         groups = self.dealt.get(check_split(split), [])
         if not 0 <= index < len(groups):
             counts = ", ".join(f"{len(mine)} in {name}" for name, mine in self.dealt.items())
@@ -96,7 +100,10 @@ class ItemTask(Task):
                 "question about each picture), or for several questions"
             )
         order = np.random.default_rng([seed, len(groups)]).permutation(len(groups))
-        group = groups[int(order[index])]
+        return groups[int(order[index])]
+
+    def draw_picture(self, split: str, seed: int, index: int) -> tuple[Picture, np.random.Generator]:
+        group = self._group(split, seed, index)
         questions = tuple(
             Question(
                 one.kind, one.question, one.answer, one.boxes, one.distractors,

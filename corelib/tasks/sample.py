@@ -22,7 +22,9 @@ from typing import Any
 
 from PIL import Image
 
+from corelib.core.errors import BadInput
 from corelib.core.geometry import Box
+from corelib.core.pictures import Pictured, open_pictures
 
 SECONDS = 1.0  # between two frames of a clip, if nothing else is known (our definition)
 
@@ -62,16 +64,20 @@ class Sample:
     notes: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
 
     @classmethod
-    def of(cls, images: Sequence[Image.Image], question: str, *, video: bool = False) -> Sample:
+    def of(cls, images: Pictured | Sequence[Pictured], question: str, *, video: bool = False) -> Sample:
         """A question of your own: its answer and its evidence are not known.
 
-        Pictures are named as pages if the question asks for a page.
+        Pictures are files or open; they are named as pages if the question asks for a page.
+
+        Raises: BadInput for what is no picture, cannot be read, or is no text.
 
         >>> Sample.of([Image.new("RGB", (64, 64))], "room on page 1 ?").domain
         'documents'
         """
+        if not isinstance(question, str):
+            raise BadInput(f"the question is {question!r:.60}: give a text")
         domain = "video" if video else "documents" if re.search(r"\bpage\b", question.lower()) else "scenes"
-        return cls(domain, "test", 0, 0, "", question, "", images=tuple(images), video=video)
+        return cls(domain, "test", 0, 0, "", question, "", images=open_pictures(images), video=video)
 
     @cached_property
     def digest(self) -> str:

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from corelib.core.entries import check_entries
 from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import HeadSet
 from corelib.core.model_folder import room
 from corelib.mini.architecture import SIZES
 
 RECIPES = Path(__file__).parent / "recipes"  # of the bundled models
-WANTED = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}  # by type of an entry
 LEAST = {
     **dict.fromkeys(("steps", "processes", "warmup_steps", "checkpoint_every", "evaluate_every"), 1),
     **dict.fromkeys(("seed", "decay_steps", "evaluate_samples"), 0),
@@ -54,7 +54,7 @@ class Recipe:
     study: Mapping[str, Any] = field(default_factory=dict)  # what the book does with the model; goes into its card
 
     def __post_init__(self) -> None:
-        self._check_kinds()
+        check_entries("recipe", self)
         check_known("size", self.size, (*SIZES, "bridge"))
         check_known("precision", self.precision, ("bfloat16", "float32"))
         for name, number in LEAST.items():
@@ -80,12 +80,6 @@ class Recipe:
             raise BadInput(f"recipe: window={self.window}, dense={self.dense!r}: give a window of 1 key or more")
         if self.window and (self.model_kind == "bridge" or self.fast):
             raise BadInput("recipe: window is for a mini model that is not fast")
-
-    def _check_kinds(self) -> None:
-        for entry in fields(self):
-            value, kind = getattr(self, entry.name), str(entry.type)
-            if not _is_of(kind, value):
-                raise BadInput(f"recipe: {entry.name} is {value!r:.60}: give {WANTED.get(kind, 'a table')}")
 
     @property
     def model_kind(self) -> str:
@@ -129,15 +123,6 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Every entry, as JSON."""
         return asdict(self)
-
-
-def _is_of(kind: str, value: object) -> bool:
-    """Is a value of the type of an entry, and no number that cannot be computed with?"""
-    if isinstance(value, bool):
-        return kind == "bool"
-    if isinstance(value, int | float):
-        return abs(value) < 1e300 and kind in (("int", "float") if isinstance(value, int) else ("float",))
-    return isinstance(value, str if kind == "str" else Mapping if kind not in WANTED else ())
 
 
 def short_run(seed: int, steps: int, decay_steps: int, **more: Any) -> Recipe:
