@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -243,3 +247,106 @@ def test_tampered_weights_stop_the_command(run, tmp_path):
         file.write(bytes([last[0] ^ 1]))
     done = run("score", "--model", folder, "--samples", 2, "--out", tmp_path / "s.json")
     assert done.returncode == 2 and "is damaged" in done.stderr and not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["score", "--samples", 10**20], "samples must be 10,000,000 or fewer"),
+        (["score", "--seed", -1], "seed must be a whole number, 0 or more"),
+        (["score", "--model", "a" * 5000], "unknown model"),
+        (["score", "--domain", "folder:" + "a" * 300], "is not there"),
+        (["bench", "--seed", -1, "--lengths", "1k", "--layers", 1], "seed must be a whole number, 0 or more"),
+        (["atlas", "build", "--out", "no/such/place"], "the folder no/such does not exist"),
+        (["train", "mini-s", "--device", "zzz"], "unknown device 'zzz'"),
+    ],
+)
+def test_absurd_values_are_one_line_and_leave_nothing(run, tmp_path, arguments, says):
+    written = [] if "--out" in arguments else ["--out", "x.json"]
+    done = run(*arguments, *written, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and list(tmp_path.iterdir()) == [], done.stderr
+    assert done.stderr.startswith("corelib: ") and done.stderr.count("\n") == 1
+
+
+def test_a_late_failure_leaves_nothing(run, tmp_path):
+    """Too many questions about a picture: that shows when the first is drawn."""
+    assert run("score", "--samples", 4, "--out", "s.json", cwd=tmp_path).returncode == 0
+    asked = ["--samples", 1000, "--questions", 500, "--draws", 1]
+    done = run("ablate", "--scores", "s.json", "--out", "x.json", *asked, cwd=tmp_path)
+    assert done.returncode == 2 and "500 questions about a picture" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+    many = run("ablate", "--scores", "s.json", "--out", "x.json", "--draws", 10**14, "--samples", 8, cwd=tmp_path)
+    assert many.returncode == 2 and "draws must be 100,000 or fewer" in many.stderr
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, 10**30])
+def test_threads_that_no_machine_has(run, tmp_path, threads):
+    done = run("--threads", threads, "score", "--out", tmp_path / "x.json")
+    assert done.returncode == 2 and "threads must be 0 to 1024" in done.stderr
+
+
+def test_a_rank_that_is_not_there_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, says in (("5", "RANK is 5, WORLD_SIZE 2"), ("x", "RANK is 'x'")):
+        monkeypatch.setenv("RANK", rank)
+        done = run("score", "--samples", 2, "--out", "x.json", cwd=tmp_path)
+        assert done.returncode == 2 and says in done.stderr and list(tmp_path.iterdir()) == []
+
+
+TABLE = [[0.9, 0.1], [0.2, 0.3]]
+
+
+def test_names_with_brackets_are_shown_whole(run, tmp_path):
+    for name in ("[bold]a.json", "[red]b.json"):
+        some_scores(TABLE).save(tmp_path / name)
+    done = run("compare", "[bold]a.json", "[red]b.json", cwd=tmp_path)
+    assert done.returncode == 0 and "[bold]a.json · [red]b.json" in done.stdout, done.stderr
+
+
+def test_one_command_at_a_time_writes_a_file(run, tmp_path):
+    from corelib.core.claim import claimed
+
+    arguments = ["score", "--samples", 2, "--out", "x.json"]
+    with claimed(tmp_path / ".x.json.partial"):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 2 and "another command is at work" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    with claimed(tmp_path / "run"):
+        done = run("train", "mini-s", "--out", tmp_path / "run")
+        assert done.returncode == 2 and "another command is at work" in done.stderr
+    assert list(tmp_path.iterdir()) == [] and run(*arguments, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437"])
+def test_a_screen_that_lacks_signs_shows_the_others(monkeypatch, tmp_path, encoding):
+    from corelib.cli import main
+
+    some_scores(TABLE).save(tmp_path / "–a.json")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "argv", ["corelib", "show", str(tmp_path / "–a.json")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code and "L0H0" in screen.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_output_is_one_line(tmp_path):
+    some_scores(TABLE).save(tmp_path / "a.json")
+    command = [sys.executable, "-m", "corelib.cli", "compare", "a.json", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr == "corelib: stdout: No space left on device\n"
+
+
+def test_a_stopped_command_says_that_it_goes_on(run, tmp_path):
+    command = [sys.executable, "-m", "corelib.cli", "--threads", "1", "score", "--out", "x.json", "--batch-size", "1"]
+    partial = tmp_path / ".x.json.partial"
+    with subprocess.Popen([*command, "--samples", "100000"], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as work:
+        while work.poll() is None and not list(partial.glob("*.safetensors")):
+            time.sleep(0.1)
+        work.send_signal(signal.SIGINT)
+        assert work.stderr.read().strip() == "corelib: stopped; the same command goes on from here"
+    assert work.returncode == 130 and list(partial.glob("*.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == [partial.name]
+    assert run("score", "--out", "x.json", "--samples", 2, "--batch-size", 1, cwd=tmp_path).returncode == 0

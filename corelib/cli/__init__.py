@@ -5,17 +5,37 @@ A mistake in the input ends with one line on stderr and exit code 2; nothing is 
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from corelib.cli import ablate, ask, atlas, bench, compare, convert, export, locate, redirect, score, show, train
 from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
+RESUMED = ("score", "ablate", "redirect", "train", "atlas")  # keep what is done
+MOST_THREADS = 1024
+
+
+class Commands(TyperGroup):
+    """All commands. One that is stopped (Ctrl-C) says whether it goes on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            more = "; the same command goes on from here" if ctx.invoked_subcommand in RESUMED else ""
+            err.print(f"\ncorelib: stopped{more}", highlight=False)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="corelib",
+    cls=Commands,
     help="Find, test and use **CoRe heads**: the attention heads that fetch the part of an image "
     "a question asks about.",
     epilog="Start with: corelib score --model mini-s --domain scenes --samples 64 --out scores.json",
@@ -34,8 +54,8 @@ app.add_typer(atlas.app, name="atlas")
 
 @app.callback()
 def _begin(threads: Annotated[int, typer.Option(help="Processor threads; 0 leaves the choice to torch.")] = 0) -> None:
-    if threads < 0:
-        raise BadInput(f"threads must be 0 or more, got {threads}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise BadInput(f"threads must be 0 to {MOST_THREADS}, got {threads}")
     if threads:
         import torch
 
@@ -43,12 +63,25 @@ def _begin(threads: Annotated[int, typer.Option(help="Processor threads; 0 leave
 
 
 def main() -> None:
-    """The console script: typed errors become one line and exit code 2."""
+    """The console script: typed errors, and what the system refuses, become one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a screen that lacks a sign shows the others
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except CorelibError as error:
-        err.print(f"corelib: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("corelib: stopped; the same command goes on from here", highlight=False)
-        sys.exit(130)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'stdout'}: {error.strerror or error}")
+
+
+def _fail(told: str) -> None:
+    err.print(f"corelib: {told}", style="red", highlight=False, soft_wrap=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what cannot be shown is not tried once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(2)

@@ -66,6 +66,7 @@ def ablate(
     """
     from corelib.analysis.dose_response import DOSES
     from corelib.core import distributed
+    from corelib.core.claim import claimed
     from corelib.core.errors import check_known
     from corelib.core.head_scores import HeadScores
     from corelib.core.results import check_writable
@@ -86,10 +87,11 @@ def ablate(
         known = draw.task.draw("select", samples=draw.task.available("select", 64))
         return score_heads(vlm, known, metric=Metric("output_norm"), batch_size=batch_size)
 
-    with distributed.shared(partial) as first, bar(f"{vlm.name} · {draw.task.name}") as progress:
-        found = ablate_top(
-            vlm, draw, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
-            norms=norms, batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,
-        )  # fmt: skip
-    if finish(found, out_, partial, first) and out.is_terminal:
-        show_ablation(found)
+    with claimed(partial), distributed.shared(partial) as first:
+        with bar(f"{vlm.name} · {draw.task.name}") as progress:
+            found = ablate_top(
+                vlm, draw, ranking, fraction=fraction, mode=mode, draws=draws, doses=DOSES if curve else None,
+                norms=norms, batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,
+            )  # fmt: skip
+        if finish(found, out_, partial, first) and out.is_terminal:
+            show_ablation(found)

@@ -88,6 +88,7 @@ def build(
     from corelib.atlas.build import build_cell, build_results
     from corelib.atlas.by_sample import build_samples
     from corelib.core import model_folder
+    from corelib.core.results import check_folder
     from corelib.models.load import load
     from corelib.tasks import RETRIEVING, task
 
@@ -95,6 +96,8 @@ def build(
     domains = domain or list(RETRIEVING)
     for one in domains:
         task(one)  # named wrongly, it is refused before anything is measured
+    if folder is not None:
+        check_folder(folder)
     vlms = [load(one, **how) for one in model or model_folder.bundled_names()]
     others = [one for one in kinds if one in atlas.KINDS]
     if name and not others:

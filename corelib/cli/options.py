@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def known_models(given: Names) -> Names:
     """The names of models, refused if one is misspelled: before torch is imported, which takes ten seconds. Checkpoints
     and folders are looked at when they are opened."""
     for name in _each(given):
-        if not ("/" in name or ":" in name or name == LANGUAGE or Path(name).expanduser().exists()):
+        if not ("/" in name or ":" in name or name == LANGUAGE or os.path.exists(Path(name).expanduser())):
             find_model(name)
     return given
 

@@ -71,6 +71,7 @@ def redirect(
 
     from corelib.attention.redirect import STRENGTHS, Strength
     from corelib.core import distributed
+    from corelib.core.claim import claimed
     from corelib.core.errors import check_known
     from corelib.core.results import check_writable
     from corelib.experiments.redirection import ROWS, redirect_top
@@ -82,11 +83,12 @@ def redirect(
     ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
     check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
-    with distributed.shared(partial) as first, bar(f"{vlm.name} · {draw.task.name}") as progress:
-        found = redirect_top(
-            vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
-            batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
-            store=partial, progress=progress,
-        )  # fmt: skip
-    if finish(found, out_, partial, first) and out.is_terminal:
-        show_redirection(found)
+    with claimed(partial), distributed.shared(partial) as first:
+        with bar(f"{vlm.name} · {draw.task.name}") as progress:
+            found = redirect_top(
+                vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
+                batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
+                store=partial, progress=progress,
+            )  # fmt: skip
+        if finish(found, out_, partial, first) and out.is_terminal:
+            show_redirection(found)

@@ -59,7 +59,8 @@ def score(
     Several processes share the samples: `accelerate launch -m corelib score …` writes the file that one would.
     """
     from corelib.core import distributed
-    from corelib.core.results import as_file_name, check_writable
+    from corelib.core.claim import claimed
+    from corelib.core.results import as_file_name, check_folder, check_writable
     from corelib.experiments.reading import check_quantities
     from corelib.experiments.score_heads import measure_heads, summarise_heads
     from corelib.metrics.catalogue import metric as by_name
@@ -79,24 +80,22 @@ def score(
     pairs = list(itertools.product(vlms, works))
     targets = [out_ / f"{vlm.file_name}-{as_file_name(one)}.json" for vlm, one in pairs] if len(pairs) > 1 else [out_]
     if len(pairs) > 1:
-        if out_.is_file():
-            raise BadInput(f"{out_} is a file: {len(pairs)} results need a folder")
-        if not out_.exists():
-            check_writable(out_)
-            out_.mkdir(exist_ok=True)
-    check_writable(targets[0])
+        check_folder(out_).mkdir(exist_ok=True)
+    for target in targets:
+        check_writable(target)
     mine = distributed.rank_and_world_size()
     for (vlm, name), target in zip(pairs, targets, strict=True):
         draw, partial = drawn[name], target.with_name(f".{target.name}.partial")
-        with bar(f"{vlm.name} · {name}") as progress:
-            found = measure_heads(
-                vlm, draw, batch_size=batch_size, quantities=[wanted.quantity], keys=[wanted.key],
-                store=partial, progress=progress, process=mine,
-            )  # fmt: skip
-        if found is None:
-            continue  # the first process puts all of them together
-        scores = summarise_heads(vlm, draw, found, metric=wanted)
-        scores.save(target)
-        shutil.rmtree(partial)
+        with claimed(partial):
+            with bar(f"{vlm.name} · {name}") as progress:
+                found = measure_heads(
+                    vlm, draw, batch_size=batch_size, quantities=[wanted.quantity], keys=[wanted.key],
+                    store=partial, progress=progress, process=mine,
+                )  # fmt: skip
+            if found is None:
+                continue  # the first process puts all of them together
+            scores = summarise_heads(vlm, draw, found, metric=wanted)
+            scores.save(target)
+            shutil.rmtree(partial)
         if out.is_terminal:
             show_scores(scores)

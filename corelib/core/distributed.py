@@ -29,10 +29,15 @@ _process: ContextVar[tuple[int, int]] = ContextVar("process", default=(0, 1))  #
 def rank_and_world_size() -> tuple[int, int]:
     """The number of this process, from 0, and how many there are.
 
+    Raises: BadInput if the environment tells no numbers, or a rank that is not among the processes.
+
     >>> rank_and_world_size()
     (0, 1)
     """
-    return _number("RANK", 0), max(1, _number("WORLD_SIZE", 1))
+    rank, count = _number("RANK", 0), max(1, _number("WORLD_SIZE", 1))
+    if rank >= count:
+        raise BadInput(f"RANK is {rank}, WORLD_SIZE {count}: ranks count from 0, so there is no such process")
+    return rank, count
 
 
 def local_rank() -> int:
@@ -52,11 +57,9 @@ def shared(store: Path) -> Iterator[bool]:
     """Sweeps that keep what is done in `store`, or below, are shared among the processes that the environment tells of.
     Gives whether this is the first one, which alone should write results.
 
-    Raises: BadInput if the environment tells no numbers, or a rank that is not among the processes.
+    Raises: BadInput as `rank_and_world_size`.
     """
     rank, count = rank_and_world_size()
-    if rank >= count:
-        raise BadInput(f"RANK is {rank}, WORLD_SIZE {count}: ranks count from 0, so there is no such process")
     (store / f"left-{rank}").unlink(missing_ok=True)  # of a run that was stopped
     token = _process.set((rank, count))
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ def find_model(name_or_path: str | Path) -> Path:
     if text in bundled_names():
         return bundled_folder(text)
     path = Path(text).expanduser()
-    if (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         return path
-    if path.exists() or any(mark in text for mark in ("\\", "./", "~")) or path.is_absolute():
+    if os.path.exists(path) or any(mark in text for mark in ("\\", "./", "~")) or path.is_absolute():
         raise BadInput(f"{text} is not a model: a folder with config.json and {WEIGHTS} is needed")
     raise UnknownName("model", text, [*bundled_names(), LANGUAGE, "or the path of a folder that `corelib train` wrote"])
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from corelib.core.errors import BadResults, CannotWrite
 from corelib.core.values import Machine, Software
 
+LONGEST_NAME = 200  # bytes: file systems take 255, and what a run puts beside its file has a longer name
 ROW = re.compile(r"\[[-+.\deE,\s]+\]")  # a list of numbers
 PACKAGES = {"corelib": "corelib-heads", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}
 
@@ -42,10 +43,14 @@ def check_writable(path: str | Path, *inputs: Path) -> Path:
     """Refuse a path now rather than after an hour of computing.
 
     Raises: CannotWrite if the folder does not exist or takes no file, if the path is a folder, a device or a pipe, or
-        one of the files that are read (`inputs`).
+        one of the files that are read (`inputs`), or its name is too long.
     """
     path = Path(path)
-    if not path.parent.is_dir():
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise CannotWrite(
+            f"cannot write {path.name:.20}…: the name is too long; give one of {LONGEST_NAME} bytes at most"
+        )
+    if not os.path.isdir(path.parent):
         raise CannotWrite(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise CannotWrite(f"cannot write {path}: it is a folder; give a file name")
@@ -56,6 +61,17 @@ def check_writable(path: str | Path, *inputs: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise CannotWrite(f"cannot write {path}: no permission in {path.parent}; choose another folder")
     return path
+
+
+def check_folder(path: str | Path) -> Path:
+    """Refuse now a folder that cannot be written into, or made where it is to be.
+
+    Raises: CannotWrite if it is a file, or, where there is none, as `check_writable`.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not path.is_dir():
+        raise CannotWrite(f"cannot write into {path}: it is a file; name a folder")
+    return path if path.is_dir() else check_writable(path)
 
 
 def as_file_name(text: str) -> str:

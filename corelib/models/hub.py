@@ -7,6 +7,7 @@ Without a network, what an earlier download left is taken. Only safetensors are 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -26,7 +27,7 @@ def is_hub_id(text: str) -> bool:
     >>> is_hub_id("Qwen/Qwen3-VL-2B-Instruct"), is_hub_id("mini-s"), is_hub_id("./runs/mini-s")
     (True, False, False)
     """
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None and not Path(text).exists()
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None and not os.path.exists(text)
 
 
 def fetch(name: str, revision: str | None, each: float, device: torch.device | None) -> tuple[Path, str]:

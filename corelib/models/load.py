@@ -7,6 +7,7 @@ load("tiny-random:qwen3-vl")            # a published architecture, tiny, with r
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Unpack
 
@@ -79,7 +80,7 @@ def is_published(name: str) -> bool:
         return True
     folder = Path(name).expanduser()
     ours = model_folder.bundled_names()
-    return name not in ours and any((folder / file).is_file() for file in checkpoints.PREPROCESSOR)
+    return name not in ours and any(os.path.isfile(folder / file) for file in checkpoints.PREPROCESSOR)
 
 
 def _no_options(name: str, options: HubOptions) -> None:

@@ -8,6 +8,7 @@ and the mean over shares, so the recipe names it.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -93,6 +94,7 @@ def _read_alone(
 
 
 def _work(pipe: Connection, recipe: Recipe, parameters: list[Tensor], gradients: list[Tensor], share: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the run, which ends its helpers
     torch.set_num_threads(1)
     trainable = build_trainable(recipe)
     trainable.model.train()

@@ -17,9 +17,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from corelib.core import model_folder
+from corelib.core.claim import claimed
 from corelib.core.errors import BadInput
+from corelib.core.memory import check_device
 from corelib.core.progress import Progress, silent
-from corelib.core.results import check_writable
+from corelib.core.results import check_folder
 from corelib.core.weights import add_stage
 from corelib.experiments.formation import log_scores, turning_points
 from corelib.models.vlm import VLM
@@ -41,16 +43,18 @@ def train(
     Returns the folder of the finished model, or of the run if it stopped at `until`. A run that was killed and goes
     on gives the same weights as one that was not.
 
-    Raises: BadInput if `until` is below 1 or `folder` is a file, CannotWrite if it cannot be made, BadResults if it
-    holds a run of another recipe.
+    Raises: BadInput if `until` is below 1, there is no such device, or another command trains there; CannotWrite if
+    `folder` is a file or cannot be made, BadResults if it holds a run of another recipe, or one that is damaged.
     """
     folder = Path(folder)
     if until is not None and until < 1:
         raise BadInput(f"until must be 1 or more, got {until}")
-    if folder.is_file():
-        raise BadInput(f"{folder} is a file: name a folder for the run")
-    if not folder.exists():
-        check_writable(folder)
+    check_folder(folder), check_device(device)
+    with claimed(folder):
+        return _train(recipe, folder, until, device, progress)
+
+
+def _train(recipe: Recipe, folder: Path, until: int | None, device: str, progress: Progress) -> Path:
     trainer = Trainer(recipe, folder, device)
     trainer.run(lambda entry: progress(entry["step"] + 1, recipe.steps), until)
     if trainer.step < recipe.steps:
