@@ -339,6 +339,15 @@ def test_a_full_output_is_one_line(tmp_path):
     assert done.returncode == 2 and done.stderr == "corelib: stdout: No space left on device\n"
 
 
+def test_a_full_disk_leaves_no_picture(run, tmp_path, at_most):
+    task("scenes").sample("test", 0, 0).images[0].save(tmp_path / "one.png")
+    with at_most(1000):
+        asked = ["--image", "one.png", "--question", "digit on red square ?", "--save", "look.png"]
+        done = run("ask", *asked, cwd=tmp_path)
+    assert done.returncode == 2 and "cannot write" in done.stderr and "File too large" in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
+
+
 def test_a_stopped_command_says_that_it_goes_on(run, tmp_path):
     command = [sys.executable, "-m", "corelib.cli", "--threads", "1", "score", "--out", "x.json", "--batch-size", "1"]
     partial = tmp_path / ".x.json.partial"

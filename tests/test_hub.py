@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 
 import pytest
 import torch
@@ -213,6 +214,64 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
     answering(monkeypatch, OSError("no route"))
     with pytest.raises(HubUnreachable, match=r"give the folder of a download .*tiny-random:qwen3-vl"):
         load("Qwen/Qwen3-VL-99B-Instruct")
+
+
+def test_a_mistyped_path_is_not_looked_up(monkeypatch, tmp_path, run):
+    monkeypatch.setattr(socket.socket, "connect", lambda *given: pytest.fail("something left the machine"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    done = run("score", "--model", "runs/mini-s", "--out", "x.json")
+    assert done.returncode == 2 and "there is a folder runs here, and no mini-s in it" in done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr("corelib.models.hub.find_spec", lambda name: None)
+        with pytest.raises(MissingPackage, match=r"only with the extra hub: pip install 'corelib-heads\[hub\]'"):
+            load("others/mini-s")
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+
+
+def test_it_is_said_that_the_hub_is_asked(monkeypatch, caplog):
+    answering(monkeypatch, OSError("no route"))
+    with pytest.raises(HubUnreachable):
+        load("others/mini-s")
+    assert "others/mini-s is no folder here: asking the hub" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", "{}", "is no model configuration"),
+        ("config.json", '{"model_type": "qwen3_vl"}', "describes a model of"),
+        (
+            "config.json",
+            '{"model_type": "qwen3_vl", "text_config": {"hidden_size": "many"}}',
+            "config.json cannot be used",
+        ),
+        ("config.json", "\x00", "is no model configuration"),
+        ("tokenizer.json", "{", "cannot be used"),
+        ("tokenizer.json", "{}", "cannot be used"),
+        ("preprocessor_config.json", "[", "cannot be used"),
+        ("preprocessor_config.json", '{"patch_size": "wide"}', "cannot be used"),
+        ("chat_template.jinja", "{% for %}", "cannot be used"),
+        ("chat_template.jinja", "{{ messages[7].none.none }}", "cannot be used"),
+        ("model.safetensors", "", "is damaged"),
+    ],
+)
+def test_a_damaged_download_is_one_line(folders, tmp_path, run, file, content, told):
+    folder = shutil.copytree(folders("qwen3-vl"), tmp_path / "model")
+    (folder / file).write_text(content)
+    done = run("score", "--model", folder, "--samples", 2, "--out", tmp_path / "x.json")
+    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("config.json", '{"model_type": "qwen3_vl"}'), ("tokenizer.json", "{"), ("config.json", "[")]
+)
+def test_a_damaged_bundled_model_is_one_line(tmp_path, file, content):
+    folder = shutil.copytree(bundled_folder("mini-s"), tmp_path / "mini")
+    (folder / file).write_text(content)
+    with pytest.raises((BadWeights, BadInput)):
+        load(folder)
 
 
 def test_a_download_that_is_there_is_taken(monkeypatch, folders):

@@ -125,6 +125,14 @@ def test_one_file_under_two_names_is_one_picture(folder):
     assert sum(map(len, work.dealt.values())) == 1 and len({record.pictures for record in work.records}) == 1
 
 
+def test_a_picture_may_lie_outside_of_the_folder(folder, tmp_path_factory):
+    outside = shutil.copy(folder / "coffee.png", tmp_path_factory.mktemp("outside") / "here.png")
+    (folder / "link.png").symlink_to(outside)
+    names = ["coffee.png", str(outside), os.path.relpath(outside, folder), "link.png"]
+    write(folder, [{**GOOD, "image": name} for name in names])
+    assert len({record.pictures for record in task(f"folder:{folder}").records}) == 1
+
+
 def test_more_pictures_move_none(folder):
     def dealt():
         work = task(f"folder:{folder}")

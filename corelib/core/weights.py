@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from corelib.core.errors import BadInput, BadWeights
+from corelib.core.errors import BadInput, BadWeights, CorelibError
 from corelib.core.model_folder import CHECKSUM, WEIGHTS, checksums, sha256, stage_file
 from corelib.core.results import write_json, write_whole
 
@@ -34,14 +35,48 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_whole(kind: Any, folder: Path, **options: Any) -> Any:
+@contextmanager
+def reading(folder: Path, what: str) -> Iterator[None]:
+    """Whatever goes wrong while other people's code reads a part of a folder becomes one line.
+
+    Raises: BadWeights, unless it is an error of ours.
+    """
+    try:
+        yield
+    except CorelibError:
+        raise
+    except Exception as error:
+        said = (str(error).strip() or "no reason given").splitlines()[0]
+        raise BadWeights(
+            f"{folder}: {what} cannot be used ({type(error).__name__}: {said:.200}): download it again"
+        ) from error
+
+
+def check_size(kind: Any, config: Any, folder: Path) -> None:
+    """Refuse a configuration of a model that is far larger than the weights in the folder: it would be built first, and
+    found not to fit afterwards.
+
+    Raises: BadWeights if it has more than twice as many weights, which no tied embedding explains.
+    """
+    with reading(folder, "config.json"), quiet_transformers(), torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in kind(deepcopy(config)).parameters())
+    stored = count_weights(sorted(folder.glob("*.safetensors")))
+    if wanted > 2 * stored:
+        raise BadWeights(
+            f"{folder}: config.json describes a model of {wanted:,} weights, {stored:,} are there: its files are not "
+            "of one model; download it again"
+        )
+
+
+def load_whole(kind: Any, folder: Path, *, config: Any, **options: Any) -> Any:
     """`kind.from_pretrained(folder)`, if all weights of the model are there, in their shapes, and no others.
 
     Raises: BadWeights, which names the first that are not: transformers would fill them with random numbers.
     """
+    check_size(kind, config, folder)
     try:
         with quiet_transformers():
-            model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = kind.from_pretrained(folder, config=config, output_loading_info=True, **options)
     except (RuntimeError, SafetensorError) as error:
         raise BadWeights(
             f"the weights in {folder} do not fit ({str(error).splitlines()[0]}): download it again"

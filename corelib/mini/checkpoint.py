@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForCondi
 
 from corelib.core import model_folder
 from corelib.core.results import write_json
-from corelib.core.weights import load_whole, quiet_transformers, write_weights
+from corelib.core.weights import load_whole, quiet_transformers, reading, write_weights
 from corelib.mini.processing import MiniProcessor
 
 
@@ -22,7 +22,8 @@ def load(
 
     Raises: BadWeights if the weights are missing or damaged, UnknownName if there is no such checkpoint.
     """
-    config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
+    with reading(folder, "config.json"):
+        config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     digest = model_folder.verify(folder, checkpoint)
     model: Qwen3VLForConditionalGeneration = load_whole(
         Qwen3VLForConditionalGeneration, folder, config=config, dtype=dtype, local_files_only=True,
@@ -31,9 +32,10 @@ def load(
     if checkpoint is not None:
         earlier = load_file(model_folder.stage_file(folder, checkpoint))
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in earlier.items()}, strict=False)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    with reading(folder, "its tokenizer"):
+        processor = MiniProcessor(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
     model.train(False)
-    return model, MiniProcessor(tokenizer), digest
+    return model, processor, digest
 
 
 def load_untrained(folder: Path, seed: int = 0) -> tuple[Qwen3VLForConditionalGeneration, MiniProcessor]:

@@ -17,15 +17,17 @@ from typing import Any, TypedDict
 
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.core import distributed, model_folder
 from corelib.core.errors import BadInput, BadWeights, MissingPackage, UnsupportedArchitecture, check_known
 from corelib.core.memory import check_device, check_weights
-from corelib.core.weights import count_weights, load_whole, weights_checksum
+from corelib.core.weights import count_weights, load_whole, reading, weights_checksum
 from corelib.families import gemma3, internvl, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, tiny
 from corelib.families.chat import Chat
 from corelib.models.hub import fetch, is_hub_id
+from corelib.tasks.sample import Sample
 
 FAMILIES: dict[str, type[Chat]] = {  # by config.json's model_type
     "qwen3_vl": qwen3_vl.Qwen3VL,
@@ -97,15 +99,19 @@ def open_checkpoint(
     if not device_map:
         check_weights(str(name_or_path), count_weights(weights) * each, where)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    family, config = FAMILIES[kind], AutoConfig.from_pretrained(folder, **local)
+    family = FAMILIES[kind]
+    with reading(folder, "config.json"):
+        config = AutoConfig.from_pretrained(folder, **local)
     model = load_whole(
         getattr(transformers, family.architecture), folder, config=config, dtype=precision, use_safetensors=True,
         attn_implementation="sdpa", **placed, **local,
     )  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    processor: type[BaseImageProcessor] = family.processor
-    images = processor.from_pretrained(folder, **local)
-    adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
+    with reading(folder, "tokenizer, chat template or image settings"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        processor: type[BaseImageProcessor] = family.processor
+        images = processor.from_pretrained(folder, **local)
+        adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
+        adapter.build_inputs((Sample.of(Image.new("RGB", (64, 64)), "What is it?"),), False)  # they work together
     return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
 
 

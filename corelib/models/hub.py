@@ -7,17 +7,20 @@ Without a network, what an earlier download left is taken. Only safetensors are 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from corelib.core.errors import BadInput, BadWeights, HubUnreachable
+from corelib.core.errors import BadInput, BadWeights, HubUnreachable, MissingPackage
 from corelib.core.memory import check_weights
 from corelib.families import tiny
 
+log = logging.getLogger(__name__)
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -34,9 +37,23 @@ def fetch(name: str, revision: str | None, each: float, device: torch.device | N
     """The folder of a checkpoint of the hub, downloaded where it is not there yet, and its commit. Refused before the
     download if the disk or the memory of the `device` will not hold it at so many bytes a weight.
 
+    The hub is asked only if the extra `hub` is there, and that is said. A name whose owner is a folder here is taken
+    for a mistyped path, unless a revision is given: nothing leaves the machine unasked.
+
     Raises: HubUnreachable without a network or the right to it, BadInput for a name or revision that is not there or
-    does not fit, BadWeights if there are no safetensors.
+    does not fit, BadWeights if there are no safetensors, MissingPackage without the extra.
     """
+    owner, model = name.split("/")
+    if revision is None and os.path.isdir(owner):
+        raise BadInput(
+            f"there is a folder {owner} here, and no {model} in it: give the path of a model, or --revision main, if "
+            f"you mean {name} of the hub"
+        )
+    if find_spec("accelerate") is None:
+        raise MissingPackage(
+            f"{name} is no folder here, and the hub is asked only with the extra hub: pip install 'corelib-heads[hub]'"
+        )
+    log.warning("%s is no folder here: asking the hub for it", name)
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 

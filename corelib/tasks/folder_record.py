@@ -16,6 +16,9 @@
 | `context`, `spans` | a text before the question, and the characters [first, past) of it where the answer stands |
 | `kind` | a name for this kind of question |
 
+A file is named from the folder of the list, and may lie elsewhere: `../`, an absolute name and links are followed.
+Nothing but its pixels is used, and nothing leaves the machine.
+
 With several pictures, a box or polygon ends with the number of its picture, from 0, and a mask has it as `"image"`. A
 line needs a question, an answer, and evidence: boxes, polygons, masks or pages of its pictures, or spans of its text.
 """
