@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
+from corelib.cli.memory import say_memory
 from corelib.cli.options import (
     Loading,
     RankedModel,
@@ -75,6 +76,8 @@ def ablate(
     from corelib.experiments.score_heads import score_heads
     from corelib.metrics.catalogue import Metric
     from corelib.models.load import load
+    from corelib.models.memory_estimate import estimate_replay
+    from corelib.tasks.draw import TOGETHER
 
     fraction = percent(top)
     check_known("ablation mode", mode, MODES)
@@ -82,6 +85,10 @@ def ablate(
     check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
     batch_size = min(16, vlm.batch_size) if batch_size is None else batch_size
+
+    begun = vlm.encode(draw.take(draw.batches(batch_size, together=TOGETHER)[0]))
+    room = estimate_replay(vlm, begun, sets=draws if mode == "zero" else 1)
+    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures")
 
     def norms() -> HeadScores:
         known = draw.task.draw("select", samples=draw.task.available("select", 64))

@@ -9,6 +9,7 @@ import typer
 
 from corelib.cli.console import out
 from corelib.cli.figures import check_figure, save_figure
+from corelib.cli.memory import say_memory
 from corelib.cli.options import MODEL, Loading, Pointing, known_models, loads_checkpoints, percent, top_heads
 from corelib.core.errors import BadInput
 
@@ -50,6 +51,7 @@ def ask(
     """
     from corelib.core.pictures import open_picture
     from corelib.models.load import load
+    from corelib.models.memory_estimate import estimate_writing
     from corelib.tasks import Sample
 
     check_figure(save, *image)
@@ -59,7 +61,10 @@ def ask(
     pictures = [open_picture(path) for path in image]
     box = None if look is None else _box(look, pictures)
     vlm = load(model, **how)
-    heads = top_heads(vlm, scores, top, Sample.of(pictures, question, video=video).domain) if box else None
+    asked = Sample.of(pictures, question, video=video)
+    heads = top_heads(vlm, scores, top, asked.domain) if box else None
+    room = estimate_writing(vlm, vlm.encode([asked], answers=False), tokens)
+    say_memory(vlm, room, "give smaller or fewer pictures")
     if box is None or heads is None:
         answer = vlm.ask(pictures, question, video=video, tokens=tokens)
         out.print(answer, highlight=False)

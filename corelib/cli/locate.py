@@ -10,6 +10,7 @@ from rich.table import Table
 
 from corelib.cli.console import out
 from corelib.cli.figures import check_figure, save_figure
+from corelib.cli.memory import say_memory
 from corelib.cli.options import MODEL, Loading, Pointing, known_models, loads_checkpoints, percent, top_heads
 
 SHOWN = 5  # pictures in the table
@@ -36,13 +37,17 @@ def locate(
     from corelib.core.pictures import open_picture
     from corelib.models.load import load
     from corelib.models.locate import locate as find
+    from corelib.models.memory_estimate import estimate_writing
     from corelib.tasks import Sample
 
     check_figure(save, *image)
     percent(top)
     pictures = [open_picture(path) for path in image]
     vlm = load(model, **how)
-    heads = top_heads(vlm, scores, top, Sample.of(pictures, question, video=video).domain)
+    asked = Sample.of(pictures, question, video=video)
+    heads = top_heads(vlm, scores, top, asked.domain)
+    room = estimate_writing(vlm, vlm.encode([asked], answers=False), tokens)
+    say_memory(vlm, room, "give smaller or fewer pictures")
     found = find(vlm, pictures, question, heads, video=video, tokens=tokens)
     out.print(found.answer, highlight=False)
     if len(image) > 1:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
+from corelib.cli.memory import say_memory
 from corelib.cli.options import (
     Loading,
     RankedModel,
@@ -76,6 +77,8 @@ def redirect(
     from corelib.core.results import check_writable
     from corelib.experiments.redirection import ROWS, redirect_top
     from corelib.models.load import load
+    from corelib.models.memory_estimate import estimate_replay
+    from corelib.tasks.draw import TOGETHER
 
     fraction = percent(top)
     kind = cast(Strength, check_known("strength", strength, STRENGTHS))
@@ -83,12 +86,15 @@ def redirect(
     ranking, draw = ranked_draw(scores, domain, split, samples=samples, seed=seed, questions=questions)
     check_writable(out_, scores)
     vlm, partial = load(model, **how), out_.with_name(f".{out_.name}.partial")
+    batch_size = vlm.batch_size if batch_size is None else batch_size
+    begun = vlm.encode(draw.take(draw.batches(batch_size, together=TOGETHER)[0]))
+    room = estimate_replay(vlm, begun, passes=2)  # with the own answers, and with those of the rivals
+    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures")
     with claimed(partial), distributed.shared(partial) as first:
         with bar(f"{vlm.name} · {draw.task.name}") as progress:
             found = redirect_top(
                 vlm, draw, ranking, fraction=fraction, strength=kind, rows=rows, draws=draws, details=details,
-                batch_size=vlm.batch_size if batch_size is None else batch_size, same_samples=same_samples,
-                store=partial, progress=progress,
+                batch_size=batch_size, same_samples=same_samples, store=partial, progress=progress,
             )  # fmt: skip
         if finish(found, out_, partial, first) and out.is_terminal:
             show_redirection(found)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from corelib.cli.console import bar, out
+from corelib.cli.memory import say_memory
 from corelib.cli.options import DOMAIN, MODEL, Loading, known_domains, known_models, loads_checkpoints
 from corelib.cli.tables import show_scores
 from corelib.core.errors import BadInput, check_known
@@ -65,6 +66,7 @@ def score(
     from corelib.experiments.score_heads import measure_heads, summarise_heads
     from corelib.metrics.catalogue import metric as by_name
     from corelib.models.load import load
+    from corelib.models.memory_estimate import estimate_reading
     from corelib.tasks import RETRIEVING, SPLITS, Setting, task
 
     check_known("split", split, SPLITS)
@@ -83,6 +85,10 @@ def score(
         check_folder(out_).mkdir(exist_ok=True)
     for target in targets:
         check_writable(target)
+    for vlm, name in pairs:
+        first = drawn[name].batches(vlm.batch_size if batch_size is None else batch_size)[0]
+        room = estimate_reading(vlm, vlm.encode(drawn[name].take(first)))
+        say_memory(vlm, room, "give a smaller --batch-size or --max-pixels")
     mine = distributed.rank_and_world_size()
     for (vlm, name), target in zip(pairs, targets, strict=True):
         draw, partial = drawn[name], target.with_name(f".{target.name}.partial")

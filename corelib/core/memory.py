@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from corelib.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 
@@ -58,16 +59,34 @@ def check_weights(name: str, weights: float, device: torch.device) -> None:
     )
 
 
-def working_bytes(model: PreTrainedModel, length: int) -> int:
-    """About what a pass over so many tokens takes beside the weights: the cache, and one layer's work.
+@dataclass(frozen=True)
+class DecoderSizes:
+    """How many numbers a decoder holds for one token, without gradients and with fused attention."""
 
-    Keys and values of all layers, twice one layer's queries and outputs, its feed-forward part, and the stream.
-    """
-    config = model.config.get_text_config()
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
-    work = 4 * config.num_attention_heads * dim + 3 * config.intermediate_size + 6 * config.hidden_size
-    return int(length * (cache + work) * model.dtype.itemsize)
+    width: int  # of the stream
+    layer: int  # of one layer at work: the larger of its two parts, and the stream beside it
+    attention: int  # of its attention part; where a mask is given, keys and values are repeated for all query heads
+    keys: int  # of one layer; as many values
+    kept: int  # of one layer, in a pass that is kept: the stream, the heads' outputs, keys and values
+
+
+def decoder_sizes(config: PretrainedConfig) -> DecoderSizes:
+    """The sizes of a model's decoder, by its configuration."""
+    text: Any = config.get_text_config()
+    width, inner = text.hidden_size, text.intermediate_size
+    dim = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    heads, keys = text.num_attention_heads * dim, text.num_key_value_heads * dim
+    attention = 4 * width + 4 * heads + 2 * keys + 2 * dim
+    return DecoderSizes(
+        width, max(attention, 5 * width + 3 * inner + 2 * dim), attention, keys, width + heads + 2 * keys
+    )
+
+
+def working_bytes(model: PreTrainedModel, length: int) -> int:
+    """About what a pass over so many tokens takes beside the weights: the cache, and one layer's work."""
+    sizes = decoder_sizes(model.config)
+    cache = 2 * model.config.get_text_config().num_hidden_layers * sizes.keys
+    return int(length * (cache + sizes.layer) * model.dtype.itemsize)
 
 
 def fitting_batch(model: PreTrainedModel, length: int, device: torch.device) -> int:

@@ -173,7 +173,7 @@ def _averaged(vlm: VLM, sets: Sequence[HeadSet], means: dict[int, Tensor], batch
 
 def _exchanged(vlm: VLM, sets: Sequence[HeadSet], layers: set[int], questions: int, batch: Batch) -> AnswerScores:
     with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-        vlm.model(**batch.inputs, use_cache=False)
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
     count = len(batch.samples)
     order = [(k + questions) % count for k in range(count)]  # the same question of the next picture
     outputs = resampled(found, order) if layers else None
@@ -205,7 +205,7 @@ def _means(vlm: VLM, draw: Draw, layers: set[int], batch_size: int) -> dict[int,
         for indices in reference.batches(batch_size):
             batch = vlm.encode(reference.take(indices))
             with torch.no_grad(), head_outputs(vlm.model, layers) as found:
-                vlm.model(**batch.inputs, use_cache=False)
+                vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
             yield found, batch.position_kinds
 
     return mean_outputs(recorded(), len(POSITION_KINDS)) if layers else {}

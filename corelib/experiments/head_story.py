@@ -107,7 +107,7 @@ def _looks(vlm: VLM, batch: Batch, head: Head) -> dict[str, dict[str, float]]:
         return attention[:, head.index] if call.layer == head.layer else None
 
     with record(vlm.model, rows, reduce=mine) as recorded:
-        vlm.model(**batch.inputs, use_cache=False)
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
     attention, (index, real) = recorded.kept[head.layer][0], row_index(rows)  # [batch, row, key]
     found: dict[str, dict[str, float]] = {}
     for name, of_row in kinds.items():
@@ -176,7 +176,7 @@ def _restored(vlm: VLM, batch: Batch, answer: Replay, head: HeadSet, core: HeadS
     """All tokens of the answer right: plain, without the head, and with the outputs of `core` put back as they were in
     the plain pass."""
     with head_outputs(vlm.model, {one.layer for one in core}) as before:
-        vlm.model(**batch.inputs, use_cache=False)
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
     after = batch.after_image
     plain = answer().correct
     with ablate(vlm.model, head, rows=after):

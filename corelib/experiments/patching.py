@@ -50,7 +50,7 @@ def patched(vlm: VLM, samples: Sequence[Sample], head: HeadSet) -> Patched | Non
     rows = own.after_image & own.rows("answer").cumsum(1).le(1) & ~first
     layer, answer = next(iter(head)).layer, replay_from_question(vlm, own)
     with head_outputs(vlm.model, [layer]) as there:
-        vlm.model(**other.inputs, use_cache=False)
+        vlm.model(**other.inputs, use_cache=False, logits_to_keep=1)
 
     def moved(heads: HeadSet) -> tuple[Tensor, Tensor]:
         with ablate(vlm.model, heads, replacement=there, rows=rows):

@@ -183,7 +183,7 @@ def _null(vlm: VLM, batch: Batch, rows: Bool[Tensor, "batch token"]) -> Float[Te
         return VARIANTS["raw"](attention, regions)
 
     with record(vlm.model, rows, reduce=reduce) as recorded:
-        vlm.model(**vlm.null_question(batch).inputs, use_cache=False)
+        vlm.model(**vlm.null_question(batch).inputs, use_cache=False, logits_to_keep=1)
     return recorded.stack().transpose(0, 1)
 
 

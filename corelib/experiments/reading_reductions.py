@@ -87,5 +87,5 @@ def _masses(
         return torch.stack([mass(attention, region.to(attention.device)) for region in regions.unbind(1)], -1)
 
     with record(vlm.model, union, reduce=reduce) as recorded:
-        vlm.model(**batch.inputs, use_cache=False)
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
     return recorded.stack()

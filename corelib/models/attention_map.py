@@ -76,7 +76,7 @@ def map_attention(
 def last_row_attention(vlm: VLM, batch: Batch) -> Float[Tensor, "layer batch head key"]:
     """Attention of the last prompt token of every sequence, in every head."""
     with record(vlm.model, batch.rows("last")) as recorded:
-        vlm.model(**batch.inputs, use_cache=False)
+        vlm.model(**batch.inputs, use_cache=False, logits_to_keep=1)
     return recorded.stack()[:, :, :, 0]
 
 

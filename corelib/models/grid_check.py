@@ -67,7 +67,7 @@ def decoder_inputs(vlm: VLM, sample: Sample) -> Float[Tensor, "token width"]:
         lambda module, args, kwargs: caught.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     with hook, bypassed_tower(vlm.model):
-        vlm.model(**vlm.encode([sample]).inputs, use_cache=False)
+        vlm.model(**vlm.encode([sample]).inputs, use_cache=False, logits_to_keep=1)
     return caught[0][0]
 
 

@@ -41,7 +41,7 @@ def record_pass(
     blocks, norm = decoder(model)
     recorder = Recorder(blocks)
     with recorder.watching(norm), running(model, recorder.attend):
-        model(**inputs, use_cache=False)
+        model(**inputs, use_cache=False, logits_to_keep=1)
     return blocks, norm, recorder.resid_pre[0], recorder.layers
 
 
