@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from tempfile import TemporaryDirectory
+from weakref import finalize
 
 import pytest
 import torch
@@ -12,16 +14,21 @@ from corelib import HeadSet, load, task
 from corelib.attention.head_outputs import head_outputs
 from corelib.attention.interface import attention_modules
 from corelib.attention.intervene import ablate
+from corelib.attention.redirect import redirect
+from corelib.core.errors import UnsupportedArchitecture
 from corelib.experiments.answer_sweep import answer_sweep
 from corelib.experiments.reading import read_heads
 from corelib.families import tiny
+from corelib.models.batch import Batch
 from corelib.models.head_writes import head_writes
+from corelib.models.last_norm import LastNorm
 from corelib.models.vlm import VLM
 from corelib.replay.from_layer import replay_from_layer
 from corelib.replay.from_question import replay_from_question
 from corelib.replay.prefix_cache import replay_from_prefix
 from corelib.replay.residual_cache import residual_cache
 from corelib.replay.shared_prefix import share_prefix
+from corelib.sparse import Window, sparsify
 
 SETS = [HeadSet(), HeadSet("L0H3"), HeadSet("L1H2 L2H0 L1H5"), HeadSet("L3H1")]
 
@@ -69,7 +76,20 @@ def offloaded(model: nn.Module) -> None:
     accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
 
 
-CHANGES = {"packed": packed, "biased": biased, "lora": lora, "offloaded": offloaded}
+def on_disk(model: nn.Module) -> None:
+    """A device map: the vision tower and every other layer wait on the disk, the rest on the CPU."""
+    accelerate = pytest.importorskip("accelerate")
+    layers = {f"model.language_model.layers.{number}": ("cpu", "disk")[number % 2] for number in range(4)}
+    others = ("embed_tokens", "norm", "rotary_emb")
+    placed = {"model.visual": "disk", "lm_head": "cpu", **layers}
+    placed |= {f"model.language_model.{name}": "cpu" for name in others}
+    folder = TemporaryDirectory()
+    finalize(model, folder.cleanup)
+    accelerate.dispatch_model(model, placed, offload_dir=folder.name)
+    assert model.get_submodule("model.language_model.layers.1").mlp.down_proj.weight.is_meta
+
+
+CHANGES = {"packed": packed, "biased": biased, "lora": lora, "offloaded": offloaded, "on disk": on_disk}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +129,39 @@ def test_a_sweep_too(changed):
     for number, heads in enumerate(SETS):
         with ablate(changed.model, heads):
             close(found.logprob[number], changed.answer(batch).logprob)
+
+
+@pytest.mark.parametrize("change", ["offloaded", "on disk"])
+def test_reading_redirecting_sparsifying_and_writing_follow_each_layers_device(plain, change):
+    """The numbers of the model that lies in memory."""
+    model = deepcopy(plain.model)
+    CHANGES[change](model)
+    vlm, found = VLM("changed", model, plain.family, change), []
+    samples = list(task("scenes").samples("select", 0, 2))
+    for one in (plain, vlm):
+        batch, asked = one.encode(samples), one.encode(samples, answers=False)
+        read = read_heads(one, batch, ["raw", "value_weighted"])
+        with redirect(one.model, SETS[2], batch.evidence, batch.distractors[:, 0], batch.after_image):
+            moved = one.answer(batch).logprob
+        with sparsify(one.model, SETS[2], Window(16, 4)) as sparse:
+            narrowed = one.answer(batch).logprob
+            written = model_writes(one, asked, past_key_values=sparse.cache())
+        swept = [
+            answer_sweep(one, task("scenes").draw("test", samples=2), SETS, mode=mode, batch_size=2).logprob
+            for mode in ("mean", "resample", "knockout")
+        ]
+        found.append(
+            (read.scores["answer/mean/raw"], read.scores["answer/mean/value_weighted"], moved, narrowed, *swept)
+        )
+        found[-1] += (written, model_writes(one, asked))
+    for mine, theirs in zip(*found, strict=True):
+        close(mine.float(), theirs.float())
+    plainly = plain.answer(plain.encode(samples)).logprob
+    assert all((one - plainly).abs().max() > 1e-3 for one in found[0][2:4])
+
+
+def model_writes(vlm: VLM, batch: Batch, **options: object) -> Tensor:
+    return vlm.model.generate(**batch.inputs, max_new_tokens=3, do_sample=False, **options)
 
 
 def test_what_heads_write_adds_up_to_what_the_module_writes(changed):
@@ -164,3 +217,16 @@ def test_offloaded_models_of_all_families_encode_and_answer(name):
     close(vlm.answer(again).logprob, whole)
     if "gemma3" not in name:  # whose layers cannot be taken apart
         close(replay_from_layer(residual_cache(vlm, again), [HeadSet()]).logprob[0], whole)
+
+
+def test_weights_that_cannot_be_read_attribute_no_logits(plain):
+    """They wait on the CPU, or are bytes, as a quantiser stores them."""
+    vlm = VLM("changed", deepcopy(plain.model), plain.family)
+    assert LastNorm.of(vlm).unembedding.shape[1] == len(LastNorm.of(vlm).gain)
+    vlm.model.lm_head.weight = nn.Parameter(vlm.model.lm_head.weight.to(torch.int8), requires_grad=False)
+    with pytest.raises(UnsupportedArchitecture, match="offloaded or quantised"):
+        LastNorm.of(vlm)
+    away = VLM("changed", deepcopy(plain.model), plain.family)
+    offloaded(away.model)
+    with pytest.raises(UnsupportedArchitecture, match="offloaded or quantised"):
+        LastNorm.of(away)

@@ -31,7 +31,8 @@ def test_profile_writes_the_same_file_twice(run, tmp_path):
     files = []
     for name, command in (("one.json", start), ("two.json", run)):
         done = command("score", "--samples", 4, "--out", tmp_path / name)
-        assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done.stderr
+        assert done.returncode == 0 and done.stdout == "", done.stderr
+        assert done.stderr.startswith("mini-s: about ") and len(done.stderr.splitlines()) == 1, done.stderr
         files.append(json.loads((tmp_path / name).read_text()))
     assert files[0]["schema"] == "corelib/head-scores/2" and files[0]["task"]["samples"] == 4
     for payload in files:

@@ -14,6 +14,7 @@ from corelib.attention.head_outputs import head_outputs
 from corelib.attention.interface import attention_modules
 from corelib.core.errors import BadInput, NotFinite, UnsupportedArchitecture
 from corelib.experiments.answer_sweep import answer_sweep
+from corelib.experiments.reading import read_heads
 from corelib.families import tiny
 from corelib.models.answers import score_answers
 from corelib.models.devices import execution_device
@@ -153,6 +154,30 @@ def test_an_overflow_is_told_and_does_not_fall_back(some, layer):
     ):
         with pytest.raises(NotFinite, match=r"not finite.*float32 or bfloat16"):
             way()
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ("model.language_model.layers.2.mlp.down_proj", r"layer 2 \(mlp\.down_proj\)"),
+        ("model.language_model.layers.0.self_attn.v_proj", r"layer 0 \(self_attn\.v_proj\)"),
+        ("model.visual.blocks.1.mlp.linear_fc2", r"model\.visual\.blocks\.1\.mlp\.linear_fc2"),
+    ],
+)
+def test_in_half_precision_the_place_is_named_where_it_overflows(part, place):
+    """Weights that are finite themselves; read, answered and written, and float32 does as the message says."""
+    vlm = load("tiny-random:qwen3-vl")
+    samples = task("scenes").questions_for("select", 0, 0, 2)
+    with torch.no_grad():
+        weight = vlm.model.half().get_submodule(part).weight
+        weight.div_(weight.abs().max()).mul_(6e4)
+    assert all(one.isfinite().all() for one in vlm.model.parameters())
+    batch, asked = vlm.encode(samples), vlm.encode(samples, answers=False)
+    for way in (lambda: vlm.answer(batch), lambda: vlm.generate(asked, 2), lambda: read_heads(vlm, batch)):
+        with pytest.raises(NotFinite, match=rf"not finite; what {place} computes.*--dtype float32"):
+            way()
+    vlm.model.float()
+    assert vlm.answer(vlm.encode(samples)).logprob.isfinite().all()
 
 
 def test_what_overflows_only_under_a_set_of_heads_is_told(some):

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from corelib.core.errors import BadInput, NotFinite
 
+INSTEAD = (
+    "use float32 or bfloat16, whose range is larger (dtype='float32', --dtype float32)"  # of a dtype that overflows
+)
+
 
 @dataclass(frozen=True)
 class AnswerScores:
@@ -91,5 +95,5 @@ def score_answers(
     correct = ((guesses == targets) | ~rows).all(1)
     each = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     if not each[rows].isfinite().all():
-        raise NotFinite("the logits of an answer are not finite: use float32 or bfloat16, whose range is larger")
+        raise NotFinite(f"the logits of an answer are not finite: {INSTEAD}")
     return AnswerScores(correct, each.masked_fill(~rows, 0).sum(1) / rows.sum(1), guesses=guesses)

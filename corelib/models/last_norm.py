@@ -25,8 +25,8 @@ class LastNorm:
     def of(cls, vlm: VLM) -> LastNorm:
         """That of a model.
 
-        Raises: UnsupportedArchitecture if its decoder ends with another norm, or its logits are no product with one
-        matrix.
+        Raises: UnsupportedArchitecture if its decoder ends with another norm, its logits are no product with one
+        matrix, or these weights cannot be read: they are offloaded, or quantised.
 
         >>> from corelib import load
         >>> LastNorm.of(load("mini-s")).gain.shape
@@ -39,6 +39,11 @@ class LastNorm:
         if epsilon is None or getattr(norm, "bias", None) is not None or not isinstance(head, torch.nn.Linear):
             raise UnsupportedArchitecture(
                 f"{type(vlm.model).__name__} does not end with an RMS norm and one matrix: logits cannot be attributed"
+            )
+        if any(part.weight.is_meta or not part.weight.is_floating_point() for part in (norm, head)):
+            raise UnsupportedArchitecture(
+                f"the weights of {type(head).__name__} or of the norm before it are offloaded or quantised, so logits "
+                "cannot be attributed: keep both in memory as they are (device_map, llm_int8_skip_modules)"
             )
         return cls(norm.weight.detach(), float(epsilon), head.weight.detach())
 

@@ -19,11 +19,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from corelib.attention.interface import attention_modules
 from corelib.core.entries import check_whole
-from corelib.core.errors import BadInput, UnsupportedArchitecture
+from corelib.core.errors import BadInput, NotFinite, UnsupportedArchitecture
 from corelib.core.model_folder import Study
 from corelib.core.pictures import Pictured
 from corelib.core.results import as_file_name
@@ -34,6 +34,7 @@ from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
 from corelib.models.devices import execution_device
 from corelib.models.from_inputs import batch_from_inputs
+from corelib.models.overflow import overflow_error
 from corelib.tasks.base import TEMPLATE
 from corelib.tasks.sample import Sample
 
@@ -129,7 +130,8 @@ class VLM:
         `correct` and `logprob` are [sample], on the model's device. Only the rows that predict the answer become
         logits: a whole prompt's would not fit beside a large vocabulary.
 
-        Raises: BadInput if a sample was encoded without its answer.
+        Raises: BadInput if a sample was encoded without its answer; NotFinite if the logits overflowed, with the layer
+        in which that began.
         """
         longest = int(batch.lengths[:, 2].max())
         if int(batch.lengths[:, 2].min()) < 1:
@@ -137,7 +139,10 @@ class VLM:
         logits = self.model(**batch.inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
         rows, targets = batch.rows("answer")[:, -longest - 1 : -1], batch.tokens[:, -longest:]
         guesses = logits.argmax(-1)
-        found = score_answers(logits, targets, rows)
+        try:
+            found = score_answers(logits, targets, rows)
+        except NotFinite:
+            raise overflow_error(self.model, batch.inputs) from None
         predicted = tuple(self.decode(guess[row]) for guess, row in zip(guesses, rows, strict=True))
         next_tokens = torch.full_like(batch.tokens, -1)
         next_tokens[:, -longest - 1 : -1] = guesses.masked_fill(~rows, -1)
@@ -185,9 +190,17 @@ class VLM:
     def generate(self, batch: Batch, tokens: int = 8) -> list[str]:
         """What the model writes to each sample, greedily, at most so many tokens. Encode without the answers.
 
-        Raises: UnsupportedArchitecture if the model's class cannot generate.
+        Raises: UnsupportedArchitecture if the model's class cannot generate; NotFinite if the logits overflowed, with
+        the layer in which that began.
         """
         if not isinstance(self.model, Writing):
             raise UnsupportedArchitecture(f"{type(self.model).__name__} cannot write: its class has no generate()")
-        out = self.model.generate(**batch.inputs, max_new_tokens=tokens, do_sample=False)
+
+        def check(ids: Tensor, logits: Tensor) -> Tensor:  # suppressed words are −∞, and may be
+            if logits.isnan().any() or logits.isposinf().any():
+                raise overflow_error(self.model, batch.inputs)
+            return logits
+
+        options = {"max_new_tokens": tokens, "do_sample": False, "logits_processor": LogitsProcessorList([check])}
+        out = self.model.generate(**batch.inputs, **options)
         return [self.decode(row) for row in out[:, batch.tokens.shape[1] :]]

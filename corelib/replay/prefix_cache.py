@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from corelib.core.errors import BadInput, UnsupportedArchitecture
+from corelib.core.errors import BadInput, NotFinite, UnsupportedArchitecture
 from corelib.models.answers import AnswerScores, score_answers
 from corelib.models.batch import Batch
+from corelib.models.overflow import overflow_error
 from corelib.models.vlm import VLM
 from corelib.replay.skipped import Said, kept_layers, skipped_layers
 
@@ -130,7 +131,10 @@ def replay_from_prefix(vlm: VLM, batch: Batch) -> PrefixReplay:
             logits = vlm.model(
                 input_ids=tails, attention_mask=real, position_ids=_given(after), past_key_values=cache, use_cache=True
             ).logits
-        found = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
+        try:
+            found = score_answers(logits[:, :-1].float(), tails[:, 1:], rows[:, :-1])
+        except NotFinite:
+            raise overflow_error(vlm.model, batch.inputs) from None
         return AnswerScores(found.correct.cpu(), found.logprob.cpu())
 
     return answer

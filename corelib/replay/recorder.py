@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from corelib.attention.interface import AttentionCall, Inner, attention_modules, running
 from corelib.core.errors import NotFinite, UnsupportedArchitecture
+from corelib.models.answers import INSTEAD
 from corelib.replay.layer import Block, LayerState, axes_last, map_tensors
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}  # of a decoder layer that we can take apart
@@ -112,7 +113,7 @@ class Recorder:
         number = len(self.layers) if number is None else number
         name = f"layer {number} ({type(self.blocks[number]).__name__})"
         if not said.isfinite().all():
-            raise NotFinite(f"what {name} computes is not finite, so no logits are: use float32 or bfloat16")
+            raise NotFinite(f"what {name} computes is not finite, so no logits are: {INSTEAD}")
         digits = max(torch.finfo(one.dtype).eps for one in (said, *parts))
         size = torch.stack([one.float().abs() + one.float().square().mean().sqrt() for one in parts]).sum(0)
         apart = (said.float() - torch.stack([one.float() for one in parts]).sum(0)).abs()
