@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from values import some_scores
 
 from corelib import atlas
@@ -50,6 +53,15 @@ def test_tables_and_gates_are_read_too(tmp_path):
     assert gates.shape == (2, 2) and gates.model.num_kv_heads == 2 and gates["L1H0"] == 0.25
 
 
+def test_a_list_of_heads_is_read_in_any_order(tmp_path):
+    """As MMRetHead writes it, with other things beside it."""
+    pairs = [["1-1", 0.5], ["0-3", 0.25], ["1-0", 0.25], ["0-0", 0], ["0-1", 0], ["0-2", 0], ["1-2", -1], ["1-3", -2]]
+    path = written(tmp_path / "one.json", {"args": {"seed": 42}, "head_score_list": pairs, "metrics": None})
+    scores = read_scores(path, TINY)
+    assert np.asarray(scores).tolist() == [[0, 0, 0, 0.25], [0.25, 0.5, -1, -2]]
+    assert scores.task.samples == 1 and scores.reliability is None
+
+
 def test_our_own_files_are_read_as_they_are(tmp_path):
     mine = some_scores([[0.1, 0.2], [0.3, 0.4]])
     assert read_scores(mine.save(tmp_path / "mine.json")) == mine
@@ -69,6 +81,11 @@ def test_our_own_files_are_read_as_they_are(tmp_path):
         ("i.json", {}, "names no head"),
         ("j.json", "[1, 2]", "holds no head scores"),
         ("k.json", '{"0-0": [1', "cut short or not JSON"),
+        ("p.json", {"head_score_list": [["0-0", 1], ["0-1", 2], ["0-0", 3]]}, "head 0-0 stands there 2 times"),
+        ("q.json", {"head_score_list": [["0-0", 1], ["0-1"]]}, "no list of pairs"),
+        ("r.json", {"head_score_list": {"0-0": 1}}, "no list of pairs"),
+        ("s.json", {"head_score_list": [["1-1", 1], ["0-0", 2], ["0-1", 1]]}, "head 1-0 is missing (and 0 more)"),
+        ("t.json", {"head_score_list": [["0-0", None]]}, "no list of numbers"),
         ("l.json", [[1, 2, 3, math.nan], [1, 2, 3, 4]], "L0H3 has a score that is no finite number"),
         ("m.tsv", "1\t2\n3\n", "its lines have [1, 2] numbers"),
         ("n.tsv", "1\tx\n3\t4\n", "numbers between tabs"),
@@ -99,10 +116,11 @@ def test_heads_behind_a_window_do_not_count():
     assert gemma.reach == (5, 11, 17, 23, 29, 35, 41, 47)
     table = np.zeros((48, 16))
     table[0, 0], table[5, 3], table[11, 1] = 9.0, 3.0, 1.0
-    from corelib.analysis.published import _Found, _scores
+    from corelib.analysis.published import _scores
+    from corelib.analysis.published_formats import Found
     from corelib.core.values import MetricFacts
 
-    scores = _scores(_Found(table[None], MetricFacts("published", "published", "mean")), gemma)
+    scores = _scores(Found(table[None], MetricFacts("published", "published", "mean")), gemma)
     assert len(scores.top()) == math.ceil(0.05 * 8 * 16) and "L0H0" not in scores.top()
     assert str(scores.order()[0]) == "L5H3" and len(scores.order()) == 8 * 16
     assert half_share(scores) == 1 / 128 and top_share(scores, 1 / 128) == 0.75
@@ -153,12 +171,44 @@ def test_what_others_measured_is_committed_with_its_sources():
 # --- the way back ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("form", "name"), [("retrieval-head", "mine.json"), ("table", "mine.json")])
-def test_what_is_written_is_read_again(tmp_path, form, name):
-    scores = atlas.cell("bridge", "scenes").scores()
-    path = write_scores(scores, tmp_path / name, form)
-    again = read_scores(path, Decoder("mine", 30, 9, 3))
-    assert np.array_equal(np.asarray(again), np.asarray(scores)) and again.order() == scores.order()
+finite = st.floats(-1e9, 1e9) | st.floats(0, 1)
+tables = arrays.arrays(float, st.tuples(st.integers(1, 4), st.sampled_from([1, 2, 6])), elements=finite)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("published")
+
+
+@pytest.mark.parametrize("form", ["retrieval-head", "mmrethead", "table"])
+@settings(max_examples=30)
+@given(table=tables)
+def test_what_is_written_is_read_again_to_the_last_digit(folder, form, table):
+    scores = some_scores(table)
+    again = read_scores(write_scores(scores, folder / "mine.json", form), Decoder("mine", *table.shape, 1))
+    assert again.values == scores.values and again.order() == scores.order()
+
+
+@settings(max_examples=30)
+@given(table=tables, kv_heads=st.integers(1, 3))
+def test_gates_that_are_written_are_read_again(folder, table, kv_heads):
+    """Once they are gates: one a key/value head, the largest 1."""
+    table = np.repeat(np.abs(table) + 1e-3, kv_heads, axis=1)
+    decoder = Decoder("mine", *table.shape, kv_heads)
+    written(folder / "table.json", table.tolist())
+    gates = read_scores(
+        write_scores(read_scores(folder / "table.json", decoder), folder / "a.tsv", "duoattention"), decoder
+    )
+    groups = table.reshape(len(table), kv_heads, -1).max(-1)
+    np.testing.assert_allclose(np.asarray(gates), groups / groups.max(), rtol=1e-12)
+    again = read_scores(write_scores(gates, folder / "b.tsv", "duoattention"), decoder)
+    assert again.values == gates.values and again.model == gates.model
+
+
+def test_mmretheads_list_is_best_first(tmp_path):
+    path = write_scores(some_scores([[0.1, 0.3], [0.3, -0.2]]), tmp_path / "mine.json", "mmrethead")
+    pairs = json.loads(path.read_text())["head_score_list"]
+    assert pairs == [["0-1", 0.3], ["1-0", 0.3], ["0-0", 0.1], ["1-1", -0.2]]
 
 
 def test_gates_are_of_key_value_heads(tmp_path):
@@ -166,7 +216,7 @@ def test_gates_are_of_key_value_heads(tmp_path):
     again = read_scores(write_scores(scores, tmp_path / "mine.tsv", "duoattention"), Decoder("mine", 30, 9, 3))
     table = np.asarray(scores)
     by_hand = np.array([[max(row[3 * k : 3 * k + 3]) for k in range(3)] for row in table]) / table.max()
-    np.testing.assert_allclose(np.asarray(again), by_hand, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(again), by_hand, rtol=1e-12)
     assert np.asarray(again).max() == 1 and by_kv_head(scores).shape == (30, 3)
 
 
@@ -175,7 +225,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, run):
     with pytest.raises(BadInput, match="gates lie between 0 and 1"):
         write_scores(low, tmp_path / "a.tsv", "duoattention")
     assert not (tmp_path / "a.tsv").exists()
-    with pytest.raises(UnknownName, match="allowed: retrieval-head, table, duoattention"):
+    with pytest.raises(UnknownName, match="allowed: retrieval-head, mmrethead, table, duoattention"):
         write_scores(low, tmp_path / "a.tsv", "headkv")
     low.save(tmp_path / "s.json")
     done = run("export", tmp_path / "s.json", "--as", "table", "--out", tmp_path / "t.json")

@@ -6,11 +6,13 @@
 | format | what is written | who reads it |
 |---|---|---|
 | `retrieval-head` | JSON, `"layer-head": [score]` | Retrieval_Head, HeadKV, SparseMM |
+| `mmrethead` | JSON, `"head_score_list": [["layer-head", score], …]`, best first | MMRetHead |
 | `table` | JSON, [layer][head] | anybody |
 | `duoattention` | a line a layer, a number a key/value head between tabs | DuoAttention and its patches |
 
-DuoAttention keeps a cache for each key/value head, so a number there stands for a group of query heads: the largest of
-their scores (our definition), over the largest of all, since its gates lie between 0 and 1.
+`read_scores` gives back the very numbers of the first three. DuoAttention keeps a cache for each key/value head, so a
+number there stands for a group of query heads: the largest of their scores (our definition), over the largest of all,
+since its gates lie between 0 and 1. Gates whose largest is 1 come back as they are.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from corelib.analysis.published_formats import LIST
 from corelib.core.errors import BadInput, check_known
-from corelib.core.head_scores import HeadScores
+from corelib.core.head_scores import HeadScores, ordered
 from corelib.core.results import write_whole
 
 
@@ -63,6 +66,12 @@ def _table(scores: HeadScores) -> str:
     return json.dumps(np.asarray(scores, dtype=float).tolist())
 
 
+def _listed(scores: HeadScores) -> str:
+    table = np.asarray(scores, dtype=float)
+    best = [[f"{head.layer}-{head.index}", float(table[head.layer, head.index])] for head in ordered(table)]
+    return json.dumps({LIST: best}, indent=1)
+
+
 def _gates(scores: HeadScores) -> str:
     groups = by_kv_head(scores)
     if groups.min() < 0 or not groups.max() > 0:
@@ -70,7 +79,12 @@ def _gates(scores: HeadScores) -> str:
             f"gates lie between 0 and 1, and these scores between {groups.min():.3f} and {groups.max():.3f}: choose a "
             "metric without negative scores, such as raw"
         )
-    return "".join("\t".join(f"{value:.6f}" for value in row) + "\n" for row in groups / groups.max())
+    return "".join("\t".join(repr(float(value)) for value in row) + "\n" for row in groups / groups.max())
 
 
-FORMS: dict[str, Callable[[HeadScores], str]] = {"retrieval-head": _named, "table": _table, "duoattention": _gates}
+FORMS: dict[str, Callable[[HeadScores], str]] = {
+    "retrieval-head": _named,
+    "mmrethead": _listed,
+    "table": _table,
+    "duoattention": _gates,
+}

@@ -7,6 +7,7 @@ Known formats, told by what a file holds:
     {"schema": "corelib/head-scores/2", …}      ours
     {"0-0": [0.1, 0.0, …], "0-1": …}            layer-head → the score of every sample, or one number: Retrieval_Head
                                                 (arXiv:2404.15574), HeadKV (2410.19258), SparseMM (2506.05344)
+    {"head_score_list": [["0-1", 0.2], …], …}   every head once, best first: MMRetHead (arXiv:2605.27243)
     [[0.1, …], …]                               [layer][head]
     numbers between tabs, a line a layer        DuoAttention's gates (arXiv:2410.10819), one a key/value head
 
@@ -15,33 +16,24 @@ What a file says of samples becomes an interval and a split-half reliability; on
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from corelib.analysis.published_formats import Found, from_json, gates
 from corelib.analysis.published_models import Decoder, decoder_of
 from corelib.analysis.reliability import split_half
 from corelib.analysis.stats import bootstrap_interval
 from corelib.core.errors import BadInput, BadResults
 from corelib.core.head_scores import HeadScores, Interval
 from corelib.core.results import read_json
-from corelib.core.values import MetricFacts, ModelFacts, TaskFacts
+from corelib.core.values import ModelFacts, TaskFacts
 
 OURS = "corelib/head-scores/"
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a file holds: the score of each head, in each sample if there are some."""
-
-    values: Float[np.ndarray, "sample layer head"]
-    metric: MetricFacts
-    per_kv_head: bool = False
 
 
 def read_scores(path: str | Path, decoder: Decoder | None = None) -> HeadScores:
@@ -83,7 +75,7 @@ def read_scores(path: str | Path, decoder: Decoder | None = None) -> HeadScores:
             f"{path}: its name begins with no model that is known: say its layers, heads and key/value heads "
             "(--size 32x32x8)"
         )
-    found = _gates(path, text) if path.suffix == ".tsv" else _json(path, text)
+    found = gates(path, text) if path.suffix == ".tsv" else from_json(path, text)
     heads = decoder.num_kv_heads if found.per_kv_head else decoder.num_heads
     _check(path, found.values, decoder, heads)
     return _scores(found, replace(decoder, num_heads=heads))
@@ -104,7 +96,7 @@ def decoder_of_size(text: str) -> Decoder:
     return Decoder(text.strip(), layers, heads, kv_heads)
 
 
-def _scores(found: _Found, decoder: Decoder) -> HeadScores:
+def _scores(found: Found, decoder: Decoder) -> HeadScores:
     values = found.values
     mean = values.mean(0)
     low, high, reliability = mean, mean, None
@@ -143,66 +135,3 @@ def _check(path: Path, values: np.ndarray, decoder: Decoder, heads: int) -> None
     if not np.isfinite(values).all():
         layer, head = np.argwhere(~np.isfinite(values).all(0))[0]
         raise BadResults(f"{path}: L{layer}H{head} has a score that is no finite number")
-
-
-def _gates(path: Path, text: str) -> _Found:
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
-    lengths = {len(row) for row in rows}
-    if len(lengths) != 1:
-        raise BadResults(f"{path}: its lines have {sorted(lengths)} numbers: every layer has as many heads")
-    try:
-        table = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise BadResults(f"{path}: {error}: give numbers between tabs, a line a layer") from None
-    return _Found(table[None], MetricFacts("gate", "all", "mean"), per_kv_head=True)
-
-
-def _json(path: Path, text: str) -> _Found:
-    twice: list[str] = []
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        seen: dict[str, object] = {}
-        for key, value in pairs:
-            if key in seen:
-                twice.append(key)
-            seen[key] = value
-        return seen
-
-    try:
-        content = json.loads(text, object_pairs_hook=once)
-    except ValueError as error:
-        raise BadResults(f"{path} is cut short or not JSON ({error})") from None
-    if twice:
-        raise BadResults(f"{path}: head {twice[0]} stands there {twice.count(twice[0]) + 1} times")
-    if isinstance(content, dict):
-        return _by_name(path, content)
-    try:
-        table = np.array(content, dtype=np.float64)
-    except (ValueError, TypeError):
-        table = np.empty(0)
-    if table.ndim != 2:
-        raise BadResults(f"{path} holds no head scores: give layer-head → scores, or a table [layer][head]")
-    return _Found(table[None], MetricFacts("published", "published", "mean"))
-
-
-def _by_name(path: Path, content: dict[str, object]) -> _Found:
-    places = {}
-    for key, value in content.items():
-        place = re.fullmatch(r"(?:L(?=\d+H))?(\d+)[-H](\d+)", key)
-        if place is None:
-            raise BadResults(f"{path}: {key!r} names no head: write layer and head as in '4-0'")
-        scores = value if isinstance(value, list) else [value]
-        if not scores or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in scores):
-            raise BadResults(f"{path}: head {key} has {str(value)[:40]!r}, which is no list of numbers")
-        places[int(place[1]), int(place[2])] = scores
-    if not places:
-        raise BadResults(f"{path} names no head")
-    layers, heads = (1 + max(place[k] for place in places) for k in (0, 1))
-    missing = [(layer, head) for layer in range(layers) for head in range(heads) if (layer, head) not in places]
-    if missing:
-        raise BadResults(f"{path}: head {missing[0][0]}-{missing[0][1]} is missing (and {len(missing) - 1} more)")
-    count = {len(scores) for scores in places.values()}
-    if len(count) != 1:
-        raise BadResults(f"{path}: heads have {min(count)} to {max(count)} scores: give each as many samples")
-    values = np.array([[places[layer, head] for head in range(heads)] for layer in range(layers)], dtype=np.float64)
-    return _Found(np.moveaxis(values, -1, 0), MetricFacts("published", "published", "mean"))

@@ -16,8 +16,8 @@ def export(
         str,
         typer.Option(
             "--as",
-            help="retrieval-head (JSON by layer and head: Retrieval_Head, HeadKV, SparseMM), duoattention (a gate for "
-            "each key/value head) or table.",
+            help="retrieval-head (JSON by layer and head: Retrieval_Head, HeadKV, SparseMM), mmrethead (JSON, best "
+            "first), duoattention (a gate for each key/value head) or table.",
         ),
     ],
     out_: Annotated[Path, typer.Option("--out", help="The file to write.")],
