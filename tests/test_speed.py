@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
+import typer
 from tiny import HEADS, KV_HEADS, shrunk, tiny_model
 
-from corelib.benchmarks import phases, timing
+from corelib.benchmarks import phases, speed, timing
+from corelib.benchmarks.load import MachineLoad
 from corelib.benchmarks.speed import Speed, SpeedAt, ideal, measure_speed
 from corelib.benchmarks.timing import Compared, Sizes, attention_seconds, machine_facts
 from corelib.cli import app
@@ -158,6 +163,69 @@ def test_the_command_on_trained_weights(run, tmp_path):
     assert kept["task"]["split"] == "test" and 0 < kept["task"]["counted"] <= 8
     loss = kept["dense"]["accuracy"] - kept["hybrid"]["accuracy"]
     assert kept["hybrid"]["loss"]["value"] == pytest.approx(loss)
+
+
+def stop_after_one(done, of):
+    """A progress that is interrupted when one length is done."""
+    if done == 1:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """No second is spent on asking what else the machine does."""
+    monkeypatch.setattr(speed, "require_quiet", lambda busy: 0.1)
+    monkeypatch.setattr(speed, "cores_busy", lambda: 0.2)
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path, small, alone):
+    """What is done is kept to the last digit, of the same run alone."""
+    model, store = sizes.build_size("qwen3-vl-2b", dtype=torch.float32), tmp_path / "kept"
+    options = {"facts": TINY, "repeats": 1, "store": store}
+    with pytest.raises(KeyboardInterrupt):
+        measure_speed(model, HeadSet("L0H1"), Window(8, 4), [40, 64], **options, progress=stop_after_one)
+    [first], begun = Speed.load(store).lengths, store.read_text()
+
+    def goes_on(*, kept=begun, dense="L0H1", window=(8, 4), lengths=(40,), **changed):
+        store.write_text(kept)
+        found = measure_speed(model, HeadSet(dense), Window(*window), lengths, **options | changed)
+        assert [row.tokens for row in found.lengths] == list(lengths)
+        return first in found.lengths
+
+    assert first.tokens == 40 and goes_on() and goes_on(lengths=(64, 40)) and not goes_on(lengths=(64,))
+    assert not goes_on(dense="L1H1") and not goes_on(window=(8, 5)) and not goes_on(repeats=2)
+    assert not goes_on(facts=replace(TINY, dtype="float32")) and not goes_on(facts=replace(TINY, sha256="0"))
+    assert not goes_on(kept=begun.replace('"threads": ', '"threads": 9'))
+    assert not goes_on(kept=begun.replace('"cores": ', '"cores": 9'))  # another machine
+    assert not goes_on(kept=begun.replace(torch.__version__, "2.0.0"))
+    assert not goes_on(kept=begun[:-9])  # damaged
+
+
+def test_other_work_in_either_go_is_told(tmp_path, small, alone):
+    model, store = sizes.build_size("qwen3-vl-2b", dtype=torch.float32), tmp_path / "kept"
+    options = {"facts": TINY, "repeats": 1, "store": store}
+    assert measure_speed(model, HeadSet(), Window(8, 4), [40], **options).other_work == MachineLoad(0.1, 0.2)
+    begun = Speed.load(store)
+    replace(begun, other_work=MachineLoad(1.0, None)).save(store)
+    found = measure_speed(model, HeadSet(), Window(8, 4), [40, 64], **options)
+    assert found.other_work == MachineLoad(1.0, 0.2) and found.seconds > begun.seconds
+
+
+def test_the_command_goes_on(tmp_path, monkeypatch, small, alone):
+    """Stopped after the first length; then the same command, which leaves nothing but its result."""
+    target = tmp_path / "b.json"
+    command = (
+        f"bench --lengths 40,64 --window 8 --sinks 4 --layers 1 --repeats 1 --dtype float32 --out {target}".split()
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("corelib.cli.bench"), "bar", lambda name: nullcontext(stop_after_one))
+        with suppress(KeyboardInterrupt, typer.Abort):  # or it exits with 130, as typer's version has it
+            app(command, standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".b.json.partial"]
+    [first] = Speed.load(tmp_path / ".b.json.partial").lengths
+    app(command, standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+    assert Speed.load(target).lengths[0] == first
 
 
 def test_a_window_that_reaches_everything_tests_nothing():

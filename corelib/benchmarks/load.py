@@ -20,8 +20,8 @@ ASLEEP = 1.0  # seconds
 
 @dataclass(frozen=True)
 class MachineLoad:
-    """How many cores other work kept busy before the first run and after the last; None where the system does not
-    tell."""
+    """How many cores other work kept busy before the first length, and at most after one of them; None where the
+    system does not tell. Of a run that went on, the most of each."""
 
     before: float | None
     after: float | None

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -26,7 +27,7 @@ from corelib.attention.interface import attention_modules
 from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
 from corelib.benchmarks.phases import Phases, Pictures
 from corelib.benchmarks.timing import Compared, Sizes, machine_facts
-from corelib.core.errors import BadInput, check_known
+from corelib.core.errors import BadInput, BadResults, check_known
 from corelib.core.heads import Heads, HeadSet
 from corelib.core.memory import check_fits, working_bytes
 from corelib.core.progress import Progress, silent
@@ -76,6 +77,11 @@ class Speed(Result):
         check_known("length", str(tokens), [str(one.tokens) for one in self.lengths])
         return next(one for one in self.lengths if one.tokens == tokens)
 
+    def find(self, tokens: int, backend: str, *, first: bool) -> SpeedAt | None:
+        """What was measured at a length with a backend, with or without pictures; None if nothing was."""
+        fits = (row for row in self.lengths if (row.tokens, row.backend) == (tokens, backend))
+        return next((row for row in fits if (row.first is not None) == first), None)
+
     def crossover(self, phase: str = "prefill") -> int | None:
         """The least of the lengths from which on hybrid is no slower than dense, with any backend; None if it is slower
         at the longest.
@@ -108,6 +114,7 @@ def measure_speed(
     backends: Sequence[str] = ("auto",),
     repeats: int = 7,
     busy: bool = False,
+    store: str | Path | None = None,
     progress: Progress = silent,
 ) -> Speed:
     """Time a model at each of the `lengths`, in tokens, with each of the `backends` (`sparsify`).
@@ -116,10 +123,12 @@ def measure_speed(
     is still answered. Lengths that will not fit in memory are refused before anything is allocated. Beside other work
     nothing is timed, unless `busy` allows it: then the result says so (`load.py`).
 
+    A `store` is a file in which every length is kept as soon as it is timed: a run that was stopped goes on from there.
+    What it holds of another model, dtype, window or machine, of other heads, threads or versions, is timed anew.
+
     Raises: BadInput if there is no length beyond the sinks or no repeat, if a window is all of a sequence, if a length
     does not fit in memory, if the machine is busy, or for `flex` without a GPU; UnknownName for another backend.
     """
-    began = time.perf_counter()
     layers, heads = len(attention_modules(model)), model.config.get_text_config().num_attention_heads
     dense.check(layers, heads)
     check_lengths(lengths, window, repeats)
@@ -132,28 +141,60 @@ def measure_speed(
         needed = working_bytes(model, length)
         check_fits(f"{length} tokens (beside the weights)", needed, model.device, "take fewer tokens or fewer layers")
     promise = partial(ideal, dense=len(dense) / (layers * heads), window=window)
-    before = require_quiet(busy)
-    kept = None if accuracy is None else accuracy(dense, window)
-    found: list[SpeedAt] = []
-    for length in lengths:
-        for backend in chosen:
-            progress(len(found), len(lengths) * len(chosen))
-            hybrid = partial(sparsify, model, dense, window, backend=backend)
-            phases = Phases(model, hybrid, promise, repeats)
-            found.append(SpeedAt(length, backend, **phases.at(length, pictures)))
-    progress(len(found), len(found))
-    return Speed(
+    found = Speed(
         model=facts,
         dense=dense,
         window=WindowFacts(window.width, window.sinks),
         repeats=repeats,
-        lengths=tuple(found),
-        accuracy=kept,
-        other_work=MachineLoad(before, cores_busy()),
+        lengths=(),
+        other_work=MachineLoad(require_quiet(busy), None),
         machine=machine_facts(model.device),
         software=software(),
-        seconds=round(time.perf_counter() - began, 2),
+        seconds=0.0,
     )
+    found = _go_on(found, store)
+    wanted = [(length, backend) for length in lengths for backend in chosen]
+    for done, (length, backend) in enumerate(wanted):
+        progress(done, len(wanted))
+        if found.find(length, backend, first=pictures is not None) is None:
+            began = time.perf_counter()
+            hybrid = partial(sparsify, model, dense, window, backend=backend)
+            row = SpeedAt(length, backend, **Phases(model, hybrid, promise, repeats).at(length, pictures))
+            found = _with(found, row, time.perf_counter() - began)
+            if store is not None:
+                found.save(store)
+    progress(len(wanted), len(wanted))
+    rows = (found.find(*one, first=pictures is not None) for one in wanted)
+    kept = None if accuracy is None else accuracy(dense, window)
+    return replace(found, lengths=tuple(row for row in rows if row is not None), accuracy=kept)
+
+
+def _go_on(begun: Speed, store: str | Path | None) -> Speed:
+    """With the lengths in the store, if all that durations depend on is the same."""
+    try:
+        kept = None if store is None else Speed.load(store)
+    except BadResults:
+        return begun  # there is none, or it is damaged
+    if kept is None or kept.other_work is None or begun.other_work is None:
+        return begun
+    before = _most(kept.other_work.before, begun.other_work.before)
+    same = replace(begun, lengths=kept.lengths, seconds=kept.seconds, other_work=kept.other_work)
+    return replace(same, other_work=MachineLoad(before, kept.other_work.after)) if same == kept else begun
+
+
+def _with(found: Speed, row: SpeedAt, seconds: float) -> Speed:
+    """With one more row, and the load of the machine after it."""
+    load = found.other_work or MachineLoad(None, None)
+    return replace(
+        found,
+        lengths=(*found.lengths, row),
+        seconds=round(found.seconds + seconds, 2),
+        other_work=MachineLoad(load.before, _most(load.after, cores_busy())),
+    )
+
+
+def _most(*cores: float | None) -> float | None:
+    return max((one for one in cores if one is not None), default=None)
 
 
 def check_lengths(lengths: Sequence[int], window: Window, repeats: int) -> None:

@@ -48,7 +48,8 @@ def bench(
     """Time dense attention against hybrid attention: few heads dense, all others sinks and a window.
 
     A geometry needs no weights: latency does not depend on them. The dense heads are then drawn at random, and the file
-    says that the weights are. Beside each speed-up stands the one that counting keys would promise.
+    says that the weights are. Beside each speed-up stands the one that counting keys would promise. Of a run with --out
+    that was stopped, the same command keeps the lengths that are done.
     """
     import torch
 
@@ -70,8 +71,7 @@ def bench(
         raise BadInput("--model and --scores belong together: the scores say which heads of the model stay dense")
     if questions < 0 or (questions and model is None):
         raise BadInput(f"--questions {questions}: give a number of questions, and the --model that answers them")
-    if out_ is not None:
-        check_writable(out_)
+    store = None if out_ is None else check_writable(out_).with_name(f".{out_.name}.partial")
     if model is None or scores is None:
         subject = published_size(geometry, share, layers=layers, dtype=kind, device=device, seed=seed)
     else:
@@ -81,10 +81,11 @@ def bench(
             subject.model, subject.dense, shape, many, facts=replace(subject.facts, dtype=dtype, seed=seed),
             pictures=subject.pictures if first else None, repeats=repeats, progress=progress,
             accuracy=partial(subject.accuracy, samples=questions) if questions and subject.accuracy else None,
-            backends=backends, busy=busy,
+            backends=backends, busy=busy, store=store,
         )  # fmt: skip
-    if out_ is not None:
+    if out_ is not None and store is not None:
         found.save(out_)
+        store.unlink(missing_ok=True)
     show_speed(found)
 
 
