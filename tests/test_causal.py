@@ -113,7 +113,7 @@ def test_committed_results_are_of_these_weights():
             for result in library.results(kind, name):
                 found = library._read(kind, name, result)
                 assert found.model.sha256 == digests[name], f"{kind}/{name}/{result}: other weights"
-                assert found.task.split in (("select",) if kind == "rankings" else ("validate", "test"))
+                assert found.task.split in (("select",) if kind in ("rankings", "written") else ("validate", "test"))
                 seen += 1
     assert seen
 

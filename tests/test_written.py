@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from corelib import Sample, load, task
+from corelib.analysis.agreement import spearman
 from corelib.core.errors import BadInput
 from corelib.experiments.ablation import ablate_top
 from corelib.experiments.score_heads import score_heads
 from corelib.experiments.written import place_of, written
+from corelib.experiments.written_rows import WrittenRows, compare_written
 from corelib.tasks import Draw
 
 
@@ -100,3 +102,25 @@ def test_what_cannot_be_written_is_refused(vlm):
     quiet.model.generation_config.forced_eos_token_id = 1  # at the last token, and there is but one
     with pytest.raises(BadInput, match="nothing to sample 0"):
         written(quiet, draw, tokens=1)
+
+
+def test_rankings_at_what_is_right_and_at_what_is_written(tmp_path):
+    """Random weights write nothing that is right: other rows, and another ranking."""
+    vlm, draw = load("tiny-random:internvl"), task("collage").draw("select", samples=6)
+    found = compare_written(vlm, draw, tokens=3, store=tmp_path / "store")
+    right, said = score_heads(vlm, draw), score_heads(vlm, written(vlm, draw, tokens=3))
+    assert found.right == right.top() and found.written == said.top() and found.task == right.task
+    assert found.spearman.value == pytest.approx(spearman(right, said)) and found.spearman.value < 1
+    assert found.same.value == 0 and found.apart == 6
+    assert found.shared.value == len(right.top() & said.top()) / len(right.top())
+    assert WrittenRows.load(found.save(tmp_path / "found.json")) == found
+    again = compare_written(vlm, draw, tokens=3, store=tmp_path / "store")
+    assert replace(again, seconds=found.seconds) == found
+
+
+def test_answers_of_one_token_have_one_ranking(vlm):
+    """The last row of the prompt predicts the first token, whatever it is."""
+    draw = task("scenes", objects=24).draw("select", samples=32)
+    found = compare_written(vlm, draw)
+    assert found.same.value < 1 and found.apart == 0 and found.spearman.value == pytest.approx(1)
+    assert found.shared.value == 1 and found.right == found.written

@@ -52,6 +52,7 @@ from corelib.atlas.library import (
     trial,
     variation,
     window_adaptation,
+    written_rows,
 )
 
 __all__ = [
@@ -87,4 +88,5 @@ __all__ = [
     "trial",
     "variation",
     "window_adaptation",
+    "written_rows",
 ]

@@ -28,6 +28,7 @@
     choices/bridge-long/documents-1k.json     which heads should stay dense: rankings compared
     adaptations/mini-s-long/windows.json      a little training under windows, with other heads dense
     locating/bridge/documents.json            heads read as a pointer to the evidence
+    written/bridge/documents.json             heads ranked at the right answers, and at what the model writes itself
     variations/bridge/scenes-which.json       the same heads with other words, fonts, backgrounds, or more things
 
 What each of them holds is told by its class, in `KINDS`.
@@ -56,6 +57,7 @@ from corelib.experiments.transfer import Transfer
 from corelib.experiments.trial_result import Trial
 from corelib.experiments.variation import Variation
 from corelib.experiments.windowed_run import WindowAdaptation
+from corelib.experiments.written_rows import WrittenRows
 
 Causal = (
     Ablation
@@ -79,6 +81,7 @@ Causal = (
     | DenseChoices
     | WindowAdaptation
     | Locating
+    | WrittenRows
 )
 KINDS: dict[str, type[Causal]] = {
     "ablations": Ablation,
@@ -102,4 +105,5 @@ KINDS: dict[str, type[Causal]] = {
     "choices": DenseChoices,
     "adaptations": WindowAdaptation,
     "locating": Locating,
+    "written": WrittenRows,
 }

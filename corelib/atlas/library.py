@@ -42,6 +42,7 @@ from corelib.experiments.transfer import Transfer
 from corelib.experiments.trial_result import Trial
 from corelib.experiments.variation import Variation
 from corelib.experiments.windowed_run import WindowAdaptation
+from corelib.experiments.written_rows import WrittenRows
 
 HOME = Path(__file__).parent
 CELLS = HOME / "cells"
@@ -141,6 +142,11 @@ def gaze_effects(model: str, domain: str) -> GazeEffects:
 def locating(model: str, name: str) -> Locating:
     """How well heads point at the evidence, such as `documents`."""
     return _typed(Locating, "locating", model, name)
+
+
+def written_rows(model: str, name: str) -> WrittenRows:
+    """Heads ranked at the right answers and at what the model writes itself, such as `documents`."""
+    return _typed(WrittenRows, "written", model, name)
 
 
 def decoys(model: str, domain: str) -> Decoys:

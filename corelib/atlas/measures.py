@@ -24,12 +24,14 @@ from corelib.experiments.redirection_result import Redirection
 from corelib.experiments.reductions import compare_reductions
 from corelib.experiments.reductions_result import Reductions
 from corelib.experiments.transfer import Transfer, transfer
+from corelib.experiments.written_rows import WrittenRows, compare_written
 from corelib.metrics.catalogue import METRICS
 from corelib.models.vlm import VLM
-from corelib.tasks import RETRIEVING, Task
+from corelib.tasks import RETRIEVING, Task, task
 
 NORMS = METRICS["output norm"].key
 POINTED = 1024  # questions to which heads are read as a pointer
+WRITTEN = 128  # questions of a cell to which heads are ranked at what the model writes, too
 
 
 def ablation(
@@ -108,6 +110,15 @@ def located(vlm: VLM, domain: str) -> Callable[..., Locating]:
     def measure(seed: int = verdicts.LOCATING, **more: Any) -> Locating:
         draw = tested_task(vlm, domain).draw("test", samples=POINTED, seed=seed, questions=4)
         return measure_locating(vlm, draw, ranking(vlm, domain), **more)
+
+    return measure
+
+
+def at_written(vlm: VLM, domain: str) -> Callable[..., WrittenRows]:
+    """Heads ranked on the first samples of a cell, at the right answers and at what the model writes."""
+
+    def measure(seed: int = 0, **more: Any) -> WrittenRows:
+        return compare_written(vlm, task(domain).draw("select", samples=WRITTEN, seed=seed), **more)
 
     return measure
 

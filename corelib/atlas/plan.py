@@ -77,6 +77,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
             yield Job("decoys", domain, explanations.decoyed(vlm, domain), seed=explanations.STORIES_SEED)
             pointing, half = measures.located(vlm, domain), extent(vlm).half
             yield Job("locating", domain, pointing, seed=verdicts.LOCATING, half=half)
+            yield Job("written", domain, measures.at_written(vlm, domain))
         yield from _variations(vlm)
     for domain, head, kind in TOLD.get(vlm.name, ()):
         measure, half = explanations.told(vlm, domain, head, kind), extent(vlm).half
@@ -86,6 +87,7 @@ def jobs(vlm: VLM, folder: Path = library.HOME) -> Iterator[Job]:
     if vlm.name == "bridge":
         yield Job("relays", "scenes", explanations.relayed(vlm, "scenes"), seed=explanations.STORIES_SEED)
         yield Job("inheritance", "pictures", explanations.inherited(vlm), seed=1)
+        yield Job("written", "recital", measures.at_written(vlm, "recital"))  # where it may write more than the answer
 
 
 def _trials(vlm: VLM, folder: Path) -> Iterator[Job]:

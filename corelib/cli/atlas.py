@@ -55,7 +55,7 @@ def build(
             "curves: what few samples find; gaze: which score predicts whose gaze matters; decoys: heads that look and "
             "say nothing; variations: other words, fonts, backgrounds; rankings: heads ranked on long prompts; trials: "
             "what few dense heads keep; rests: what the others see; choices: which heads to keep dense; adaptations: a "
-            "little training under windows. "
+            "little training under windows; written: heads ranked at what the model writes. "
             "Give it again for more; left out: cells."
         ),
     ] = None,
