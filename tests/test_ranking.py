@@ -187,3 +187,9 @@ def test_bad_input():
         spearman_within_layers(scores([[1, 1], [2, 2]]), scores([[1, 2], [3, 4]]))
     with pytest.raises(BadInput, match="the model has"):
         overlap_within_layers(HeadSet("L0H5"), HeadSet("L0H0"), 2, 4)
+
+
+def test_plain_tables_are_compared_as_well():
+    """Scores of training runs are tables, without a window's reach."""
+    one = np.arange(6.0).reshape(2, 3)
+    assert spearman(one, one**2) == pytest.approx(1) and spearman(one, -one) == pytest.approx(-1)

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import pearsonr, rankdata, spearmanr
 
 from corelib.analysis.overlap import Overlap, overlap, overlap_within_groups, overlap_within_layers
@@ -28,9 +30,12 @@ from corelib.core.head_scores import HeadScores
 from corelib.core.heads import Head
 from corelib.core.html import card, rows
 
+Table: TypeAlias = Float[np.ndarray, "layer head"]
 
-def spearman(one: HeadScores, two: HeadScores) -> float:
-    """Spearman's rank correlation of two scores over all heads that count, in [-1, 1]; ties get mean ranks.
+
+def spearman(one: HeadScores | Table, two: HeadScores | Table) -> float:
+    """Spearman's rank correlation of two scores over all heads that count, in [-1, 1]; ties get mean ranks. Of plain
+    tables [layer, head], too: there all heads count.
 
     Raises:
         BadInput: the scores are of other numbers of heads, or all heads have one score.
@@ -182,13 +187,14 @@ def rank_biased_overlap(one: Sequence[Head], two: Sequence[Head], p: float = 0.9
     return float((1 - p) * (p ** (depth - 1) * shared / depth).sum() + p ** len(one))
 
 
-def _tables(one: HeadScores, two: HeadScores) -> tuple[np.ndarray, np.ndarray]:
+def _tables(one: HeadScores | Table, two: HeadScores | Table) -> tuple[np.ndarray, np.ndarray]:
     """Both scores of the heads that count in both, [layer, head], if they can be compared."""
     a, b = (np.asarray(scores) for scores in (one, two))
     if a.shape != b.shape:
         raise BadInput(f"scores of {a.shape[0]}×{a.shape[1]} and {b.shape[0]}×{b.shape[1]} heads cannot be compared")
-    counted = list(one.within(two.layers).layers)
-    a, b = a[counted], b[counted]
+    if isinstance(one, HeadScores) and isinstance(two, HeadScores):
+        counted = list(one.within(two.layers).layers)
+        a, b = a[counted], b[counted]
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise BadInput("all heads have one score: there is no ranking to compare")
     return a, b
