@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 
 from corelib.atlas.library import CELLS, cell
 from corelib.core.errors import BadResults, check_known
+from corelib.core.head_scores import HeadScores
 from corelib.core.progress import Progress, silent
 from corelib.core.results import as_file_name, write_whole
+from corelib.core.values import TaskFacts
 from corelib.experiments.reading import Measurement
 from corelib.experiments.score_heads import measure_heads
 from corelib.metrics.catalogue import METRICS, PRIMARY, Metric
@@ -51,6 +53,41 @@ def sample_scores(
     return found.astype(np.float32)
 
 
+def samples_beside(path: Path, scores: HeadScores) -> Float[np.ndarray, "sample layer head"] | None:
+    """The scores of every sample behind those of a file, float32, from the file beside it (`scenes.safetensors` beside
+    `scenes.json`); None if there is none that holds this metric of this model on these samples.
+
+    Raises: BadResults if that file is damaged.
+
+    >>> samples_beside(CELLS / "mini-s" / "scenes.json", cell("mini-s", "scenes").scores()).shape
+    (256, 6, 8)
+    """
+    beside = path.with_suffix(".safetensors")
+    if not beside.is_file():
+        return None
+    try:
+        with safe_open(beside, framework="np") as file:
+            if file.metadata() != _facts(scores.model.sha256, scores.task) or scores.metric.key not in file.keys():
+                return None
+            found: np.ndarray = file.get_tensor(scores.metric.key)
+    except (OSError, SafetensorError) as error:
+        raise BadResults(
+            f"cannot read {beside}: {error}; move it away to go on without the scores of samples"
+        ) from None
+    return found.astype(np.float32)
+
+
+def _facts(sha256: str, of: TaskFacts) -> dict[str, str]:
+    """Which model and which samples a file is of."""
+    return {
+        "model": sha256,
+        "domain": of.domain,
+        "split": of.split,
+        "seed": str(of.seed),
+        "samples": str(of.samples),
+    }
+
+
 def of_kind(model: str, domain: str, kind: str) -> Bool[np.ndarray, " sample"]:
     """Which samples of a cell ask one kind of question."""
     facts = cell(model, domain).task
@@ -61,13 +98,7 @@ def of_kind(model: str, domain: str, kind: str) -> Bool[np.ndarray, " sample"]:
 def write_samples(path: Path, found: Measurement, vlm: VLM, draw: Draw) -> Path:
     """Keep of a measurement what is said above, whole or not at all."""
     tables = {one.key: found.scores[one.key].half().contiguous() for one in KEPT if one.key in found.scores}
-    facts = {
-        "model": vlm.sha256,
-        "domain": draw.task.name,
-        "split": draw.split,
-        "seed": str(draw.seed),
-        "samples": str(draw.samples),
-    }
+    facts = _facts(vlm.sha256, draw.facts())
     write_whole(path, lambda beside: save_file(tables, beside, metadata=facts))
     path.chmod(0o644)  # safetensors writes for the owner alone
     return path

@@ -13,7 +13,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from corelib.cli import ablate, ask, atlas, bench, compare, convert, export, locate, redirect, score, show, train
+from corelib.cli import (
+    ablate,
+    ask,
+    atlas,
+    bench,
+    compare,
+    convert,
+    explore,
+    export,
+    locate,
+    redirect,
+    score,
+    show,
+    train,
+)
 from corelib.cli.console import err
 from corelib.core.errors import BadInput, CorelibError
 
@@ -46,7 +60,7 @@ app = typer.Typer(
 )
 for command in (
     ask.ask, locate.locate, score.score, compare.compare, ablate.ablate, redirect.redirect, bench.bench, show.show,
-    train.train, convert.convert, export.export,
+    explore.explore, train.train, convert.convert, export.export,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(atlas.app, name="atlas")
