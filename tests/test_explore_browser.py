@@ -127,11 +127,11 @@ def test_measures_domains_and_ranks_are_chosen(browser):
     show(browser, PAGES / "bridge.html", "#documents/L24H4")
     data = data_of(browser)["domains"][1]
     assert "keeps count of what was said" in text(browser, "told")
-    Select(browser.find_element(By.ID, "measures")).select_by_visible_text("lost without it alone")
-    lost = next(one for one in data["measures"] if one["name"] == "lost without it alone")
+    Select(browser.find_element(By.ID, "measures")).select_by_visible_text("loss without it")
+    lost = next(one for one in data["measures"] if one["name"] == "loss without it")
     number = 24 * 9 + 4
     assert text(browser, "standing").startswith(f"rank {lost['order'].index(number) + 1} of 270")
-    assert f"{lost['value'][number]:.2f} [" in text(browser, "facts") and "in nats" in text(browser, "map-about")
+    assert f"{lost['value'][number]:.2f} [" in text(browser, "facts") and "nats of" in text(browser, "map-about")
     browser.find_element(By.ID, "higher").click()
     above = lost["order"][lost["order"].index(number) - 1]
     assert text(browser, "head-title") == "L{}H{}".format(*divmod(above, 9))
@@ -142,7 +142,7 @@ def test_measures_domains_and_ranks_are_chosen(browser):
     )
     video = browser.find_elements(By.CSS_SELECTOR, "#domains input")[2]
     browser.execute_script("arguments[0].click()", video)
-    assert Select(browser.find_element(By.ID, "measures")).first_selected_option.text == "lost without it alone"
+    assert Select(browser.find_element(By.ID, "measures")).first_selected_option.text == "loss without it"
     assert browser.execute_script("return location.hash").startswith("#video/")
 
 

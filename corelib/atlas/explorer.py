@@ -19,7 +19,7 @@ from corelib.core.errors import BadInput, check_known
 from corelib.core.head_scores import HeadScores, ordered
 from corelib.core.model_folder import Study, bundled_folder
 from corelib.core.results import read_json
-from corelib.core.values import ModelFacts, Tables
+from corelib.core.values import ModelFacts
 from corelib.experiments.head_effects import HeadEffects
 from corelib.experiments.head_story_result import HeadStory
 from corelib.models.attention_by_word import AttentionByWord, attention_by_word
@@ -53,8 +53,8 @@ def scores_by_task(paths: Iterable[Path]) -> Found:
     """The scores in files of one model, with their files, by task. Where two are of one metric and task, their files
     tell them apart.
 
-    Raises: BadInput if there is no file, or if two are of different models; BadResults or UnknownName for a file without
-    head scores.
+    Raises: BadInput if there is no file, or if two are of different models; BadResults or UnknownName for a file
+        without head scores.
     """
     every = [(path, scores) for path in dict.fromkeys(paths) for scores in _scores_in(path)]
     if not every:
@@ -112,7 +112,7 @@ def domains_of_book(model: str, examples: Examples = NONE) -> tuple[ModelFacts, 
 
 
 def _of_cell(model: str, domain: str, kind: str | None) -> list[Measure]:
-    """All metrics of a cell, RAM first; before that, RAM on the one `kind` of question that heads are ranked on."""
+    """All metrics of a cell, RAM first: on the one `kind` of question that heads are ranked on, if it is named."""
     cell, path = library.cell(model, domain), library.CELLS / model / f"{domain}.json"
     measures = [Measure.of(one, samples_beside(path, one)) for one in map(cell.scores, cell.metrics)]
     measures.sort(key=lambda one: one.name != "RAM")
@@ -120,16 +120,19 @@ def _of_cell(model: str, domain: str, kind: str | None) -> list[Measure]:
         return measures
     scores, every = cell.of_kind(kind), measures[0].by_sample
     asked = None if every is None else every[of_kind(model, domain, kind)]
-    return [replace(Measure.of(scores, asked), name=f"RAM, {kind} questions"), *measures]
+    ram = Measure.of(scores, asked)
+    measures[0] = replace(measures[0], name="RAM, all questions")
+    return [replace(ram, about=f"{ram.about}, {kind} questions"), *measures]
 
 
 def _of_effects(effects: HeadEffects) -> list[Measure]:
-    about = f"{effects.task.shown}: the answer's log-probability"
-    tables: dict[str, Tables] = {
-        "lost without it alone": effects.alone,
-        "lost without it, in company": effects.company,
-    }
-    return [Measure(name, about, one, effects.level, ordered(one.value), unit="nats") for name, one in tables.items()]
+    shown, level, alone, company = effects.task.shown, effects.level, effects.alone, effects.company
+    about = f"nats of the answer's log-probability, {shown}"
+    beyond = f"nats beyond what is lost without other heads at random, {shown}"
+    return [
+        Measure("loss without it", about, alone, level, ordered(alone.value), unit="nats"),
+        Measure("loss without it, in company", beyond, company, level, ordered(company.value), unit="nats"),
+    ]
 
 
 def tell(story: HeadStory) -> Told:
@@ -137,10 +140,10 @@ def tell(story: HeadStory) -> Told:
     (head,) = story.head
     title = next(title for title, heads in CALLED.items() if f"{story.model.name} {head}" in heads)
     most = {row: max(keys, key=lambda key: keys[key]) for row, keys in story.looks.items()}
-    looks = "; ".join(f"from {row}: {key} ({story.looks[row][key]:.0%})" for row, key in most.items())
+    looks = "; ".join(f"{key}, from {row} ({story.looks[row][key]:.0%})" for row, key in most.items())
     right = story.restored
     lines = [
-        f"What it looks at most, {looks}.",
+        f"What it looks at most: {looks}.",
         f"Whole answers right: {right.plain.accuracy:.2f}; without this head {right.without.accuracy:.2f}; without it, "
         f"with the outputs of the CoRe heads put back, {right.put_back.accuracy:.2f}.",
     ]

@@ -9,7 +9,7 @@ const domain = () => data.domains[state.domain];
 const measure = () => domain().measures[state.measure];
 const nameOf = (head) => `L${Math.floor(head / heads)}H${head % heads}`;
 const rankOf = (one, head) => one.order.indexOf(head) + 1; // 0: the head does not count
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * share).toFixed(share >= 0.0005 && share < 0.1 ? 1 : 0)} %`;
 
 /** A number of a measure: with three digits after the point, or fewer and more, by the highest of them all. */
 function number(one, value) {
@@ -91,8 +91,8 @@ function paintMap() {
     cell.ariaLabel = `${nameOf(head)}, ${number(one, value)}, ${rank ? `rank ${rank}` : "not ranked"}${told ? ", told in the book" : ""}`;
   });
   at("map").ariaLabel = `${one.name} of all heads, ${layers} layers by ${heads} heads, the deepest layer on top`;
-  at("map-title").textContent = `${one.name}, all heads`;
-  at("map-about").textContent = one.unit ? `${one.about}, in ${one.unit}` : one.about;
+  at("map-title").textContent = `${one.name}: all heads`;
+  at("map-about").textContent = one.about;
   const low = least < 0 ? -reach : 0;
   at("low").textContent = number(one, low);
   at("high").textContent = number(one, reach);
@@ -148,19 +148,19 @@ function showHead() {
   const text = rank ? `rank ${rank} of ${one.order.length} by ${one.name}` : "not ranked: its layer does not see the whole prompt";
   at("standing").replaceChildren(text, best ? make("span", { className: "badge", textContent: " · in the top 5 %" }) : "");
   const facts = { [one.name]: withInterval(one, head) };
-  if (one.chance) facts.chance = `${number(one, one.chance)}; this head: ${times(one.value[head] / one.chance)}`;
+  if (one.chance) facts.chance = `${number(one, one.chance)}; this head ${times(one.value[head] / one.chance)}`;
   const lost = domain().measures.filter((other) => other.unit);
   for (const other of lost) facts[other.name] = withInterval(other, head);
   facts["keys shared with"] = partners(head);
   at("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
-  at("lost").textContent = lost.length ? `Lost: ${lost[0].about}.` : "";
+  at("lost").textContent = lost.map((other) => `${other.name}: ${other.about}`).join("; ").replace(/^./, (sign) => sign.toUpperCase());
   showTold();
   showSpread();
   showOthers();
   showExample();
 }
 
-const times = (ratio) => `${ratio >= 10 ? ratio.toFixed(0) : ratio >= 0.1 ? ratio.toFixed(1) : ratio.toFixed(2)} ×`;
+const times = (ratio) => `${ratio >= 10 ? ratio.toFixed(0) : ratio >= 0.1 ? ratio.toFixed(1) : ratio.toFixed(2)}\u00a0×`;
 
 /** The other heads of the same key/value group: names, or of a large group the first and the last. */
 function partners(head) {
@@ -234,7 +234,7 @@ function buildExample() {
   const first = example.answering.indexOf(true);
   if (state.word === null || state.word >= example.words.length) state.word = Math.max(first, 0);
   const which = make("fieldset", {}, make("legend", { textContent: "Question" }));
-  const words = make("fieldset", {}, make("legend", { textContent: `What the head looks at from this word (underlined: the answer is read there${example.words.includes("⏎") ? "; ⏎: a new line" : ""})` }));
+  const words = make("fieldset", {}, make("legend", { textContent: `What the head looks at from this word (underlined words predict the answer${example.words.includes("⏎") ? "; ⏎: a new line" : ""})` }));
   choices(which, "example", found.map((one) => one.question), state.example, chooseExample);
   choices(words, "word", example.words, state.word, (k) => { state.word = k; showExample(); }, (k) => (example.answering[k] ? "answering" : ""));
   const answer = `Right answer: ${example.answer}. The model says: ${example.said}.`;
@@ -284,7 +284,7 @@ async function showExample() {
       for (let x = 0; x < across; x++) {
         const root = mine[place++] / 255;
         sum += root * root;
-        canvas.fillStyle = `rgb(18 63 107 / ${strongest ? (0.75 * root * 255) / strongest : 0})`;
+        canvas.fillStyle = `rgb(43 120 184 / ${strongest ? (0.8 * root * 255) / strongest : 0})`;
         canvas.fillRect(x * step * 8, y * step * 8, step * 8, step * 8);
       }
     figure.querySelector("figcaption").textContent = `${name}: ${percent(sum)}`;
