@@ -136,7 +136,7 @@ def test_measures_domains_and_ranks_are_chosen(browser):
     above = lost["order"][lost["order"].index(number) - 1]
     assert text(browser, "head-title") == "L{}H{}".format(*divmod(above, 9))
     browser.find_element(By.CSS_SELECTOR, "#ranking summary").click()
-    rows = browser.find_elements(By.CSS_SELECTOR, "#ranking tbody tr")
+    rows = WebDriverWait(browser, 5).until(lambda one: one.find_elements(By.CSS_SELECTOR, "#ranking tbody tr"))
     assert len(rows) == 270 and rows[0].find_element(By.TAG_NAME, "button").text == "L{}H{}".format(
         *divmod(lost["order"][0], 9)
     )

@@ -3,7 +3,7 @@
     page = explorer_page(scores.model, [Domain("scenes", [Measure.of(scores)])])
     Path("heads.html").write_text(page, encoding="utf-8")
 
-`content.py` and `examples.py` say what lies in the page, `page.html`, `page.css` and `page.js` how it is shown.
+`content.py` and `examples.py` say what lies in the page; `page.html`, `page.css` and four scripts, how it is shown.
 """
 
 from corelib.plots.explorer.content import Domain, Measure, Told

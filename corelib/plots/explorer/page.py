@@ -18,6 +18,7 @@ from corelib.core.errors import BadInput
 from corelib.core.values import ModelFacts
 from corelib.plots.explorer.content import Domain
 
+SCRIPTS = ("page.js", "map.js", "head.js", "attention.js")
 UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}  # in a script element
 
 
@@ -39,10 +40,8 @@ def explorer_page(model: ModelFacts, domains: Sequence[Domain], *, back: tuple[s
         "back": back and {"href": back[0], "text": back[1]},
         "domains": [one.to_json() for one in domains],
     }
-    markup, style, script = (
-        files(__package__).joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
-    )
-    return Template(markup).substitute(
+    style, script = _read("page.css"), "\n".join(map(_read, SCRIPTS))
+    return Template(_read("page.html")).substitute(
         policy=f"default-src 'none'; img-src data:; style-src {_known(style)}; script-src {_known(script)}",
         title=escape(f"Heads of {model.name}"),
         style=style,
@@ -58,6 +57,10 @@ def embedded(data: object) -> str:
     '{"name":"\\\\u003c/script\\\\u003e"}'
     """
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).translate(UNSAFE)
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _known(text: str) -> str:
