@@ -364,7 +364,7 @@ def test_chapter_7_calls_the_heads_so():
     text = "".join("".join(cell["source"]) for cell in chapter["cells"] if cell["cell_type"] == "markdown")
     for said in (
         "tell the CoRe heads what to look for",
-        "keep count of what was said",
+        "keep track of what was said",
         "CoRe head that the mean hides",
     ):
         assert said in text
@@ -374,4 +374,4 @@ def test_chapter_7_calls_the_heads_so():
     assert {one for heads in CALLED.values() for one in heads} == every
     told = tell(atlas.story("bridge", "documents-L16H2"))
     assert told.title == "Chapter 7: tells the CoRe heads what to look for"
-    assert "without this head 0.34; without it, with the outputs of the CoRe heads put back, 0.98" in told.lines[1]
+    assert "without this head 0.34; without it, with the outputs of the CoRe heads restored, 0.98" in told.lines[1]

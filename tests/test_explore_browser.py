@@ -22,7 +22,7 @@ from test_browser import browser as browser
 
 from corelib.plots.explorer import Domain, Measure, explorer_page
 
-PAGES = Path(__file__).resolve().parents[1] / "book" / "pages" / "explorer"
+PAGES = Path(__file__).resolve().parents[1] / "book" / "_extra" / "explorer"
 
 pytestmark = [
     pytest.mark.browser,
@@ -126,7 +126,7 @@ def test_arrow_keys_walk_through_the_map_and_stop_at_its_edges(browser):
 def test_measures_domains_and_ranks_are_chosen(browser):
     show(browser, PAGES / "bridge.html", "#documents/L24H4")
     data = data_of(browser)["domains"][1]
-    assert "keeps count of what was said" in text(browser, "told")
+    assert "keeps track of what was said" in text(browser, "told")
     Select(browser.find_element(By.ID, "measures")).select_by_visible_text("loss without it")
     lost = next(one for one in data["measures"] if one["name"] == "loss without it")
     number = 24 * 9 + 4

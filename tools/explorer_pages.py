@@ -1,6 +1,6 @@
 """Write the book's pages of the head explorer: the maps of the atlas, and attention that the bundled models pay.
 
-python tools/explorer_pages.py            # book/pages/explorer/*.html; runs the models (about a minute)
+python tools/explorer_pages.py            # book/_extra/explorer/*.html; runs the models (about a minute)
 python tools/explorer_pages.py --check    # changes nothing, runs no model; fails if a page is not what the results say
 
 `--check` takes the pictures and their attention from the page itself: another machine rounds them in other ways. All
@@ -26,7 +26,7 @@ from corelib.plots.explorer.page import embedded
 from corelib.tasks import DOMAINS
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "book" / "pages" / "explorer"
+FOLDER = ROOT / "book" / "_extra" / "explorer"
 MODELS = ("mini-s", "mini-m", "bridge")
 PICTURES = 3  # of each domain
 BACK = ("../book/explorer.html", "← CoRe heads, the book")

@@ -30,7 +30,7 @@ from corelib.tasks import DOMAINS, Task
 EFFECTS = "validate"  # the split of the effects that chapter 7 shows
 CALLED = {  # what chapter 7 calls the heads of which it tells
     "Tells the CoRe heads what to look for": ("bridge L16H2", "bridge L19H1", "mini-s L0H4", "mini-s L0H7"),
-    "Keeps count of what was said": ("bridge L24H4", "bridge L23H3"),
+    "Keeps track of what was said": ("bridge L24H4", "bridge L23H3"),
     "A CoRe head that the mean hides": ("mini-s L3H1",),
 }
 
@@ -145,7 +145,7 @@ def tell(story: HeadStory) -> Told:
     lines = [
         f"What it looks at most: {looks}.",
         f"Whole answers right: {right.plain.accuracy:.2f}; without this head {right.without.accuracy:.2f}; without it, "
-        f"with the outputs of the CoRe heads put back, {right.put_back.accuracy:.2f}.",
+        f"with the outputs of the CoRe heads restored, {right.put_back.accuracy:.2f}.",
     ]
     if story.patched is not None:
         lines.append(
