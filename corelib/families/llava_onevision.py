@@ -3,7 +3,8 @@
 The tower reads tiles of 384 pixels in patches of 14, so the last 6 pixels of a tile are read by no patch. The mosaic
 keeps the picture's shape and is padded; what is padding is taken out again, so that tokens stand in the rows and
 columns of the picture itself, with a newline token after each row. A mosaic of more than `anyres_max_9` = 9 tiles'
-worth of tokens is shrunk bilinearly: then a token shows what the patches show that it is mixed from.
+worth of tokens is shrunk bilinearly: then a token shows what the patches show that it is mixed from. So is every frame
+of a clip, to half its rows and columns.
 Source: transformers, `models/llava_onevision/processing_llava_onevision.py` and `modeling_llava_onevision.py`.
 """
 
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.core.errors import BadInput
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -83,17 +85,18 @@ def mixed(spans: Spans, count: int) -> Spans:
 
 @dataclass(frozen=True)
 class LlavaOnevision(Chat):
-    """The adapter of `LlavaOnevisionForConditionalGeneration`. The frames of a clip are given as so many pictures."""
+    """The adapter of `LlavaOnevisionForConditionalGeneration`."""
 
     architecture: ClassVar = "LlavaOnevisionForConditionalGeneration"
     processor: ClassVar = LlavaOnevisionImageProcessorPil
-    clips: ClassVar = False
     marks: ClassVar = (IMAGE, CLIP)
 
     def visual_tokens(self) -> tuple[str, ...]:
-        return (IMAGE,)
+        return IMAGE, CLIP
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
+        if video:
+            return self._clip(self.frames(images))
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(images=pictures, return_tensors="pt")
         make = self._anyres if len(images) == 1 else self._padded
@@ -101,13 +104,37 @@ class LlavaOnevision(Chat):
         pixels = {key: torch.as_tensor(found[key]) for key in ("pixel_values", "image_sizes", "batch_num_images")}
         return ProcessedImages(shown, pixels)
 
+    def _clip(self, images: Sequence[Image.Image]) -> ProcessedImages:
+        """Every frame is stretched over one tile, whose tokens are shrunk to half; one newline token ends the clip."""
+        of, side, patch = self.frame_processor, self._side, self.config.vision_config.patch_size
+        stretched = [image.resize((of.size["width"], of.size["height"]), of.resample) for image in images]
+        found = of(images=[stretched], return_tensors="pt")
+        rows = mixed(tuple((start * patch, (start + 1) * patch) for start in range(side)), ceil(side / 2))
+        seen = [
+            PromptImage(CLIP * grid.tokens, (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
+            for number, image in enumerate(images)
+            for grid in (self._whole(image, resized=(self._tile, self._tile), spans=(rows, rows)),)
+        ]
+        shown = PromptImage("".join(one.text for one in seen) + CLIP, in_a_row(seen))
+        return ProcessedImages([shown], {"pixel_values_videos": found["pixel_values"][None, :, 0]})
+
     def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """[picture, tile, …]: a picture with fewer tiles is filled up with zeros, which the model leaves out."""
-        most = max((one["pixel_values"].shape[1] for one in pixels if one), default=0)
+        """[picture, tile, …]: a picture with fewer tiles is filled up with zeros, which the model leaves out.
+
+        Raises: BadInput for clips of different lengths, which the model does not take in one batch.
+        """
+        lengths = {one["pixel_values_videos"].shape[1] for one in pixels if "pixel_values_videos" in one}
+        if len(lengths) > 1:
+            raise BadInput(
+                f"clips of {' and '.join(map(str, sorted(lengths)))} frames in one batch: LLaVA-OneVision takes them "
+                "only one at a time (batch_size=1)"
+            )
+        most = max((one["pixel_values"].shape[1] for one in pixels if "pixel_values" in one), default=0)
         filled = [
             {**one, "pixel_values": pad(one["pixel_values"], (*[0] * 6, 0, most - one["pixel_values"].shape[1]))}
+            if "pixel_values" in one
+            else one
             for one in pixels
-            if one
         ]
         return super().join(filled)
 
@@ -123,10 +150,16 @@ class LlavaOnevision(Chat):
         pixels: int = self.config.vision_config.image_size
         return pixels
 
-    def _whole(self, image: Image.Image, resized: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0)) -> Grid:
-        patch = self.config.vision_config.patch_size
-        size = (self._side, self._side, image.width, image.height)
-        return Grid(*size, patch=patch, merge=1, resized=resized, shift=shift)
+    def _whole(
+        self,
+        image: Image.Image,
+        resized: tuple[float, float],
+        shift: tuple[float, float] = (0.0, 0.0),
+        spans: tuple[Spans, Spans] | None = None,
+    ) -> Grid:
+        patch, size = self.config.vision_config.patch_size, (image.width, image.height)
+        rows, columns = map(len, spans) if spans else (self._side, self._side)
+        return Grid(rows, columns, *size, patch=patch, merge=1, resized=resized, shift=shift, spans=spans)
 
     def _padded(self, number: int, image: Image.Image) -> PromptImage:
         """One of several pictures: on a square canvas, in one tile, with one newline token behind it."""

@@ -1,14 +1,15 @@
 """Qwen2.5-VL: a picture is stretched to whole tokens of 28 × 28 pixels; two frames of a clip are merged into a slice.
 
 Patches of `patch_size` pixels are merged `merge_size`² into one token, in raster order. The slices of a clip follow
-each other without a word between them. Source: transformers, `models/qwen2_5_vl/processing_qwen2_5_vl.py`.
+each other without a word between them. How many pixels a frame may have is a setting of its own. Source: transformers,
+`models/qwen2_5_vl/processing_qwen2_5_vl.py`, `models/qwen2_vl/video_processing_qwen2_vl.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
 START, IMAGE, VIDEO, END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
+MOST_SLENDER = 200
 
 
 @dataclass(frozen=True)
@@ -30,36 +32,46 @@ class Qwen25VL(Chat):
 
     architecture: ClassVar = "Qwen2_5_VLForConditionalGeneration"
     processor: ClassVar = Qwen2VLImageProcessorPil
+    video_defaults: ClassVar = {"size": {"shortest_edge": 128 * 28 * 28, "longest_edge": 768 * 28 * 28}}
     marks: ClassVar = (f"{START}{IMAGE}{END}", f"{START}{VIDEO}{END}")
 
     def visual_tokens(self) -> tuple[str, ...]:
         return IMAGE, VIDEO
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
+        for width, height in {image.size for image in images}:
+            if max(width, height) > MOST_SLENDER * min(width, height):
+                raise BadInput(
+                    f"a picture of {width} × {height} pixels: Qwen's processors take sides of up to {MOST_SLENDER} to "
+                    "1, so cut it"
+                )
+        return self._clip(self.frames(images), seconds) if video else self._pictures(images)
+
+    def _pictures(self, images: Sequence[Image.Image]) -> ProcessedImages:
         found = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
-        sizes = found["image_grid_thw"].tolist()
-        if not video:
-            seen = [
-                PromptImage(START + IMAGE * grid.tokens + END, (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
-                for number, grid in enumerate(map(self.grid, sizes, images))
-            ]
-            return ProcessedImages(
-                seen, {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
-            )
-        if len({image.size for image in images}) != 1:
-            raise BadInput("the frames of a clip must have one size")
-        merged = self.image_processor.temporal_patch_size
-        slices = [
-            [min(first + k, len(images) - 1) for k in range(merged)] for first in range(0, len(images), merged)
-        ]  # the last frame fills up the last slice
-        still = found["pixel_values"]
+        seen = []
+        for number, (size, image) in enumerate(zip(found["image_grid_thw"].tolist(), images, strict=True)):
+            grid = self.grid(self.image_processor, size, image)
+            span = ImageSpan((number,), grid, torch.arange(grid.tokens))
+            seen.append(PromptImage(START + IMAGE * grid.tokens + END, (span,)))
+        return ProcessedImages(seen, {key: found[key] for key in ("pixel_values", "image_grid_thw")})
+
+    def _clip(self, images: Sequence[Image.Image], seconds: float) -> ProcessedImages:
+        found = self.patches(images)
+        merged, last = self.frame_processor.temporal_patch_size, len(images) - 1
+        slices = [[min(first + k, last) for k in range(merged)] for first in range(0, len(images), merged)]
+        still, size = found["pixel_values"], found["image_grid_thw"][0].tolist()
         frames = still.reshape(len(images), -1, still.shape[-1])
-        pixels = torch.cat([self._merged(frames, mine) for mine in slices])
-        grid = self.grid(sizes[0], images[0])
+        pixels = torch.cat([self._merged(frames, mine) for mine in slices])  # the last frame fills up the last slice
+        grid = self.grid(self.frame_processor, size, images[0])
         shown = self.clip([tuple(dict.fromkeys(mine)) for mine in slices], grid, seconds)
-        size = torch.tensor([[len(slices), *sizes[0][1:]]])
-        given = {"pixel_values_videos": pixels, "video_grid_thw": size, **self.timing(merged * seconds)}
+        shape = torch.tensor([[len(slices), *size[1:]]])
+        given = {"pixel_values_videos": pixels, "video_grid_thw": shape, **self.timing(merged * seconds)}
         return ProcessedImages([shown], given)
+
+    def patches(self, images: Sequence[Image.Image]) -> Any:
+        """The frames of a clip as so many still pictures, in patches."""
+        return self.frame_processor(images=images, return_tensors="pt")
 
     def clip(self, slices: Sequence[tuple[int, ...]], grid: Grid, seconds: float) -> PromptImage:
         """What stands in the prompt for a clip: all its tokens in one row."""
@@ -73,9 +85,9 @@ class Qwen25VL(Chat):
         """What the model is told of time beside the prompt: how long a slice is."""
         return {"second_per_grid_ts": torch.tensor([seconds])}
 
-    def grid(self, size: Sequence[int], image: Image.Image) -> Grid:
-        """The tokens of one picture that became (1, rows, columns) patches."""
-        patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
+    def grid(self, processor: Any, size: Sequence[int], image: Image.Image) -> Grid:
+        """The tokens of one picture that the processor made (1, rows, columns) patches of."""
+        patch, merge = processor.patch_size, processor.merge_size
         _, rows, columns = size
         return Grid(rows // merge, columns // merge, image.width, image.height, patch=patch, merge=merge)
 

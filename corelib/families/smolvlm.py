@@ -2,14 +2,16 @@
 
 Its longer side becomes `longest_edge` pixels, and both sides whole tiles. Pixel shuffle merges `scale_factor`² patches
 of a tile into a token. Before every tile stands its row and column; before the whole picture, which comes last,
-`<global-img>`. A picture of one tile is shown once. The frames of a clip are shown in one tile each, with their times.
-Source: transformers, `models/smolvlm/image_processing_smolvlm.py`, `models/smolvlm/processing_smolvlm.py`.
+`<global-img>`. A picture of one tile is shown once. The frames of a clip are shown in one tile each, with their times;
+before them stands how many there are, and how long the clip is: up to its last frame, for no more is known of it.
+Source: transformers, `processing_smolvlm.py`, `image_processing_smolvlm.py` and `video_processing_smolvlm.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 import torch
@@ -17,13 +19,57 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.smolvlm.processing_smolvlm import (
+    DEFAULT_CHAT_TEMPLATE,
+    DEFAULT_MEDIA_OUTTRO,
+    DEFAULT_VIDEO_INTRO,
+    FRAME_TIMESTAMP_MESSAGE,
+)
 
-from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
 from corelib.families.internvl import raster
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
 AROUND, IMAGE, WHOLE, CLIP = "<fake_token_around_image>", "<image>", "<global-img>", "<video>"
+ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def in_words(number: int) -> str:
+    """A whole number below a million, as the stock processor writes it.
+
+    >>> in_words(8), in_words(64), in_words(120), in_words(1_007)
+    ('eight', 'sixty-four', 'one hundred and twenty', 'one thousand and seven')
+    """
+    if number < 20:
+        return ONES[number]
+    if number < 100:
+        tens, rest = divmod(number, 10)
+        return TENS[tens - 2] + (f"-{ONES[rest]}" if rest else "")
+    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    many, rest = divmod(number, size)
+    link = "" if not rest else " and " if rest < 100 else ", "
+    return f"{in_words(many)} {name}{link}{in_words(rest) if rest else ''}"
+
+
+def timed(frames: Sequence[str], seconds: float) -> str:
+    """What stands in the prompt for a clip of these frames, so many seconds apart.
+
+    >>> print(timed(["<1>", "<2>"], seconds=60.0).strip())
+    You are provided the following series of two frames from a 0:01:00 [H:MM:SS] video.
+    <BLANKLINE>
+    Frame from 00:00:<1>
+    Frame from 01:00:<2>
+    """
+    times = [int(number / (1 / seconds)) for number in range(len(frames))]  # the stock processor divides by the pace
+    text = DEFAULT_VIDEO_INTRO.format(frame_count=in_words(len(frames)), video_duration=timedelta(seconds=times[-1]))
+    for time, frame in zip(times, frames, strict=True):
+        text += FRAME_TIMESTAMP_MESSAGE.format(timestamp=f"{time // 60:02d}:{time % 60:02d}") + frame
+    return text + DEFAULT_MEDIA_OUTTRO
 
 
 @dataclass(frozen=True)
@@ -39,25 +85,20 @@ class SmolVLM(Chat):
         return (IMAGE,)
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
-        pictures = [[image.convert("RGB") for image in images]]
-        found = self.image_processor(
-            images=pictures, do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
+        processor = self.frame_processor if video else self.image_processor
+        pictures = self.frames(images) if video else [image.convert("RGB") for image in images]
+        found = processor(
+            images=[pictures], do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
         )
         shapes = zip(images, found["rows"][0], found["cols"][0], strict=True)
         seen = [self._shown(number, *shape) for number, shape in enumerate(shapes)]
-        pixels = {"pixel_values": found["pixel_values"], "pixel_attention_mask": found["pixel_attention_mask"]}
-        if not video:
-            return ProcessedImages(seen, pixels)
-        text, each = "", self.side**2
-        for number, one in enumerate(seen):
-            minutes, rest = divmod(round(number * seconds), 60)
-            text += f"\nFrame from {minutes:02d}:{rest:02d}:{one.text}"
-        pieces = [
-            ImageSpan(one.images, one.grid, one.places + number * each)
-            for number, shown in enumerate(seen)
-            for one in shown.pieces
-        ]
-        return ProcessedImages([PromptImage(text + "\n\n", tuple(pieces))], pixels)
+        if video:
+            seen = [PromptImage(timed([one.text for one in seen], seconds), in_a_row(seen))]
+        return ProcessedImages(seen, {key: found[key] for key in ("pixel_values", "pixel_attention_mask")})
+
+    def template_of(self, video: bool) -> str:
+        """The stock processor writes every clip by one template, whatever that of the checkpoint is."""
+        return DEFAULT_CHAT_TEMPLATE if video else self.template
 
     def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """[sample, tile, …]: a sample with fewer tiles is filled up with zeros, which the model leaves out."""

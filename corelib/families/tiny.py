@@ -60,4 +60,4 @@ def build_tiny(name: str, seed: int = 0) -> tuple[PreTrainedModel, Chat]:
                 torch.nn.init.normal_(weight, std=SPREAD["initializer_range"])
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, 1
     images = kind.family.processor(**kind.pixels)
-    return model.eval(), kind.family(model.config, words, images, kind.template)
+    return model.eval(), kind.family(model.config, words, images, kind.template, kind.video)

@@ -1,4 +1,4 @@
-"""What a tiny model of each published family is made of: configuration, chat template, tokens, image processor.
+"""What a tiny model of each published family is made of: configuration, chat template, tokens, processors.
 
 Everything is as in the real checkpoints, but smaller: tiles of about 112 pixels, and a language model of 4 layers with
 8 query heads and 4 KV heads. `tiny.py` builds the models.
@@ -56,6 +56,7 @@ class TinyFamily:
     special: tuple[str, ...]  # tokens beside the bytes
     config: Callable[[Callable[[str], int]], PretrainedConfig]  # of a function from tokens to ids
     pixels: dict[str, Any]  # settings of the image processor
+    video: dict[str, Any]  # of the video processor
 
 
 def text_config(kind: str, size: int, **more: object) -> dict[str, Any]:
@@ -173,6 +174,7 @@ KINDS = {
         QWEN_MARKS,
         _qwen3_vl,
         {"patch_size": 16, "size": {"shortest_edge": 32 * 32, "longest_edge": 320 * 320}},
+        {"size": {"shortest_edge": 4 * 32 * 32, "longest_edge": 8 * 320 * 320}},  # of all frames together
     ),
     "qwen2.5-vl": TinyFamily(
         qwen2_5_vl.Qwen25VL,
@@ -180,6 +182,7 @@ KINDS = {
         QWEN_MARKS,
         _qwen2_5_vl,
         {"size": {"shortest_edge": 28 * 28, "longest_edge": 280 * 280}},
+        {"size": {"shortest_edge": 56 * 56, "longest_edge": 252 * 252}},
     ),
     "internvl": TinyFamily(
         internvl.InternVL,
@@ -187,6 +190,7 @@ KINDS = {
         (*PLAIN, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
         _internvl,
         {"size": _square(112), "crop_to_patches": True},
+        {"size": _square(112)},
     ),
     "llava-onevision": TinyFamily(
         llava_onevision.LlavaOnevision,
@@ -194,6 +198,7 @@ KINDS = {
         (*PLAIN, "<image>", "<video>"),
         _llava_onevision,
         {"size": _square(LLAVA_TILE), "image_grid_pinpoints": _pinpoints(LLAVA_TILE)},
+        {"size": _square(LLAVA_TILE)},
     ),
     "smolvlm": TinyFamily(
         smolvlm.SmolVLM,
@@ -201,6 +206,7 @@ KINDS = {
         (*PLAIN, "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", *LINES),
         _smolvlm,
         {"size": {"longest_edge": 512}, "max_image_size": {"longest_edge": 128}},
+        {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 128}},
     ),
     "gemma3": TinyFamily(
         gemma3.Gemma3,

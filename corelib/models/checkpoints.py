@@ -110,7 +110,8 @@ def open_checkpoint(
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         processor: type[BaseImageProcessor] = family.processor
         images = processor.from_pretrained(folder, **local)
-        adapter = family(model.config, tokenizer, images, _template(folder, tokenizer))
+        template = _template(folder, tokenizer)
+        adapter = family(model.config, tokenizer, images, template, _video_settings(folder))
         adapter.build_inputs((Sample.of(Image.new("RGB", (64, 64)), "What is it?"),), False)  # they work together
     return model.eval().requires_grad_(False), adapter, identity or _checksum(weights)
 
@@ -157,6 +158,17 @@ def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(tokenizer.chat_template, str) and tokenizer.chat_template:
         return tokenizer.chat_template
     raise BadInput(f"{folder} has no chat template: it is no model that answers questions; take its Instruct version")
+
+
+def _video_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of a checkpoint's video processor, looked for where transformers looks for them."""
+    for name in ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+            settings = found.get("video_processor") if name == "processor_config.json" else found
+            if settings is not None:
+                return settings
+    return None
 
 
 def _checksum(files: list[Path]) -> str:

@@ -26,8 +26,8 @@ def wrap(model: PreTrainedModel | nn.Module, processor: Any, *, name: str = "", 
 
     Args:
         model: A model of a supported family, in evaluation mode; a PEFT model around one is taken as it is.
-        processor: The processor of its checkpoint: its tokenizer, image settings and chat template are read. Pictures
-            are prepared without torchvision, which gives the same pixels everywhere.
+        processor: The processor of its checkpoint: its tokenizer, settings and chat template are read. Pictures are
+            prepared without torchvision, which gives the same pixels everywhere. Clips need its video processor.
         name: What results call it; left out, the name that its configuration has.
         identity: What tells its weights from others, such as a commit; left out, a checksum of all of them
             (`weights_checksum`), adapters included.
@@ -61,6 +61,8 @@ def wrap(model: PreTrainedModel | nn.Module, processor: Any, *, name: str = "", 
         raise BadInput("the processor has no chat template: set processor.chat_template to that of the checkpoint")
     family = FAMILIES[kind]
     images = family.processor.from_dict(processor.image_processor.to_dict())
+    video = getattr(processor, "video_processor", None)
+    settings = None if video is None else video.to_dict()
     called = name or str(getattr(inner.config, "_name_or_path", "")).rstrip("/") or kind
-    adapter = family(inner.config, processor.tokenizer, images, template)
+    adapter = family(inner.config, processor.tokenizer, images, template, settings)
     return VLM(called, model, adapter, identity or weights_checksum(model))  # type: ignore[arg-type]  # or PEFT's
