@@ -245,6 +245,9 @@ def test_what_one_family_alone_refuses(vlms):
             vlms(name).encode([Sample.of([noise(4, 1000)], "What?")])
     with pytest.raises(BadInput, match="a clip of 1 frame: the processor of Qwen3-VL merges 2"):
         vlms("qwen3-vl").encode([Sample.of([noise(64, 64)], "What?", video=True)])
+    still = replace(Sample.of([noise(64, 64)] * 2, "What?", video=True), seconds=0.0)
+    with pytest.raises(BadInput, match=r"are 0\.0 seconds apart: give a number above 0"):
+        vlms("smolvlm").encode([still])
     clips = [Sample.of([noise(64, 64)] * count, "What?", video=True) for count in (2, 3)]
     with pytest.raises(BadInput, match="clips of 2 and 3 frames in one batch"):
         vlms("llava-onevision").encode(clips)

@@ -139,6 +139,8 @@ class Chat(Family):
         rows, lengths, marks, views, pixels = [], [], [], [], []
         for sample in samples:
             video = sample.video and self.clips
+            if video and not sample.seconds > 0:
+                raise BadInput(f"the frames of a clip are {sample.seconds} seconds apart: give a number above 0")
             nothing = ProcessedImages([], {})
             seen = self.preprocess(sample.images, video, sample.seconds) if sample.images else nothing
             prompt, context, asked = self.prompt(sample, [one.text for one in seen.shown], video)

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
 from corelib.core.errors import BadInput
-from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
+from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -109,13 +109,11 @@ class LlavaOnevision(Chat):
         of, side, patch = self.frame_processor, self._side, self.config.vision_config.patch_size
         stretched = [image.resize((of.size["width"], of.size["height"]), of.resample) for image in images]
         found = of(images=[stretched], return_tensors="pt")
-        rows = mixed(tuple((start * patch, (start + 1) * patch) for start in range(side)), ceil(side / 2))
-        seen = [
-            PromptImage(CLIP * grid.tokens, (ImageSpan((number,), grid, torch.arange(grid.tokens)),))
-            for number, image in enumerate(images)
-            for grid in (self._whole(image, resized=(self._tile, self._tile), spans=(rows, rows)),)
-        ]
-        shown = PromptImage("".join(one.text for one in seen) + CLIP, in_a_row(seen))
+        axis = mixed(tuple((start * patch, (start + 1) * patch) for start in range(side)), ceil(side / 2))
+        grid = self._whole(images[0], resized=(self._tile, self._tile), spans=(axis, axis))
+        places = torch.arange(grid.tokens * len(images)).chunk(len(images))
+        pieces = tuple(ImageSpan((number,), grid, mine) for number, mine in enumerate(places))
+        shown = PromptImage(CLIP * (grid.tokens * len(images) + 1), pieces)
         return ProcessedImages([shown], {"pixel_values_videos": found["pixel_values"][None, :, 0]})
 
     def join(self, pixels: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
