@@ -194,7 +194,7 @@ def test_bad_input(vlm, scores):
         ({"draw": draw(samples=1)}, "1 picture: an interval needs two or more"),
         ({"draw": draw(samples=4, questions=4)}, "1 picture: an interval needs two or more"),
         ({"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
-        ({"draws": 0}, "one draw or more"),
+        ({"draws": 0}, "draws must be a whole number, 1 or more, got 0"),
         ({"fraction": 0.9}, "not as many others"),
     ):
         with pytest.raises(BadInput, match=says):

@@ -22,6 +22,8 @@ built = [pytest.mark.built, pytest.mark.skipif(not PAGES, reason="the book is no
 NOT_SHOWN = (
     "corelib.cli",
     "corelib.cli.",
+    "corelib.exercises",
+    "corelib.exercises.",
     "corelib.__main__",
     "corelib.mini.",
     "corelib.bridge.",

@@ -101,7 +101,7 @@ def test_kv_matched_is_every_set_that_loses_alike(numbers, kv_heads):
         with pytest.raises(BadInput, match="no disjoint control"):
             kv_matched(tested, 2, 6, kv_heads, draws=5)
         return
-    every = kv_matched(tested, 2, 6, kv_heads, draws=10**6)
+    every = kv_matched(tested, 2, 6, kv_heads, draws=100_000)
     assert set(every) == alike and len(every) == len(alike)
     assert set(kv_matched(tested, 2, 6, kv_heads, draws=1)) <= alike
 

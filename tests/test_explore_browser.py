@@ -14,10 +14,11 @@ from values import some_scores
 
 pytest.importorskip("selenium", reason="selenium comes with the extra test")
 
+from chromium import CHROMIUM, DRIVER
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from test_browser import CHROMIUM, DRIVER, SHOTS
+from test_browser import SHOTS
 from test_browser import browser as browser
 
 from corelib.plots.explorer import Domain, Measure, explorer_page

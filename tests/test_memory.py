@@ -88,7 +88,7 @@ bridge = load("bridge")
 draw = task("scenes").draw("test", samples=40)
 batch = bridge.encode(draw.take(range(40)))
 weigh("bridge, kept", estimate_replay(bridge, batch), lambda: answer_sweep(bridge, draw, [HeadSet()], batch_size=40))
-answered("internvl, tower", widened("internvl", {}, {"hidden_size": 256, "intermediate_size": 2048}), asked(3, 6, 900))
+answered("internvl, tower", widened("internvl", {}, {"hidden_size": 256, "intermediate_size": 2048}), asked(3, 12, 900))
 """
 
 LARGE = """
@@ -96,7 +96,7 @@ mini = load("mini-s")
 draw = task("scenes").draw("test", samples=512, questions=4)
 batch = mini.encode(draw.take(range(512)))
 sets = [HeadSet(), HeadSet("L0H0"), HeadSet("L3H1 L4H0")]
-weigh("mini-s, ablation", estimate_replay(mini, batch), lambda: answer_sweep(mini, draw, sets, batch_size=512))
+weigh("mini-s, ablation", estimate_replay(mini, batch, sets=3), lambda: answer_sweep(mini, draw, sets, batch_size=512))
 answered("mini-s, pages", mini, task("documents").samples("test", 0, 128))
 batch = mini.encode(task("scenes").samples("select", 0, 512))
 weigh("mini-s, scores", estimate_reading(mini, batch), lambda: read_heads(mini, batch))
@@ -153,8 +153,8 @@ def test_a_published_size_is_estimated_without_its_weights():
 
 def test_what_will_not_fit_is_refused_before_the_run(run, tmp_path, monkeypatch):
     """One line that says what to change, and nothing is written."""
-    monkeypatch.setattr(memory, "free_memory", lambda device: 2**20)
-    monkeypatch.setattr(memory_estimate, "free_memory", lambda device: 2**20)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**18)
+    monkeypatch.setattr(memory_estimate, "free_memory", lambda device: 2**18)
     ours, page = tmp_path / "scores.json", tmp_path / "page.png"
     atlas.cell("mini-s", "scenes").scores().save(ours)
     task("scenes").sample("test", 0, 0).images[0].save(page)
@@ -179,5 +179,6 @@ def test_the_first_of_several_processes_says_what_a_run_takes(vlm, capsys, monke
     said = capsys.readouterr().err
     assert said.startswith("mini-s: about 2 MiB of memory: 1 weights, 1 tower; free beside the weights: ")
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     say_memory(vlm, estimate, "")
     assert capsys.readouterr().err == ""

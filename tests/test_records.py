@@ -237,7 +237,7 @@ MISTAKES = {
     r"box_format is \['xywh'\]": {**GOOD, "box_format": ["xywh"]},
     r"\(norm\) does not lie": {**GOOD, "boxes": [[0, 0, 9, 9]], "box_format": "norm"},
     "give four numbers, xyxy": {**GOOD, "boxes": [[False, False, True, True]]},
-    "give four numbers": {**GOOD, "boxes": [[0, 0, float("nan"), 9]]},
+    "NaN is no number that can be computed with": {**GOOD, "boxes": [[0, 0, float("nan"), 9]]},
     "is on picture True of 1": {**GOOD, "boxes": [[0, 0, 9, 9, True]]},
     "boxes is 7: give a list": {**GOOD, "boxes": 7},
     "distractors is None: give a list": {**GOOD, "distractors": None},

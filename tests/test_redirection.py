@@ -170,7 +170,7 @@ def test_bad_input(vlm, draw, scores):
         ({"draw": task("scenes").draw("validate", samples=4)}, "needs another one about the same picture"),
         ({"draw": task("scenes").draw("validate", samples=4, questions=4)}, "1 picture"),
         ({"draw": task("scenes").draw("select", samples=16, questions=4)}, "ranked on these samples"),
-        ({"draws": 0}, "draws=0"),
+        ({"draws": 0}, "draws must be a whole number, 1 or more, got 0"),
     ):
         with pytest.raises(BadInput, match=says):
             redirect_top(vlm, **{"draw": draw, "scores": scores, **given})
@@ -185,7 +185,7 @@ def test_the_command(run, tmp_path):
     atlas.cell("mini-s", "scenes").scores().save(scores)
     few = ("--samples", 8, "--draws", 2, "--no-details")
     done = run("redirect", "--scores", scores, *few, "--split", "validate", "--out", tmp_path / "r.json")
-    assert done.returncode == 0 and done.stderr.startswith("mini-s: about "), done.stderr
+    assert done.returncode == 0 and done.stderr.startswith("mini-s: at most about "), done.stderr
     told = json.loads((tmp_path / "r.json").read_text())
     assert told["schema"] == "corelib/redirection/1" and told["strength"] == "mass-preserving"
     done = run("show", tmp_path / "r.json")

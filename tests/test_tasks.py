@@ -196,9 +196,9 @@ def test_names_are_checked():
         task("scenes", pages=2)
     with pytest.raises(UnknownName, match="split"):
         task("scenes").sample("dev", 0, 0)
-    with pytest.raises(BadInput, match="seed and index"):
+    with pytest.raises(BadInput, match="seed must be a whole number, 0 or more, got -1"):
         generator("scenes", "test", -1, 0)
-    with pytest.raises(BadInput, match="number of samples"):
+    with pytest.raises(BadInput, match="samples must be a whole number, 1 or more, got 0"):
         list(task("scenes").samples("test", 0, 0))
 
 

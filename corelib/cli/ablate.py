@@ -76,7 +76,7 @@ def ablate(
     from corelib.experiments.score_heads import score_heads
     from corelib.metrics.catalogue import Metric
     from corelib.models.load import load
-    from corelib.models.memory_estimate import estimate_replay
+    from corelib.models.memory_estimate import estimate_pass, estimate_replay
     from corelib.tasks.draw import TOGETHER
 
     fraction = percent(top)
@@ -88,7 +88,8 @@ def ablate(
 
     begun = vlm.encode(draw.take(draw.batches(batch_size, together=TOGETHER)[0]))
     room = estimate_replay(vlm, begun, sets=draws if mode == "zero" else 1)
-    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures")
+    least = estimate_pass(vlm.model, begun.inputs)
+    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures", least=least)
 
     def norms() -> HeadScores:
         known = draw.task.draw("select", samples=draw.task.available("select", 64))

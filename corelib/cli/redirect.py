@@ -77,7 +77,7 @@ def redirect(
     from corelib.core.results import check_writable
     from corelib.experiments.redirection import ROWS, redirect_top
     from corelib.models.load import load
-    from corelib.models.memory_estimate import estimate_replay
+    from corelib.models.memory_estimate import estimate_pass, estimate_replay
     from corelib.tasks.draw import TOGETHER
 
     fraction = percent(top)
@@ -89,7 +89,8 @@ def redirect(
     batch_size = vlm.batch_size if batch_size is None else batch_size
     begun = vlm.encode(draw.take(draw.batches(batch_size, together=TOGETHER)[0]))
     room = estimate_replay(vlm, begun, passes=2)  # with the own answers, and with those of the rivals
-    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures")
+    least = estimate_pass(vlm.model, begun.inputs)
+    say_memory(vlm, room, "give a smaller --batch-size, or scores of smaller pictures", least=least)
     with claimed(partial), distributed.shared(partial) as first:
         with bar(f"{vlm.name} · {draw.task.name}") as progress:
             found = redirect_top(

@@ -41,7 +41,7 @@ def check_expected(by_chance: object) -> Verdict:
     found = compare_heads(one, two)
     mistakes = {
         "that is chance over all heads": {"heads": found.top.expected},
-        "these are shared in fact": {"heads": len(found.top.shared)},
+        "these are shared in fact": {"heads": float(len(found.top.shared))},
     }
     return compare({"heads": by_chance}, {"heads": found.top_within_layers.expected}, 0.02, mistakes)
 

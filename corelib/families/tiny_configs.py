@@ -222,5 +222,6 @@ KINDS = {
         ),
         _gemma3,
         {"size": _square(112)},
+        {},  # it takes no clips
     ),
 }

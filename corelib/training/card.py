@@ -103,11 +103,15 @@ def measure_lengths(vlm: VLM, by_domain: Mapping[str, Mapping[str, Setting]]) ->
     found = {}
     for domain, difficulty in by_domain.items():
         draw = task(domain, **difficulty).draw("test", seed=TEST_SEED, samples=QUESTIONS * ROWS, questions=QUESTIONS)
-        rows = [vlm.encode(draw.take(indices)) for indices in draw.batches(QUESTIONS)]
-        right = np.concatenate([replay_from_prefix(vlm, row)().correct.numpy() for row in rows]).astype(float)
+        marks, tokens = [], []
+        for indices in draw.batches(QUESTIONS):  # one row at a time: each holds its pictures once a question
+            row = vlm.encode(draw.take(indices))
+            marks.append(replay_from_prefix(vlm, row)().correct.numpy())
+            tokens.append(row.real.sum(1).double().mean().item())
+        right = np.concatenate(marks).astype(float)
         low, high = bootstrap_interval(right, clusters=draw.clusters, seed=TEST_SEED)
-        tokens = float(np.mean([row.real.sum(1).double().mean().item() for row in rows]))
-        found[domain] = {"tokens": round(tokens), "accuracy": right.mean(), "low": float(low), "high": float(high)}
+        numbers = {"accuracy": right.mean(), "low": low, "high": high}
+        found[domain] = {"tokens": round(np.mean(tokens)), **{name: float(one) for name, one in numbers.items()}}
     return found
 
 
