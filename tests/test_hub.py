@@ -29,6 +29,12 @@ from corelib.families import tiny, tiny_configs
 FAMILIES = tuple(tiny_configs.KINDS)
 
 
+@pytest.fixture(autouse=True)
+def the_extra(monkeypatch):
+    """As if the extra `hub` were there, in every environment."""
+    monkeypatch.setattr("corelib.models.hub.find_spec", lambda name: name)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Checkpoints as they lie on the hub, written by transformers' own `save_pretrained`."""
