@@ -93,18 +93,14 @@ answered("internvl, tower", widened("internvl", {}, {"hidden_size": 256, "interm
 
 LARGE = """
 mini = load("mini-s")
-draw = task("scenes").draw("test", samples=512, questions=4)
-batch = mini.encode(draw.take(range(512)))
-sets = [HeadSet(), HeadSet("L0H0"), HeadSet("L3H1 L4H0")]
-weigh("mini-s, ablation", estimate_replay(mini, batch, sets=3), lambda: answer_sweep(mini, draw, sets, batch_size=512))
-answered("mini-s, pages", mini, task("documents").samples("test", 0, 128))
+answered("mini-s, pages", mini, task("documents").samples("test", 0, 160))
 batch = mini.encode(task("scenes").samples("select", 0, 512))
 weigh("mini-s, scores", estimate_reading(mini, batch), lambda: read_heads(mini, batch))
 batch = mini.encode(task("scenes").samples("test", 0, 512), answers=False)
 weigh("mini-s, writing", estimate_writing(mini, batch, 4), lambda: mini.generate(batch, 4))
 for kind in KINDS:
     answered(kind + ", decoder", widened(kind, {"intermediate_size": 6144}, {}), asked(700, 1, 64))
-answered("qwen3-vl, tower", widened("qwen3-vl", {}, {"hidden_size": 256, "intermediate_size": 4096}), asked(3, 9, 900))
+answered("qwen3-vl, tower", widened("qwen3-vl", {}, {"hidden_size": 256, "intermediate_size": 4096}), asked(3, 12, 900))
 answered("smolvlm, tower", widened("smolvlm", {}, {"hidden_size": 256, "intermediate_size": 2048}), asked(3, 6, 900))
 """
 
