@@ -1,8 +1,8 @@
 """What the head explorer shows: of files of head scores, and of the models of the book.
 
-domains = domains_of_files(scores_by_task([Path("scores.json")]))       # corelib explore scores.json
-model, domains = domains_of_book("bridge", examples)                    # tools/explorer_pages.py
-page = explorer_page(model, domains)
+    domains = domains_of_files(scores_by_task([Path("scores.json")]))       # corelib explore scores.json
+    model, domains = domains_of_book("bridge", examples)                    # tools/explorer_pages.py
+    page = explorer_page(model, domains)
 """
 
 from __future__ import annotations
