@@ -1,8 +1,10 @@
 """What the head explorer shows: of files of head scores, and of the models of the book.
 
-    domains = domains_of_files(scores_by_task([Path("scores.json")]))       # corelib explore scores.json
-    model, domains = domains_of_book("bridge", examples)                    # tools/explorer_pages.py
+    domains = domains_of_files(scores_by_task([Path("scores.json")]))
+    model, domains = domains_of_book("bridge", examples)
     page = explorer_page(model, domains)
+
+The first is what `corelib explore` shows, the second what `tools/explorer_pages.py` writes.
 """
 
 from __future__ import annotations
