@@ -31,6 +31,7 @@ NOT_SHOWN = (
     "corelib.families.bundled",
     "corelib.families.tiny",
     "corelib.families.tiny_configs",
+    "corelib.families.tiny_templates",
     "corelib.tasks.assets",
     "corelib.tasks.shapes",
 )

@@ -223,7 +223,7 @@ def test_the_frames_of_a_clip_share_its_pixels(vlms):
         assert [piece.images for piece in seen.shown[0].pieces] == [(0, 1), (2, 3), (4, 5)]
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "gemma3"])  # it takes no clips
+@pytest.mark.parametrize("name", [name for name in FAMILIES if tiny_configs.KINDS[name].family.clips])
 def test_a_clip_that_cannot_be_prepared_as_the_stock_processor_does_is_refused(name, vlms):
     family, frames = vlms(name).family, [noise(64, 64), noise(64, 64, 1)]
     for video, message in (

@@ -12,7 +12,7 @@ import torch
 import typer
 from tiny import HEADS, KV_HEADS, shrunk, tiny_model
 
-from corelib.benchmarks import phases, speed, timing
+from corelib.benchmarks import kept_lengths, phases, speed, timing
 from corelib.benchmarks.load import MachineLoad
 from corelib.benchmarks.speed import Speed, SpeedAt, ideal, measure_speed
 from corelib.benchmarks.timing import Compared, Sizes, attention_seconds, machine_facts
@@ -175,7 +175,7 @@ def stop_after_one(done, of):
 def alone(monkeypatch):
     """No second is spent on asking what else the machine does."""
     monkeypatch.setattr(speed, "require_quiet", lambda busy: 0.1)
-    monkeypatch.setattr(speed, "cores_busy", lambda: 0.2)
+    monkeypatch.setattr(kept_lengths, "cores_busy", lambda: 0.2)
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path, small, alone):

@@ -24,10 +24,11 @@ import torch
 from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.benchmarks.load import MachineLoad, cores_busy, require_quiet
+from corelib.benchmarks.kept_lengths import go_on, with_row
+from corelib.benchmarks.load import MachineLoad, require_quiet
 from corelib.benchmarks.phases import Phases, Pictures
 from corelib.benchmarks.timing import Compared, Sizes, machine_facts
-from corelib.core.errors import BadInput, BadResults, check_known
+from corelib.core.errors import BadInput, check_known
 from corelib.core.heads import Heads, HeadSet
 from corelib.core.memory import check_fits, working_bytes
 from corelib.core.progress import Progress, silent
@@ -152,7 +153,7 @@ def measure_speed(
         software=software(),
         seconds=0.0,
     )
-    found = _go_on(found, store)
+    found = go_on(found, store)
     wanted = [(length, backend) for length in lengths for backend in chosen]
     for done, (length, backend) in enumerate(wanted):
         progress(done, len(wanted))
@@ -160,41 +161,13 @@ def measure_speed(
             began = time.perf_counter()
             hybrid = partial(sparsify, model, dense, window, backend=backend)
             row = SpeedAt(length, backend, **Phases(model, hybrid, promise, repeats).at(length, pictures))
-            found = _with(found, row, time.perf_counter() - began)
+            found = with_row(found, row, time.perf_counter() - began)
             if store is not None:
                 found.save(store)
     progress(len(wanted), len(wanted))
     rows = (found.find(*one, first=pictures is not None) for one in wanted)
     kept = None if accuracy is None else accuracy(dense, window)
     return replace(found, lengths=tuple(row for row in rows if row is not None), accuracy=kept)
-
-
-def _go_on(begun: Speed, store: str | Path | None) -> Speed:
-    """With the lengths in the store, if all that durations depend on is the same."""
-    try:
-        kept = None if store is None else Speed.load(store)
-    except BadResults:
-        return begun  # there is none, or it is damaged
-    if kept is None or kept.other_work is None or begun.other_work is None:
-        return begun
-    before = _most(kept.other_work.before, begun.other_work.before)
-    same = replace(begun, lengths=kept.lengths, seconds=kept.seconds, other_work=kept.other_work)
-    return replace(same, other_work=MachineLoad(before, kept.other_work.after)) if same == kept else begun
-
-
-def _with(found: Speed, row: SpeedAt, seconds: float) -> Speed:
-    """With one more row, and the load of the machine after it."""
-    load = found.other_work or MachineLoad(None, None)
-    return replace(
-        found,
-        lengths=(*found.lengths, row),
-        seconds=round(found.seconds + seconds, 2),
-        other_work=MachineLoad(load.before, _most(load.after, cores_busy())),
-    )
-
-
-def _most(*cores: float | None) -> float | None:
-    return max((one for one in cores if one is not None), default=None)
 
 
 def check_lengths(lengths: Sequence[int], window: Window, repeats: int) -> None:

@@ -13,6 +13,7 @@ from corelib.core.errors import BadInput
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+ON_CPU = 32  # sequences that are computed at once on a processor, whose cache they should fit
 ROOM = 1.1  # of the weights: what a pass needs, too, at the least
 
 
@@ -90,10 +91,10 @@ def working_bytes(model: PreTrainedModel, length: int) -> int:
 
 
 def fitting_batch(model: PreTrainedModel, length: int, device: torch.device) -> int:
-    """How many sequences of so many tokens to compute at once: 32 on a CPU, where they should fit its cache; elsewhere
+    """How many sequences of so many tokens to compute at once: `ON_CPU` on a processor; elsewhere
     as many as `working_bytes` says fit into half of the free memory, 1 to 256."""
     if device.type == "cpu":
-        return 32
+        return ON_CPU
     free = free_memory(device) or 0
     return max(1, min(256, free // 2 // max(1, working_bytes(model, length))))
 

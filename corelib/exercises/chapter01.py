@@ -11,7 +11,7 @@ from torch import Tensor
 from corelib.attention.intervene import knockout
 from corelib.core.errors import BadRegion
 from corelib.core.geometry import Box
-from corelib.exercises.verdict import Verdict, compare, not_yet, right
+from corelib.exercises.verdict import Verdict, compare, compare_tensors, not_yet, right
 from corelib.experiments.evidence import proportion
 from corelib.families.regions import tokens_of_box
 from corelib.models.batch import Batch
@@ -72,7 +72,7 @@ def check_attention(causal_attention: Callable[..., Float[Tensor, "row key"]]) -
         "rows no longer sum to 1: mask before the softmax": scores.softmax(-1) * past,
         "the scores are not scaled": (scores / scaling).masked_fill(~past, -torch.inf).softmax(-1),
     }
-    return _same(causal_attention(query, key, scaling), expected, mistakes)
+    return compare_tensors(causal_attention(query, key, scaling), expected, mistakes)
 
 
 def check_group(kv_head_of: Callable[[int, int, int], int]) -> Verdict:
@@ -92,20 +92,4 @@ def check_writes(head_writes: Callable[..., Float[Tensor, "head width"]]) -> Ver
     z, w_o = torch.randn(3, 4, generator=generator), torch.randn(6, 12, generator=generator)
     expected = torch.stack([w_o[:, 4 * head : 4 * head + 4] @ z[head] for head in range(3)])
     mistakes = {"this is the output before W_O": z, "all heads get the columns of the first": (w_o[:, :4] @ z.T).T}
-    return _same(head_writes(z, w_o), expected, mistakes)
-
-
-def _same(given: object, expected: Tensor, mistakes: dict[str, Tensor]) -> Verdict:
-    if not isinstance(given, Tensor) or given.shape != expected.shape:
-        for said, wrong in mistakes.items():
-            if isinstance(given, Tensor) and given.shape == wrong.shape and torch.allclose(given, wrong, atol=1e-4):
-                return not_yet(said)
-        return not_yet(f"the result should be {list(expected.shape)}")
-    if torch.allclose(given, expected, atol=1e-4):
-        return right()
-    known = (
-        said
-        for said, wrong in mistakes.items()
-        if wrong.shape == given.shape and torch.allclose(given, wrong, atol=1e-4)
-    )
-    return not_yet(next(known, "the numbers differ"))
+    return compare_tensors(head_writes(z, w_o), expected, mistakes)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -49,6 +52,23 @@ def compare(
     if same(expected):
         return right()
     return not_yet(next((said for said, wrong in mistakes.items() if same(wrong)), "some numbers differ"))
+
+
+def compare_tensors(given: object, expected: Tensor, mistakes: Mapping[str, Tensor], shape: str = "") -> Verdict:
+    """A tensor against the right one; `mistakes` are wrong ones that have a name, `shape` says what the axes are.
+
+    >>> compare_tensors(torch.zeros(2), torch.ones(2), {"nothing": torch.zeros(2)})
+    not yet: nothing
+    """
+
+    def same(wanted: Tensor) -> bool:
+        return isinstance(given, Tensor) and given.shape == wanted.shape and torch.allclose(given, wanted, atol=1e-4)
+
+    if same(expected):
+        return right()
+    known = next((said for said, wrong in mistakes.items() if same(wrong)), "")
+    fits = isinstance(given, Tensor) and given.shape == expected.shape
+    return not_yet(known or ("the numbers differ" if fits else f"the result should be {list(expected.shape)}{shape}"))
 
 
 def _near(one: object, two: object, off: float) -> bool:

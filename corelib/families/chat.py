@@ -22,12 +22,12 @@ from transformers import PreTrainedTokenizerBase
 
 from corelib.core.errors import BadInput
 from corelib.families.base import Family, ModelInputs, View, left_pad, refuse_special, told_of, touching
+from corelib.families.clips import frame_processor
 from corelib.families.regions import Grid
 from corelib.mini.vocabulary import token_id
 from corelib.tasks.sample import SECONDS, Sample
 
 BRIEFLY = "Answer with one word or number."  # is put behind a question that does not say how to answer
-NOT_FOLLOWED = ("do_center_crop", "cap_pixels_per_frame")  # settings of video processors
 SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for a question until the chat template has been filled in
 
 
@@ -89,29 +89,8 @@ class Chat(Family):
 
     @cached_property
     def frame_processor(self) -> Any:
-        """An image processor that prepares frames as the checkpoint's video processor does (which needs torchvision).
-
-        Raises: BadInput if nothing is known of the video processor, or if it has a setting that is not followed here.
-        """
-        if self.video is None:
-            raise BadInput(
-                "nothing is known of the video processor, which says how large frames become: load a checkpoint with "
-                "its settings (video_preprocessor_config.json), wrap a processor that has one, or give pictures"
-            )
-        if strange := [name for name in NOT_FOLLOWED if self.video.get(name)]:
-            raise BadInput(f"the video processor sets {strange[0]}, which corelib does not follow: set it to false")
-        known = self.processor.valid_kwargs.__annotations__
-        given = {name: value for name, value in self.video.items() if name in known and value is not None}
-        return self.processor(**{**self.video_defaults, **given})
-
-    def frames(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """The frames of one clip, in RGB.
-
-        Raises: BadInput if they differ in size.
-        """
-        if len({image.size for image in images}) != 1:
-            raise BadInput("the frames of a clip must have one size: resize them, or give them as pictures")
-        return [image.convert("RGB") for image in images]
+        """An image processor that prepares frames as the checkpoint's video processor does (`clips.py`)."""
+        return frame_processor(self.processor, self.video, self.video_defaults)
 
     def template_of(self, video: bool) -> str:
         """The chat template that a prompt is written by."""

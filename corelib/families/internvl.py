@@ -19,6 +19,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
+from corelib.families.clips import frames_of
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -64,7 +65,7 @@ class InternVL(Chat):
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         if video:
-            return self._clip(self.frames(images))
+            return self._clip(frames_of(images))
         found = self.image_processor(
             images=[image.convert("RGB") for image in images], crop_to_patches=True, return_tensors="pt"
         )

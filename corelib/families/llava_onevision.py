@@ -23,6 +23,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.clips import frames_of
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -96,7 +97,7 @@ class LlavaOnevision(Chat):
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         if video:
-            return self._clip(self.frames(images))
+            return self._clip(frames_of(images))
         pictures = [[image.convert("RGB") for image in images]]
         found = self.image_processor(images=pictures, return_tensors="pt")
         make = self._anyres if len(images) == 1 else self._padded

@@ -19,6 +19,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from corelib.core.errors import BadInput
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage
+from corelib.families.clips import frames_of
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
 
@@ -45,7 +46,7 @@ class Qwen25VL(Chat):
                     f"a picture of {width} × {height} pixels: Qwen's processors take sides of up to {MOST_SLENDER} to "
                     "1, so cut it"
                 )
-        return self._clip(self.frames(images), seconds) if video else self._pictures(images)
+        return self._clip(frames_of(images), seconds) if video else self._pictures(images)
 
     def _pictures(self, images: Sequence[Image.Image]) -> ProcessedImages:
         found = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")

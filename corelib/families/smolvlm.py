@@ -27,6 +27,7 @@ from transformers.models.smolvlm.processing_smolvlm import (
 )
 
 from corelib.families.chat import Chat, ImageSpan, ProcessedImages, PromptImage, in_a_row
+from corelib.families.clips import frames_of
 from corelib.families.internvl import raster
 from corelib.families.regions import Grid
 from corelib.tasks.sample import SECONDS
@@ -86,7 +87,7 @@ class SmolVLM(Chat):
 
     def preprocess(self, images: Sequence[Image.Image], video: bool, seconds: float = SECONDS) -> ProcessedImages:
         processor = self.frame_processor if video else self.image_processor
-        pictures = self.frames(images) if video else [image.convert("RGB") for image in images]
+        pictures = frames_of(images) if video else [image.convert("RGB") for image in images]
         found = processor(
             images=[pictures], do_image_splitting=not video, return_row_col_info=True, return_tensors="pt"
         )

@@ -7,9 +7,9 @@ What is counted are the tensors that are alive at the fullest moment of a pass w
 work, either of the vision tower or of the decoder, or the logits; the rest is gone by then. Beside it stands what the
 run keeps: attention that was read, whole passes, a key/value cache.
 
-Counted by hand from the code of the five families in transformers, with fused attention (`sdpa`), and held to measured
-peaks on a processor (`tests/test_memory.py`). Allocators keep more than that: the one of the C library kept 20 to 210
-MB of freed tensors below 32 MiB. Not measured: GPUs.
+Counted by hand from the code of the families in transformers, with fused attention (`sdpa`), and held to measured peaks
+on a processor (`tests/test_memory.py`). Allocators keep more than that: that of the C library does not hand back freed
+tensors below 32 MiB at once. Not measured: GPUs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from corelib.attention.interface import attention_modules
-from corelib.core.memory import check_fits, decoder_sizes, free_memory
+from corelib.core.memory import ON_CPU, check_fits, decoder_sizes, free_memory
 from corelib.models.batch import Batch
 from corelib.models.devices import execution_device
 from corelib.models.vlm import VLM
 
 LOOKS = 5  # copies of the attention that is read, while a score is made of it
-ON_CPU = 32  # sequences that a replay computes at once on a processor (`core.memory.fitting_batch`)
 
 
 @dataclass(frozen=True)
